@@ -1,0 +1,41 @@
+//! The names of observed transitions.
+
+use std::borrow::Cow;
+
+use super::RunStatus;
+
+/// What an observed transition is called; the names Apify's own webhooks use where they have one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// A run not known before.
+    Created,
+    /// A run that had ended is active again.
+    Resurrected,
+    /// The run came into this status in any other way.
+    Entered(RunStatus),
+}
+
+impl EventType {
+    /// The event's name, e.g. `ACTOR.RUN.TIMED_OUT`.
+    pub fn name(&self) -> String {
+        let suffix = match self {
+            Self::Created => Cow::Borrowed("CREATED"),
+            Self::Resurrected => Cow::Borrowed("RESURRECTED"),
+            Self::Entered(status) => Cow::Owned(status.as_str().replace('-', "_")),
+        };
+        format!("ACTOR.RUN.{suffix}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_apifys() {
+        assert_eq!(EventType::Created.name(), "ACTOR.RUN.CREATED");
+        assert_eq!(EventType::Resurrected.name(), "ACTOR.RUN.RESURRECTED");
+        assert_eq!(EventType::Entered(RunStatus::TimedOut).name(), "ACTOR.RUN.TIMED_OUT");
+        assert_eq!(EventType::Entered(RunStatus::Other("ON-HOLD".into())).name(), "ACTOR.RUN.ON_HOLD");
+    }
+}

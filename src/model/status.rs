@@ -1,0 +1,88 @@
+//! The statuses a run passes through.
+
+use std::fmt;
+
+/// The status of a run, from Apify's documented lifecycle.
+///
+/// A status this version does not know is kept word for word and counts as not terminal, so that such a run goes on
+/// being watched.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RunStatus {
+    /// Created, not yet running.
+    Ready,
+    /// Running.
+    Running,
+    /// Ended well.
+    Succeeded,
+    /// Ended with an error.
+    Failed,
+    /// Being ended because its time is up.
+    TimingOut,
+    /// Ended because its time was up.
+    TimedOut,
+    /// Being ended on request.
+    Aborting,
+    /// Ended on request.
+    Aborted,
+    /// Anything else the API says.
+    Other(String),
+}
+
+impl RunStatus {
+    /// The known statuses that are not terminal: what the watch read filters by.
+    pub const ACTIVE: [RunStatus; 4] = [Self::Ready, Self::Running, Self::TimingOut, Self::Aborting];
+
+    /// The known statuses in which a run has ended. Terminal is not final: a run can be resurrected.
+    pub const TERMINAL: [RunStatus; 4] = [Self::Succeeded, Self::Failed, Self::TimedOut, Self::Aborted];
+
+    /// The status the API writes as `name`.
+    pub fn from_api(name: &str) -> Self {
+        Self::ACTIVE
+            .into_iter()
+            .chain(Self::TERMINAL)
+            .find(|status| status.as_str() == name)
+            .unwrap_or_else(|| Self::Other(name.to_owned()))
+    }
+
+    /// The API's name for this status, e.g. `TIMING-OUT`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Ready => "READY",
+            Self::Running => "RUNNING",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Failed => "FAILED",
+            Self::TimingOut => "TIMING-OUT",
+            Self::TimedOut => "TIMED-OUT",
+            Self::Aborting => "ABORTING",
+            Self::Aborted => "ABORTED",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Whether a run in this status has ended.
+    pub fn is_terminal(&self) -> bool {
+        Self::TERMINAL.contains(self)
+    }
+}
+
+impl fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_statuses_round_trip_and_unknown_ones_are_kept() {
+        for status in RunStatus::ACTIVE.into_iter().chain(RunStatus::TERMINAL) {
+            assert_eq!(RunStatus::from_api(status.as_str()), status);
+        }
+        let unknown = RunStatus::from_api("PAUSED");
+        assert_eq!(unknown, RunStatus::Other("PAUSED".into()));
+        assert_eq!(unknown.as_str(), "PAUSED");
+        assert!(!unknown.is_terminal(), "an unknown status counts as not terminal");
+    }
+}

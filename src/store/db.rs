@@ -1,0 +1,228 @@
+//! Opening the database: settings, schema, and the refusals that protect both.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::error::StoreError;
+
+/// The schema's version, kept in `PRAGMA user_version`.
+pub const SCHEMA_VERSION: i64 = 1;
+
+/// Each step takes the schema from its index to the next version.
+const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [include_str!("schema.sql")];
+
+/// Marks the file as ours (`PRAGMA application_id`): "apmr".
+const APPLICATION_ID: i64 = 0x6170_6d72;
+
+/// How long to wait for another process's lock. Only a foreign writer can hold one; readers never block us.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Settings the promises rest on, and what SQLite must answer when asked for them again.
+///
+/// `synchronous = FULL`: a commit that was reported is on disk, so the cursor never runs ahead of its rows. The late
+/// checkpoint halves the cost of a long first sync, whose random keys dirty most pages again and again.
+const PRAGMAS: [(&str, &str, &str); 6] = [
+    ("journal_mode", "WAL", "wal"),
+    ("synchronous", "FULL", "2"),
+    ("foreign_keys", "ON", "1"),
+    ("wal_autocheckpoint", "16000", "16000"),
+    ("journal_size_limit", "67108864", "67108864"),
+    ("cache_size", "-65536", "-65536"),
+];
+
+/// The database, opened for writing. One process has one, on one thread.
+#[derive(Debug)]
+pub struct Db {
+    pub(super) connection: Connection,
+}
+
+impl Db {
+    /// Opens the database at `path`, makes it if there is none, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When the file cannot be used, can be written by everyone, is another program's, or is of a newer version. None
+    /// of these changes the file.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        refuse_if_writable_by_others(path)?;
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let version = check_schema(&connection, path)?;
+        for (pragma, value, wanted) in PRAGMAS {
+            connection.execute_batch(&format!("PRAGMA {pragma} = {value}"))?;
+            expect_pragma(&connection, path, pragma, wanted)?;
+        }
+        migrate(&mut connection, version)?;
+        Ok(Self { connection })
+    }
+
+    /// A database in memory, for simulations: the same schema and statements, no disk.
+    ///
+    /// # Errors
+    /// When SQLite cannot make one.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let mut connection = Connection::open_in_memory()?;
+        connection.execute_batch("PRAGMA foreign_keys = ON")?;
+        migrate(&mut connection, 0)?;
+        Ok(Self { connection })
+    }
+
+    /// Opens the database for reading only, beside the process that writes it.
+    ///
+    /// # Errors
+    /// When there is none, or it is not one this version can read.
+    pub fn open_for_reading(path: &Path) -> Result<Self, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::Missing { path: path.to_owned() });
+        }
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        if check_schema(&connection, path)? == 0 {
+            return Err(StoreError::Missing { path: path.to_owned() });
+        }
+        Ok(Self { connection })
+    }
+
+    /// The connection, for a test or a simulation to look at the tables or to make a commit fail.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+/// The schema's version; 0 for a new file.
+fn check_schema(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let application: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let path = || PathBuf::from(path);
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(StoreError::Foreign { path: path() });
+    }
+    if version > SCHEMA_VERSION {
+        return Err(StoreError::Newer { path: path(), found: version, known: SCHEMA_VERSION });
+    }
+    Ok(version)
+}
+
+fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreError> {
+    for (version, step) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= from) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn expect_pragma(
+    connection: &Connection,
+    path: &Path,
+    pragma: &'static str,
+    wanted: &'static str,
+) -> Result<(), StoreError> {
+    let found: rusqlite::types::Value = connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))?;
+    let found = match found {
+        rusqlite::types::Value::Integer(number) => number.to_string(),
+        rusqlite::types::Value::Text(text) => text,
+        other => format!("{other:?}"),
+    };
+    if found == wanted {
+        return Ok(());
+    }
+    Err(StoreError::Pragma { path: path.to_owned(), pragma, found, wanted })
+}
+
+#[cfg(unix)]
+fn refuse_if_writable_by_others(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = match std::fs::metadata(path) {
+        Ok(found) => found.permissions().mode() & 0o7777,
+        // SQLite makes the file.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(StoreError::Io { path: path.to_owned(), source }),
+    };
+    if mode & 0o002 != 0 {
+        return Err(StoreError::WritableByOthers { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn refuse_if_writable_by_others(_path: &Path) -> Result<(), StoreError> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs.db");
+        (dir, path)
+    }
+
+    #[test]
+    fn a_new_file_gets_the_schema_and_opening_again_changes_nothing() {
+        let (_dir, path) = file();
+        for _ in 0..2 {
+            let db = Db::open(&path).unwrap();
+            let version: i64 = db.connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+            assert_eq!(version, SCHEMA_VERSION);
+        }
+        Db::open_for_reading(&path).unwrap();
+    }
+
+    #[test]
+    fn every_table_is_strict() {
+        let db = Db::in_memory().unwrap();
+        let loose: i64 = db
+            .connection
+            .query_row(
+                "SELECT count(*) FROM pragma_table_list WHERE type = 'table' AND NOT strict AND name NOT LIKE 'sqlite_%'",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(loose, 0);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_by_name_and_left_alone() {
+        let (_dir, path) = file();
+        Db::open(&path).unwrap().connection.execute_batch("PRAGMA user_version = 99").unwrap();
+        for error in [Db::open(&path).unwrap_err(), Db::open_for_reading(&path).unwrap_err()] {
+            assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
+            assert!(error.to_string().contains("schema version 99"), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_programs_database_is_refused() {
+        let (_dir, path) = file();
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert!(matches!(Db::open(&path), Err(StoreError::Foreign { .. })));
+    }
+
+    #[test]
+    fn a_file_that_everyone_can_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_dir, path) = file();
+        drop(Db::open(&path).unwrap());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let error = Db::open(&path).unwrap_err();
+        assert!(error.to_string().contains("mode 666"), "{error}");
+    }
+
+    #[test]
+    fn reading_needs_a_database() {
+        let (_dir, path) = file();
+        assert!(matches!(Db::open_for_reading(&path), Err(StoreError::Missing { .. })));
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(Db::open_for_reading(&path), Err(StoreError::Missing { .. })));
+        std::fs::write(&path, "not a database, but long enough to be looked at as one".repeat(20)).unwrap();
+        assert!(Db::open_for_reading(&path).unwrap_err().to_string().contains("not a database"));
+    }
+}

@@ -1,0 +1,118 @@
+//! Events as rows: their ids, their bodies, and the deliveries they owe.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rusqlite::{Connection, OptionalExtension, named_params};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::error::StoreError;
+use crate::delivery::Subscription;
+use crate::model::{EventType, Run, RunStatus, Timestamp};
+use crate::sync::Transition;
+
+/// Characters of a run's id that go into an event's id as they are. The rest is encoded, so that the id is fit for an
+/// HTTP header and for a signature, whose parts are joined by dots.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
+/// An event's body: Apify's own webhook body and what else we know.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    id: &'a str,
+    sequence: i64,
+    user_id: Option<&'a str>,
+    created_at: &'a str,
+    event_type: &'a str,
+    event_data: EventData<'a>,
+    status: &'a str,
+    previous_status: Option<&'a str>,
+    resource: &'a Value,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventData<'a> {
+    actor_id: Option<&'a str>,
+    actor_task_id: &'a str,
+    actor_run_id: &'a str,
+}
+
+/// Writes events within one transaction, numbering them as it goes.
+pub struct EventWriter<'a> {
+    connection: &'a Connection,
+    subscriptions: &'a [Subscription],
+    feed_id: &'a str,
+    now: &'a str,
+    next_seq: i64,
+}
+
+impl<'a> EventWriter<'a> {
+    /// A writer for the open transaction of `connection`.
+    pub fn new(
+        connection: &'a Connection,
+        subscriptions: &'a [Subscription],
+        feed_id: &'a str,
+        now: &'a str,
+    ) -> Result<Self, StoreError> {
+        let mut last = connection.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")?;
+        let last: i64 = last.query_row([], |row| row.get(0)).optional()?.unwrap_or(0);
+        Ok(Self { connection, subscriptions, feed_id, now, next_seq: last + 1 })
+    }
+
+    /// Writes the event that is the `ordinal`-th of `run`, whose present JSON is `resource`.
+    pub fn write(
+        &mut self,
+        run: &Run,
+        transition: &Transition,
+        ordinal: u64,
+        resource: &Value,
+    ) -> Result<(), StoreError> {
+        let id = format!("evt_{}_{ordinal}", utf8_percent_encode(&run.id, PLAIN));
+        let kind = transition.kind.name();
+        let task_id = run.task_id.as_deref().unwrap_or(self.feed_id);
+        let previous = transition.previous.as_ref().map(RunStatus::as_str);
+        let body = Body {
+            id: &id,
+            sequence: self.next_seq,
+            user_id: run.user_id.as_deref(),
+            created_at: self.now,
+            event_type: &kind,
+            event_data: EventData {
+                actor_id: run.act_id.as_deref(),
+                actor_task_id: task_id,
+                actor_run_id: &run.id,
+            },
+            status: run.status.as_str(),
+            previous_status: previous,
+            resource,
+        };
+        let payload = serde_json::to_string(&body)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO events (seq, id, run_id, task_id, type, previous_status, status, occurred_at, observed_at, payload)
+             VALUES (:seq, :id, :run, :task, :type, :previous, :status, :occurred, :now, :payload)",
+        )?;
+        insert.execute(named_params! {
+            ":seq": self.next_seq, ":id": id, ":run": run.id, ":task": task_id, ":type": kind, ":previous": previous,
+            ":status": run.status.as_str(), ":occurred": self.occurred_at(run, &transition.kind), ":now": self.now,
+            ":payload": payload,
+        })?;
+        for subscription in self.subscriptions.iter().filter(|subscription| subscription.wants(&kind)) {
+            self.connection
+                .prepare_cached("INSERT INTO deliveries (sink, seq) VALUES (?1, ?2)")?
+                .execute((&subscription.sink, self.next_seq))?;
+        }
+        self.next_seq += 1;
+        Ok(())
+    }
+
+    /// When it happened, where the run tells: its start or its end. Else when it was observed.
+    fn occurred_at<'r>(&'r self, run: &'r Run, kind: &EventType) -> &'r str {
+        let told = match kind {
+            EventType::Created => run.started_at.as_deref(),
+            EventType::Entered(status) if status.is_terminal() => run.finished_at.as_deref(),
+            EventType::Entered(_) | EventType::Resurrected => None,
+        };
+        told.filter(|text| Timestamp::parse(text).is_some()).unwrap_or(self.now)
+    }
+}

@@ -1,0 +1,79 @@
+//! The instance lock: one writer for each database.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::error::StoreError;
+
+/// Holds a database for one process.
+///
+/// The lock is the operating system's, on a file beside the database; it goes when the process does, however that
+/// ends, so a crashed process leaves nothing to clean up. The file itself stays: removing it would let two processes
+/// lock two files of one name.
+#[derive(Debug)]
+pub struct InstanceLock {
+    _file: File,
+}
+
+impl InstanceLock {
+    /// Locks the database at `path`.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process holds it, [`StoreError::Io`] when the folder cannot be used.
+    pub fn acquire(path: &Path) -> Result<Self, StoreError> {
+        let io = |source| StoreError::Io { path: path.to_owned(), source };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(lock_path(path).map_err(io)?)
+            .map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(io(source)),
+        }
+    }
+}
+
+/// `runs.db` is locked by `runs.db.lock`, beside the file itself: two links to one database share one lock.
+fn lock_path(path: &Path) -> std::io::Result<PathBuf> {
+    let real = match path.canonicalize() {
+        Ok(real) => real,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            parent.canonicalize()?.join(path.file_name().unwrap_or_default())
+        }
+        Err(error) => return Err(error),
+    };
+    let mut name = real.into_os_string();
+    name.push(".lock");
+    Ok(PathBuf::from(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time_by_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs.db");
+        let held = InstanceLock::acquire(&path).unwrap();
+        assert!(matches!(InstanceLock::acquire(&path), Err(StoreError::Locked { .. })));
+
+        std::fs::write(&path, "").unwrap();
+        let link = dir.path().join("other.db");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(matches!(InstanceLock::acquire(&link), Err(StoreError::Locked { .. })));
+
+        drop(held);
+        InstanceLock::acquire(&link).unwrap();
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let error = InstanceLock::acquire(Path::new("/nonexistent/folder/runs.db")).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/folder/runs.db"), "{error}");
+    }
+}

@@ -1,0 +1,25 @@
+//! The SQLite mirror: schema, the one commit transaction, and the reads that polls and people need.
+//!
+//! Rows, their events, the deliveries those owe and the cursor move in one transaction ([`Db::commit`]); there is no
+//! state on disk in which one exists without the others. One process writes, held to that by [`InstanceLock`], on one
+//! thread ([`Store`]); anyone may read at any time, and is never blocked (WAL).
+
+mod commit;
+mod db;
+mod error;
+mod events;
+mod handle;
+mod lock;
+mod outbox;
+mod overview;
+mod reads;
+mod rows;
+mod tasks;
+
+pub use commit::{HEARTBEAT, Written};
+pub use db::{Db, SCHEMA_VERSION};
+pub use error::StoreError;
+pub use handle::{Store, Writer};
+pub use lock::InstanceLock;
+pub use outbox::Due;
+pub use overview::{Overview, SinkStatus, TaskStatus, Unresolved};

@@ -1,0 +1,120 @@
+//! The state of everything, for `status`.
+
+use serde::Serialize;
+
+use super::db::Db;
+use super::error::StoreError;
+
+/// What `status` tells.
+#[derive(Debug, Serialize)]
+pub struct Overview {
+    /// One entry for each feed.
+    pub tasks: Vec<TaskStatus>,
+    /// Configured names that could not be resolved to a task.
+    pub unresolved: Vec<Unresolved>,
+    /// One entry for each sink that is owed events.
+    pub sinks: Vec<SinkStatus>,
+}
+
+/// One feed.
+#[derive(Debug, Serialize)]
+pub struct TaskStatus {
+    /// The task's id.
+    pub id: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its owner's name.
+    pub username: Option<String>,
+    /// Where the next unread entry is expected.
+    pub cursor: u64,
+    /// The watermark's start.
+    pub watermark: Option<String>,
+    /// How many runs the server listed last.
+    pub server_total: Option<u64>,
+    /// Rows in the mirror.
+    pub rows: u64,
+    /// Runs that had not ended when last seen.
+    pub open_runs: u64,
+    /// Rows that the account no longer lists.
+    pub removed: u64,
+    /// Whether the end of the list was reached at least once.
+    pub first_sync_complete: bool,
+    /// When a poll last did all it had to; to the minute, while nothing changes.
+    pub last_success_at: Option<String>,
+    /// What is wrong now; null after a success.
+    pub last_error: Option<String>,
+    /// When that was last noted.
+    pub last_error_at: Option<String>,
+}
+
+/// A configured name that could not be resolved.
+#[derive(Debug, Serialize)]
+pub struct Unresolved {
+    /// The name as configured.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Why.
+    pub error: String,
+    /// When it was last tried.
+    pub at: String,
+}
+
+/// What one sink is owed.
+#[derive(Debug, Serialize)]
+pub struct SinkStatus {
+    /// The sink's name.
+    pub name: String,
+    /// Events not acknowledged yet.
+    pub pending: u64,
+    /// When the oldest of them was observed.
+    pub oldest: Option<String>,
+}
+
+impl Db {
+    /// The state of everything.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn overview(&self) -> Result<Overview, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT t.id, t.name, t.username, c.\"offset\", c.watermark_started_at, c.server_total,
+                 (SELECT count(*) FROM runs r WHERE r.feed_id = t.id),
+                 (SELECT count(*) FROM open_runs o WHERE o.task_id = t.id),
+                 (SELECT count(*) FROM runs r WHERE r.feed_id = t.id AND r.removed_at IS NOT NULL),
+                 c.first_sync_complete, c.last_success_at, c.last_error, c.last_error_at
+             FROM cursors c JOIN tasks t ON t.id = c.task_id ORDER BY t.username, t.name, t.id",
+        )?;
+        let tasks = statement.query_map([], |row| {
+            Ok(TaskStatus {
+                id: row.get(0)?,
+                name: row.get(1)?,
+                username: row.get(2)?,
+                cursor: row.get(3)?,
+                watermark: row.get(4)?,
+                server_total: row.get(5)?,
+                rows: row.get(6)?,
+                open_runs: row.get(7)?,
+                removed: row.get(8)?,
+                first_sync_complete: row.get(9)?,
+                last_success_at: row.get(10)?,
+                last_error: row.get(11)?,
+                last_error_at: row.get(12)?,
+            })
+        })?;
+        let tasks = tasks.collect::<Result<_, _>>()?;
+        let mut statement = self
+            .connection
+            .prepare("SELECT ref, error, resolved_at FROM task_refs WHERE error IS NOT NULL ORDER BY ref")?;
+        let unresolved =
+            statement.query_map([], |row| Ok(Unresolved { reference: row.get(0)?, error: row.get(1)?, at: row.get(2)? }))?;
+        let unresolved = unresolved.collect::<Result<_, _>>()?;
+        let mut statement = self.connection.prepare(
+            "SELECT d.sink, count(*), min(e.observed_at) FROM deliveries d JOIN events e ON e.seq = d.seq
+             GROUP BY d.sink ORDER BY d.sink",
+        )?;
+        let sinks =
+            statement.query_map([], |row| Ok(SinkStatus { name: row.get(0)?, pending: row.get(1)?, oldest: row.get(2)? }))?;
+        let sinks = sinks.collect::<Result<_, _>>()?;
+        Ok(Overview { tasks, unresolved, sinks })
+    }
+}

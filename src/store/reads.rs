@@ -1,0 +1,98 @@
+//! What a poll asks of the mirror: which runs are open, and how far behind the cursor they lie.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::db::Db;
+use super::error::StoreError;
+use crate::model::RunStatus;
+use crate::sync::{Cursor, OpenRun, OpenRuns};
+
+/// Sorts after every time the API writes: stands for "no upper end".
+const END_OF_TIME: &str = "~";
+
+impl Db {
+    /// The open runs of a feed, and how far back those lie that are within `within` entries of the cursor.
+    ///
+    /// Distances are counted in the mirror, so they include runs deleted since: the true distance is rarely larger.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn open_runs(&self, feed_id: &str, cursor: &Cursor, within: u64) -> Result<OpenRuns, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, status, started_at FROM runs WHERE feed_id = ?1 AND is_open = 1 ORDER BY started_at",
+        )?;
+        let mut starts = Vec::new();
+        let mut runs = Vec::new();
+        let mut rows = statement.query([feed_id])?;
+        while let Some(row) = rows.next()? {
+            let status = RunStatus::from_api(&row.get::<_, String>(1)?);
+            runs.push(OpenRun { id: row.get(0)?, active: !status.is_terminal() });
+            starts.extend(row.get::<_, Option<String>>(2)?);
+        }
+        if starts.is_empty() {
+            return Ok(OpenRuns { runs, reach: 0 });
+        }
+        let newest = newest(cursor);
+        let beyond_reach: Option<String> = self
+            .connection
+            .prepare_cached(
+                "SELECT started_at FROM runs WHERE feed_id = ?1 AND started_at <= ?2 AND removed_at IS NULL
+                 ORDER BY started_at DESC LIMIT 1 OFFSET ?3",
+            )?
+            .query_row((feed_id, &newest, within), |row| row.get(0))
+            .optional()?;
+        let farthest = starts.iter().find(|start| beyond_reach.as_ref().is_none_or(|beyond| *start > beyond));
+        let reach = match farthest {
+            Some(start) => count(&self.connection, feed_id, start, &newest)?,
+            None => 0,
+        };
+        Ok(OpenRuns { runs, reach })
+    }
+
+    /// How far behind the cursor the runs `ids` lie, in entries, in no particular order; those without a start are
+    /// left out. Reads each stretch of the list between two of them once.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn distances(&self, feed_id: &str, cursor: &Cursor, ids: &[String]) -> Result<Vec<u64>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT started_at FROM runs WHERE id = ?1")?;
+        let mut starts = Vec::with_capacity(ids.len());
+        for id in ids {
+            starts.extend(statement.query_row([id], |row| row.get::<_, Option<String>>(0)).optional()?.flatten());
+        }
+        starts.sort_unstable_by(|a, b| b.cmp(a));
+        let newest = newest(cursor);
+        let mut distances = Vec::with_capacity(starts.len());
+        let mut counted: Option<(String, u64)> = None;
+        for start in starts {
+            let distance = match &counted {
+                None => count(&self.connection, feed_id, &start, &newest)?,
+                Some((last, distance)) if *last == start => *distance,
+                Some((last, distance)) => distance + count_before(&self.connection, feed_id, &start, last)?,
+            };
+            distances.push(distance);
+            counted = Some((start, distance));
+        }
+        Ok(distances)
+    }
+}
+
+fn newest(cursor: &Cursor) -> String {
+    cursor.watermark.as_ref().map_or_else(|| END_OF_TIME.to_owned(), |watermark| watermark.started.to_string())
+}
+
+/// Listed runs that started from `from` to `to`, both included.
+fn count(connection: &Connection, feed_id: &str, from: &str, to: &str) -> Result<u64, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) FROM runs WHERE feed_id = ?1 AND started_at >= ?2 AND started_at <= ?3 AND removed_at IS NULL",
+    )?;
+    Ok(statement.query_row((feed_id, from, to), |row| row.get(0))?)
+}
+
+/// Listed runs that started from `from` on, before `to`.
+fn count_before(connection: &Connection, feed_id: &str, from: &str, to: &str) -> Result<u64, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) FROM runs WHERE feed_id = ?1 AND started_at >= ?2 AND started_at < ?3 AND removed_at IS NULL",
+    )?;
+    Ok(statement.query_row((feed_id, from, to), |row| row.get(0))?)
+}

@@ -1,0 +1,92 @@
+//! Tasks, and the names they are configured under.
+
+use std::time::Duration;
+
+use rusqlite::OptionalExtension;
+
+use super::db::Db;
+use super::error::StoreError;
+use super::rows::timestamp;
+use crate::model::{Task, Timestamp};
+
+impl Db {
+    /// Stores what the API told of a task; an unchanged one is not rewritten, and what this answer left out is kept.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn save_task(&mut self, task: &Task, now: Timestamp) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO tasks (id, name, username, act_id, act_name, user_id, first_seen_at, updated_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
+                 ON CONFLICT (id) DO UPDATE SET name = coalesce(excluded.name, name),
+                     username = coalesce(excluded.username, username), act_id = coalesce(excluded.act_id, act_id),
+                     act_name = coalesce(excluded.act_name, act_name), user_id = coalesce(excluded.user_id, user_id),
+                     updated_at = excluded.updated_at
+                 WHERE coalesce(excluded.name, name) IS NOT name
+                     OR coalesce(excluded.username, username) IS NOT username
+                     OR coalesce(excluded.act_id, act_id) IS NOT act_id
+                     OR coalesce(excluded.act_name, act_name) IS NOT act_name
+                     OR coalesce(excluded.user_id, user_id) IS NOT user_id",
+            )?
+            .execute((
+                &task.id,
+                &task.name,
+                &task.username,
+                &task.act_id,
+                &task.act_name,
+                &task.user_id,
+                now.to_string(),
+            ))?;
+        Ok(())
+    }
+
+    /// The task that `reference` was found to mean less than `max_age` ago.
+    ///
+    /// # Errors
+    /// When SQLite fails or the row was tampered with.
+    pub fn resolved(&self, reference: &str, max_age: Duration, now: Timestamp) -> Result<Option<Task>, StoreError> {
+        let found = self
+            .connection
+            .query_row(
+                "SELECT r.resolved_at, t.id, t.name, t.username, t.act_id, t.act_name, t.user_id
+                 FROM task_refs r JOIN tasks t ON t.id = r.task_id WHERE r.ref = ?1 AND r.error IS NULL",
+                [reference],
+                |row| {
+                    let task = Task {
+                        id: row.get(1)?,
+                        name: row.get(2)?,
+                        username: row.get(3)?,
+                        act_id: row.get(4)?,
+                        act_name: row.get(5)?,
+                        user_id: row.get(6)?,
+                    };
+                    Ok((row.get::<_, Option<String>>(0)?, task))
+                },
+            )
+            .optional()?;
+        let Some((resolved_at, task)) = found else { return Ok(None) };
+        let resolved_at = timestamp("task_refs.resolved_at", resolved_at)?;
+        Ok(resolved_at.filter(|at| *at <= now && now.since(*at) < max_age).map(|_| task))
+    }
+
+    /// Notes what `reference` was found to mean, or why that could not be found out. A failure keeps the last task
+    /// known under that name.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn save_reference(
+        &mut self,
+        reference: &str,
+        found: Result<&str, &str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO task_refs (ref, task_id, resolved_at, error) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (ref) DO UPDATE SET task_id = coalesce(excluded.task_id, task_id),
+                 resolved_at = excluded.resolved_at, error = excluded.error",
+            (reference, found.ok(), now.to_string(), found.err()),
+        )?;
+        Ok(())
+    }
+}

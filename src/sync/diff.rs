@@ -1,0 +1,317 @@
+//! What an observation of a run means: how its row changes and which events that raises.
+
+use std::time::Duration;
+
+use super::page::Seen;
+use crate::model::{EventType, Run, RunStatus, Timestamp};
+
+/// How a run was learned of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From a list: the item is the whole truth about the run.
+    List,
+    /// From a single read, which tells more than a list about some fields and nothing about others.
+    Detail,
+}
+
+/// A run as it was just seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// The run and the JSON it came in.
+    pub seen: Seen,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// What the mirror holds of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The run, from its columns.
+    pub run: Run,
+    /// Set while a finished run's figures may still change: the run is re-read until a read at or after this time.
+    pub settles_at: Option<Timestamp>,
+    /// Whether the row is marked as no longer listed.
+    pub removed: bool,
+}
+
+impl Stored {
+    /// Whether every poll must re-read the run: it is active, or its final figures have not been seen yet.
+    pub fn is_open(&self) -> bool {
+        !self.removed && (!self.run.status.is_terminal() || self.settles_at.is_some())
+    }
+}
+
+/// One observed transition: a row of `events` in the making.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// What it is called.
+    pub kind: EventType,
+    /// The status seen before, where there was one.
+    pub previous: Option<RunStatus>,
+}
+
+/// What to write for an observation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The row as it must be.
+    pub row: Stored,
+    /// The events it raises, in order.
+    pub transitions: Vec<Transition>,
+}
+
+/// What an observation is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// Runs started up to this instant were there before the first sync and raise no events for merely existing.
+    pub history_until: Option<Timestamp>,
+    /// How long after its end a finished run is re-read.
+    pub settle: Duration,
+    /// When the observation was made, by the local clock.
+    pub now: Timestamp,
+}
+
+/// Compares what is stored with what was seen; `None` when the row is already as it must be.
+pub fn observe(stored: Option<&Stored>, observed: &Observed, by: &Judgement) -> Option<Change> {
+    let seen = &observed.seen.run;
+    let Some(stored) = stored else {
+        let settles_at = if seen.status.is_terminal() { settles_at_first_sight(seen, by) } else { None };
+        let row = Stored { run: seen.clone(), settles_at, removed: false };
+        return Some(Change { row, transitions: first_sight(seen, by) });
+    };
+    let run = match observed.source {
+        Source::List => seen.clone(),
+        Source::Detail => with_detail(&stored.run, seen),
+    };
+    let transitions = transition(&stored.run.status, &run.status).into_iter().collect();
+    let row = Stored { settles_at: settles_at(stored, &run, by), run, removed: false };
+    (row != *stored).then_some(Change { row, transitions })
+}
+
+/// The events of a run not known before: none for history, else CREATED and, if it has ended already, its end.
+fn first_sight(run: &Run, by: &Judgement) -> Vec<Transition> {
+    let is_history = match (run.started(), by.history_until) {
+        (Some(started), Some(until)) => started <= until,
+        // A run without a start cannot be told from history, and an event that never was is worse than a silent row.
+        (None, Some(_)) => true,
+        (_, None) => false,
+    };
+    if is_history {
+        return Vec::new();
+    }
+    let mut transitions = vec![Transition { kind: EventType::Created, previous: None }];
+    if run.status.is_terminal() {
+        transitions.push(Transition { kind: EventType::Entered(run.status.clone()), previous: None });
+    }
+    transitions
+}
+
+fn transition(before: &RunStatus, after: &RunStatus) -> Option<Transition> {
+    if before == after {
+        return None;
+    }
+    let kind = if before.is_terminal() && !after.is_terminal() {
+        EventType::Resurrected
+    } else {
+        EventType::Entered(after.clone())
+    };
+    Some(Transition { kind, previous: Some(before.clone()) })
+}
+
+/// A run first seen after its end settles `settle` after that end, judged by the local clock; an end in the future
+/// means that the clocks disagree, and counts as now.
+fn settles_at_first_sight(run: &Run, by: &Judgement) -> Option<Timestamp> {
+    let age = by.now.since(run.finished()?);
+    by.settle.checked_sub(age).filter(|left| !left.is_zero()).map(|left| by.now.plus(left))
+}
+
+fn settles_at(stored: &Stored, run: &Run, by: &Judgement) -> Option<Timestamp> {
+    if !run.status.is_terminal() {
+        return None;
+    }
+    let ended_anew = run.status != stored.run.status || run.finished_at != stored.run.finished_at;
+    if ended_anew {
+        // Counted from when the end was seen, which is never before it happened: right whatever the clocks say.
+        return (!by.settle.is_zero()).then(|| by.now.plus(by.settle));
+    }
+    stored
+        .settles_at
+        .filter(|&until| by.now < until)
+        // A clock that was set back must not keep runs unsettled for as long as it was wrong.
+        .map(|until| until.min(by.now.plus(by.settle)))
+}
+
+/// `stored` brought up to date from a single read. Such an answer has many fields that no list has, and lacks some
+/// that lists have, so it replaces what it knows, adds nothing to `extra`, and takes nothing away. Only `finishedAt`
+/// is believed when null: that is how a resurrected run looks.
+fn with_detail(stored: &Run, detail: &Run) -> Run {
+    let mut extra = stored.extra.clone();
+    for (key, value) in &mut extra {
+        if let Some(newer) = detail.extra.get(key).filter(|_| key != "meta") {
+            *value = newer.clone();
+        }
+    }
+    fn newer<T: Clone>(detail: &Option<T>, stored: &Option<T>) -> Option<T> {
+        detail.as_ref().or(stored.as_ref()).cloned()
+    }
+    Run {
+        id: stored.id.clone(),
+        task_id: newer(&detail.task_id, &stored.task_id),
+        act_id: newer(&detail.act_id, &stored.act_id),
+        user_id: newer(&detail.user_id, &stored.user_id),
+        status: detail.status.clone(),
+        started_at: newer(&detail.started_at, &stored.started_at),
+        finished_at: detail.finished_at.clone(),
+        build_id: newer(&detail.build_id, &stored.build_id),
+        build_number: newer(&detail.build_number, &stored.build_number),
+        build_number_int: newer(&detail.build_number_int, &stored.build_number_int),
+        origin: newer(&detail.origin, &stored.origin),
+        client_ip: newer(&detail.client_ip, &stored.client_ip),
+        user_agent: newer(&detail.user_agent, &stored.user_agent),
+        schedule_id: newer(&detail.schedule_id, &stored.schedule_id),
+        scheduled_at: newer(&detail.scheduled_at, &stored.scheduled_at),
+        usage_total_usd: newer(&detail.usage_total_usd, &stored.usage_total_usd),
+        default_key_value_store_id: newer(&detail.default_key_value_store_id, &stored.default_key_value_store_id),
+        default_dataset_id: newer(&detail.default_dataset_id, &stored.default_dataset_id),
+        default_request_queue_id: newer(&detail.default_request_queue_id, &stored.default_request_queue_id),
+        extra,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const SETTLE: Duration = Duration::from_secs(60);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_millis(second * 1_000)
+    }
+
+    fn by(now: i64) -> Judgement {
+        Judgement { history_until: None, settle: SETTLE, now: at(now) }
+    }
+
+    fn item(status: &str, started: i64, finished: Option<i64>) -> Value {
+        json!({"id": "r", "status": status, "startedAt": at(started).to_string(),
+            "finishedAt": finished.map(|second| at(second).to_string()), "usageTotalUsd": 0.1})
+    }
+
+    fn seen(json: Value) -> Observed {
+        Observed { seen: Seen::from_json(json).unwrap(), source: Source::List }
+    }
+
+    fn stored(json: Value, settles_at: Option<i64>) -> Stored {
+        Stored { run: Run::from_json(&json).unwrap(), settles_at: settles_at.map(at), removed: false }
+    }
+
+    fn names(change: &Change) -> Vec<(String, Option<&str>)> {
+        let name = |t: &'_ Transition| t.kind.name().trim_start_matches("ACTOR.RUN.").to_owned();
+        change.transitions.iter().map(|t| (name(t), t.previous.as_ref().map(RunStatus::as_str))).collect()
+    }
+
+    #[test]
+    fn transitions_of_known_runs() {
+        let cases = [
+            ("READY", "RUNNING", "RUNNING"),
+            ("READY", "SUCCEEDED", "SUCCEEDED"),
+            ("RUNNING", "TIMING-OUT", "TIMING_OUT"),
+            ("TIMING-OUT", "TIMED-OUT", "TIMED_OUT"),
+            ("RUNNING", "PAUSED", "PAUSED"),
+            ("FAILED", "RUNNING", "RESURRECTED"),
+            ("SUCCEEDED", "READY", "RESURRECTED"),
+            ("TIMED-OUT", "ABORTED", "ABORTED"),
+        ];
+        for (before, after, event) in cases {
+            let change = observe(Some(&stored(item(before, 0, None), None)), &seen(item(after, 0, None)), &by(10)).unwrap();
+            assert_eq!(names(&change), [(event.to_owned(), Some(before))], "{before} → {after}");
+        }
+    }
+
+    #[test]
+    fn an_unchanged_run_is_not_rewritten() {
+        let before = stored(item("RUNNING", 0, None), None);
+        assert_eq!(observe(Some(&before), &seen(item("RUNNING", 0, None)), &by(10)), None);
+        let mut other = item("RUNNING", 0, None);
+        other["usageTotalUsd"] = json!(0.2);
+        let change = observe(Some(&before), &seen(other), &by(10)).unwrap();
+        assert_eq!(change.transitions, [], "a figure is no transition");
+        assert_eq!(change.row.run.usage_total_usd, Some(0.2));
+    }
+
+    #[test]
+    fn a_new_run_is_created_and_may_have_ended_already() {
+        let active = observe(None, &seen(item("RUNNING", 5, None)), &by(10)).unwrap();
+        assert_eq!(names(&active), [("CREATED".to_owned(), None)]);
+        let ended = observe(None, &seen(item("FAILED", 5, Some(8))), &by(10)).unwrap();
+        assert_eq!(names(&ended), [("CREATED".to_owned(), None), ("FAILED".to_owned(), None)]);
+    }
+
+    #[test]
+    fn history_is_silent_up_to_and_including_the_baseline() {
+        for (started, silent) in [(4, true), (5, true), (6, false)] {
+            let judge = Judgement { history_until: Some(at(5)), ..by(10) };
+            let change = observe(None, &seen(item("SUCCEEDED", started, Some(7))), &judge).unwrap();
+            assert_eq!(change.transitions.is_empty(), silent, "started at {started}");
+        }
+        let judge = Judgement { history_until: Some(at(5)), ..by(10) };
+        let change = observe(None, &seen(json!({"id": "r", "status": "READY"})), &judge).unwrap();
+        assert_eq!(change.transitions, [], "a run without a start");
+    }
+
+    #[test]
+    fn a_finished_run_settles_after_the_end_was_seen() {
+        let running = stored(item("RUNNING", 0, None), None);
+        let ended = observe(Some(&running), &seen(item("SUCCEEDED", 0, Some(20))), &by(30)).unwrap().row;
+        assert_eq!(ended.settles_at, Some(at(90)));
+        assert!(ended.is_open());
+
+        assert_eq!(observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(20))), &by(89)), None, "still unsettled");
+        let settled = observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(20))), &by(90)).unwrap();
+        assert_eq!((settled.row.settles_at, settled.transitions.len()), (None, 0));
+        assert!(!settled.row.is_open());
+
+        let back = observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(20))), &by(-1_000)).unwrap().row;
+        assert_eq!(back.settles_at, Some(at(-940)), "a clock set back must not keep it unsettled");
+        let again = observe(Some(&settled.row), &seen(item("SUCCEEDED", 0, Some(200))), &by(210)).unwrap();
+        assert_eq!((again.row.settles_at, again.transitions.len()), (Some(at(270)), 0), "ended anew, unobserved");
+    }
+
+    #[test]
+    fn a_run_first_seen_after_its_end_settles_by_its_age() {
+        for (finished, settles_at) in [(30, Some(90)), (29, Some(89)), (-29, Some(31)), (-30, None), (-5_000, None), (500, Some(90))] {
+            let change = observe(None, &seen(item("SUCCEEDED", -9_999, Some(finished))), &by(30)).unwrap();
+            assert_eq!(change.row.settles_at, settles_at.map(at), "finished at {finished}");
+        }
+        let unknown_end = observe(None, &seen(item("SUCCEEDED", 0, None)), &by(30)).unwrap();
+        assert_eq!(unknown_end.row.settles_at, None);
+    }
+
+    #[test]
+    fn a_removed_run_that_shows_up_is_unmarked() {
+        let gone = Stored { removed: true, ..stored(item("RUNNING", 0, None), None) };
+        assert!(!gone.is_open());
+        let change = observe(Some(&gone), &seen(item("RUNNING", 0, None)), &by(10)).unwrap();
+        assert!(!change.row.removed);
+        assert_eq!(change.transitions, []);
+    }
+
+    #[test]
+    fn a_single_read_updates_without_adding_or_losing_fields() {
+        let mut listed = item("RUNNING", 0, None);
+        listed["buildNumberInt"] = json!(7);
+        listed["generalAccess"] = json!("OLD");
+        let mut detail = item("SUCCEEDED", 0, Some(9));
+        detail["generalAccess"] = json!("NEW");
+        detail["stats"] = json!({"memAvgBytes": 1});
+        let observed = Observed { source: Source::Detail, ..seen(detail) };
+        let row = observe(Some(&stored(listed, None)), &observed, &by(10)).unwrap().row.run;
+        assert_eq!(row.build_number_int, Some(7));
+        assert_eq!(Value::Object(row.extra), json!({"generalAccess": "NEW"}));
+        assert_eq!((row.status, row.finished_at), (RunStatus::Succeeded, Some(at(9).to_string())));
+
+        let resurrected = Observed { source: Source::Detail, ..seen(item("RUNNING", 0, None)) };
+        let row = observe(Some(&stored(item("FAILED", 0, Some(3)), None)), &resurrected, &by(10)).unwrap().row.run;
+        assert_eq!(row.finished_at, None, "a null end is believed");
+    }
+}
