@@ -4,8 +4,11 @@
 //! is due in a short transaction, hands it over outside of any, and only then takes it off the books: a crash between
 //! the two delivers again, under the same id and with the same bytes.
 
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crate::sinks::Sink;
-use crate::store::{Store, StoreError};
+use crate::store::{Due, Store, StoreError};
 
 /// The most events handed to a sink at once.
 const BATCH: usize = 500;
@@ -29,13 +32,18 @@ impl Subscription {
 /// Brings one sink what it is owed.
 pub struct Courier {
     name: String,
-    sink: Box<dyn Sink>,
+    sink: Arc<Mutex<dyn Sink>>,
 }
 
 impl Courier {
     /// A courier for the sink booked as `name`.
-    pub fn new(name: String, sink: Box<dyn Sink>) -> Self {
-        Self { name, sink }
+    pub fn new(name: String, sink: impl Sink + 'static) -> Self {
+        Self { name, sink: Arc::new(Mutex::new(sink)) }
+    }
+
+    /// The sink's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Delivers everything due. `Ok(false)` when the sink would not take it: the rest stays due.
@@ -47,12 +55,21 @@ impl Courier {
             let name = self.name.clone();
             let due = store.call(move |db| db.due(&name, BATCH)).await?;
             let Some(last) = due.last().map(|event| event.seq) else { return Ok(true) };
-            if let Err(error) = self.sink.deliver(&due) {
-                tracing::warn!(sink = self.name, events = due.len(), %error, "could not deliver events; they stay due");
+            if let Err(error) = self.deliver(due).await {
+                tracing::warn!(sink = self.name, %error, "could not deliver events; they stay due");
                 return Ok(false);
             }
             let name = self.name.clone();
             store.call(move |db| db.delivered(&name, last)).await?;
         }
+    }
+
+    /// Hands `events` over on a thread where a sink may block: nobody may be reading our standard output.
+    async fn deliver(&self, events: Vec<Due>) -> io::Result<()> {
+        let sink = Arc::clone(&self.sink);
+        let delivered = tokio::task::spawn_blocking(move || {
+            sink.lock().unwrap_or_else(PoisonError::into_inner).deliver(&events)
+        });
+        delivered.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
     }
 }

@@ -24,6 +24,8 @@ mod cursor;
 mod diff;
 mod jitter;
 mod machine;
+#[cfg(test)]
+mod machine_tests;
 mod page;
 mod refresh;
 #[cfg(test)]

@@ -1,0 +1,89 @@
+//! Progress of long catch-ups: a bar on a terminal, a log line now and then elsewhere.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::model::Task;
+use crate::sync::FeedState;
+
+/// Time between log lines where there is no terminal.
+const LOG_EVERY: Duration = Duration::from_secs(5);
+
+/// A catch-up with fewer entries to go is over before anyone could read of it.
+const WORTH_SHOWING: u64 = 1_000;
+
+/// Shows how far catch-ups have come.
+#[derive(Debug)]
+pub struct Progress {
+    bars: Option<MultiProgress>,
+    shown: Mutex<HashMap<String, Shown>>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    bar: Option<ProgressBar>,
+    logged: Instant,
+}
+
+impl Progress {
+    /// Progress on `bars`, which the log shares the terminal with; or in the log, where there is no terminal.
+    pub fn new(bars: Option<MultiProgress>) -> Self {
+        Self { bars, shown: Mutex::default() }
+    }
+
+    /// Bars on standard error.
+    pub fn bars() -> MultiProgress {
+        MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10))
+    }
+
+    /// Tells where the feed of `task` stands.
+    pub fn show(&self, task: &Task, feed: &FeedState) {
+        let Some(total) = feed.total else { return };
+        let mut all = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = total.saturating_sub(feed.cursor.offset);
+        if left == 0 {
+            if let Some(Shown { bar: Some(bar), .. }) = all.remove(&task.id) {
+                bar.finish_and_clear();
+            }
+            return;
+        }
+        let shown = match all.get_mut(&task.id) {
+            Some(shown) => shown,
+            None if left < WORTH_SHOWING => return,
+            None => {
+                let bar = self.bars.as_ref().map(|bars| bars.add(new_bar(task, feed.cursor.offset)));
+                all.entry(task.id.clone()).or_insert(Shown { bar, logged: Instant::now() })
+            }
+        };
+        match &shown.bar {
+            Some(bar) => {
+                bar.set_length(total);
+                bar.set_position(feed.cursor.offset);
+            }
+            None if shown.logged.elapsed() >= LOG_EVERY => {
+                shown.logged = Instant::now();
+                tracing::info!(task = task.label(), at = feed.cursor.offset, of = total, "catching up");
+            }
+            None => {}
+        }
+    }
+
+    /// Takes everything off the terminal.
+    pub fn clear(&self) {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).drain().collect::<Vec<_>>();
+        for bar in shown.into_iter().filter_map(|(_, shown)| shown.bar) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn new_bar(task: &Task, position: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix:<28} {bar:32} {human_pos:>9} / {human_len} runs  {eta}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::no_length().with_style(style).with_prefix(task.label());
+    // Time left is judged from here, not from the list's beginning.
+    bar.with_position(position)
+}

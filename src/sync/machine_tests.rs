@@ -1,0 +1,351 @@
+//! Polls, command by command, against a list held in memory.
+
+use std::time::Duration;
+
+use super::machine::*;
+use super::page::{Listing, Page, Seen, Window};
+use super::testing::item;
+use super::{Cursor, Watermark};
+use crate::model::Timestamp;
+
+/// A run list as the API would show it.
+struct List {
+    items: Vec<Seen>,
+    cap: u64,
+    ignores_offset: bool,
+}
+
+impl List {
+    /// Succeeded runs `r0`, `r1`, … that started at second 0, 1, …
+    fn of(seconds: std::ops::Range<i64>) -> Self {
+        let items = seconds.map(|second| item(&format!("r{second}"), second, "SUCCEEDED")).collect();
+        Self { items, cap: 1_000, ignores_offset: false }
+    }
+
+    fn set(&mut self, id: &str, status: &str) {
+        let at = self.items.iter().position(|seen| seen.run.id == id).unwrap();
+        let second = self.items[at].run.started().unwrap().as_millis() / 1_000;
+        self.items[at] = item(id, second, status);
+    }
+
+    fn answer(&self, window: &Window) -> Page {
+        let mut items = self.items.clone();
+        match window.listing {
+            Listing::All => {}
+            Listing::Newest => items.reverse(),
+            Listing::Active => items.retain(|seen| !seen.run.status.is_terminal()),
+        }
+        let total = items.len() as u64;
+        let offset = if self.ignores_offset { 0 } else { window.offset };
+        let limit = u64::from(window.limit).min(self.cap);
+        let items = items.into_iter().skip(offset as usize).take(limit as usize).collect();
+        Page { offset, limit: Some(limit), total: Some(total), items }
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        page_size: 1_000,
+        overlap: 20,
+        poll_interval: Duration::from_secs(15),
+        watch_interval: Duration::from_secs(60),
+        settle: Duration::from_secs(60),
+        read_ahead: 4,
+        history_events: false,
+        jitter_seed: 1,
+    }
+}
+
+/// A feed that has read up to the run started at `second`, with the next entry expected at `offset`.
+fn caught_up(offset: u64, second: i64) -> FeedState {
+    let watermark = Watermark { started: at(second), id: format!("r{second}") };
+    FeedState {
+        cursor: Cursor { offset, watermark: Some(watermark) },
+        baseline: Some(Baseline(Some(at(0)))),
+        complete: true,
+        watched_at: Some(at(100_000)),
+        total: Some(offset),
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_millis(second * 1_000)
+}
+
+/// When polls take place: the watch read was just made.
+const NOW: i64 = 100_000;
+
+/// Polls once; gives the commands that cost a request, as text, and how the poll ended.
+fn poll(machine: &mut Machine, list: &List, open: OpenRuns, distances: &[u64], now: i64) -> (Vec<String>, Outcome) {
+    let mut requests = Vec::new();
+    let mut command = machine.step(Input::Wake, at(now));
+    loop {
+        let input = match command {
+            Command::Sleep { outcome, .. } => return (requests, outcome),
+            Command::LoadOpen { .. } => Input::Open(open.clone()),
+            Command::Locate(_) => Input::Located(distances.to_vec()),
+            Command::Commit(_) => Input::Committed,
+            Command::Read(windows) => {
+                requests.extend(windows.iter().map(|window| format!("{:?} {}", window.listing, window.offset)));
+                Input::Pages(windows.iter().map(|window| list.answer(window)).collect())
+            }
+            Command::ReadRuns(ids) => {
+                requests.extend(ids.iter().map(|id| format!("run {id}")));
+                let find = |id: &String| list.items.iter().find(|seen| seen.run.id == *id).cloned();
+                Input::Runs(ids.iter().map(|id| (id.clone(), find(id))).collect())
+            }
+        };
+        command = machine.step(input, at(now));
+    }
+}
+
+fn quiet_poll(feed: FeedState, list: &List) -> (Vec<String>, Outcome, FeedState) {
+    let mut machine = Machine::new(settings(), feed);
+    let (requests, outcome) = poll(&mut machine, list, OpenRuns::default(), &[], NOW);
+    (requests, outcome, machine.feed().clone())
+}
+
+fn open(active: bool, ids: &[&str], reach: u64) -> OpenRuns {
+    OpenRuns { runs: ids.iter().map(|id| OpenRun { id: (*id).to_owned(), active }).collect(), reach }
+}
+
+#[test]
+fn the_first_poll_asks_for_the_baseline_then_reads_from_the_beginning() {
+    let (requests, outcome, feed) = quiet_poll(FeedState::default(), &List::of(0..1_500));
+    assert_eq!(requests, ["Newest 0", "All 0", "All 999", "Active 0"]);
+    assert_eq!(outcome, Outcome::CaughtUp);
+    assert_eq!(feed.baseline, Some(Baseline(Some(at(1_499)))));
+    assert_eq!(feed.cursor, Cursor { offset: 1_500, watermark: Some(Watermark { started: at(1_499), id: "r1499".into() }) });
+    assert!(feed.complete);
+}
+
+#[test]
+fn an_empty_list_has_no_history_and_no_watermark() {
+    let (requests, _, feed) = quiet_poll(FeedState::default(), &List::of(0..0));
+    assert_eq!(requests, ["Newest 0", "All 0", "Active 0"]);
+    assert_eq!((feed.baseline, feed.cursor), (Some(Baseline(None)), Cursor::default()));
+}
+
+#[test]
+fn an_idle_poll_is_one_request() {
+    let (requests, outcome, feed) = quiet_poll(caught_up(500, 499), &List::of(0..500));
+    assert_eq!(requests, ["All 480"]);
+    assert_eq!((outcome, feed), (Outcome::CaughtUp, caught_up(500, 499)));
+}
+
+#[test]
+fn without_overlap_an_idle_poll_must_step_back_for_the_watermark() {
+    let mut machine = Machine::new(Settings { overlap: 0, ..settings() }, caught_up(500, 499));
+    let (requests, _) = poll(&mut machine, &List::of(0..500), OpenRuns::default(), &[], NOW);
+    assert_eq!(requests, ["All 500", "All 499"]);
+}
+
+#[test]
+fn deletions_before_the_cursor_are_stepped_back_from() {
+    // From 2,500 read, the oldest are deleted and new ones added: where the list then begins and ends, and the reads.
+    let cases: [(i64, i64, &[&str]); 5] = [
+        (10, 2_510, &["All 2480"]),
+        (300, 2_501, &["All 2480", "All 2181"]),
+        (300, 4_000, &["All 2480", "All 2460", "All 2420", "All 2340", "All 2180", "All 3179"]),
+        (2_400, 2_600, &["All 2480", "All 180", "All 140", "All 60"]),
+        (2_500, 2_503, &["All 2480", "All 0"]),
+    ];
+    for (from, to, expected) in cases {
+        let list = List::of(from..to);
+        let (requests, outcome, feed) = quiet_poll(caught_up(2_500, 2_499), &list);
+        assert_eq!(requests, expected, "{from}..{to}");
+        assert_eq!(outcome, Outcome::CaughtUp);
+        assert_eq!(feed.cursor.offset, list.items.len() as u64);
+        assert_eq!(feed.cursor.watermark.unwrap().started, at(to - 1));
+    }
+}
+
+#[test]
+fn an_emptied_list_keeps_the_watermark() {
+    let (requests, outcome, feed) = quiet_poll(caught_up(2_500, 2_499), &List::of(0..0));
+    assert_eq!(requests, ["All 2480", "All 0"]);
+    assert_eq!(outcome, Outcome::CaughtUp);
+    assert_eq!((feed.cursor.offset, feed.cursor.watermark), (0, caught_up(0, 2_499).cursor.watermark));
+}
+
+#[test]
+fn a_long_catch_up_reads_ahead_and_repeats_only_the_watermark() {
+    let (requests, _, feed) = quiet_poll(caught_up(500, 499), &List::of(0..6_000));
+    assert_eq!(
+        requests,
+        ["All 480", "All 1479", "All 2478", "All 3477", "All 4476", "All 5475"],
+        "the second to the fifth are asked for at once"
+    );
+    assert_eq!(feed.cursor.offset, 6_000);
+}
+
+#[test]
+fn a_server_with_small_pages_is_followed_page_by_page() {
+    let mut list = List::of(0..450);
+    list.cap = 100;
+    let (requests, outcome, feed) = quiet_poll(FeedState::default(), &list);
+    // A short page is not the end of the list; the size it shows is what the pages read ahead are laid out by.
+    assert_eq!(requests, ["Newest 0", "All 0", "All 99", "All 198", "All 297", "All 396", "Active 0"]);
+    assert_eq!((outcome, feed.cursor.offset), (Outcome::CaughtUp, 450));
+}
+
+#[test]
+fn a_server_that_ignores_offsets_ends_the_poll() {
+    let mut list = List::of(0..1_500);
+    list.ignores_offset = true;
+    let (_, outcome, feed) = quiet_poll(FeedState::default(), &list);
+    assert_eq!((outcome, feed.cursor.offset), (Outcome::Stalled, 1_000));
+    list.items.truncate(700);
+    assert_eq!(quiet_poll(FeedState::default(), &list).1, Outcome::CaughtUp, "one page that holds everything will do");
+}
+
+#[test]
+fn pages_read_ahead_that_do_not_join_are_read_again_from_the_cursor() {
+    let list = List::of(0..3_000);
+    let mut machine = Machine::new(settings(), FeedState { total: Some(3_000), ..caught_up(100, 99) });
+    let Command::LoadOpen { .. } = machine.step(Input::Wake, at(NOW)) else { panic!() };
+    let Command::Read(first) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else { panic!() };
+    let Command::Commit(_) = machine.step(Input::Pages(vec![list.answer(&first[0])]), at(NOW)) else { panic!() };
+    let Command::Read(ahead) = machine.step(Input::Committed, at(NOW)) else { panic!() };
+    assert_eq!(ahead.len(), 2);
+    // Between the two reads, 50 runs at the front are deleted: the second page begins behind the first one's end.
+    let pages = vec![list.answer(&ahead[0]), List::of(50..3_000).answer(&ahead[1])];
+    let Command::Commit(commit) = machine.step(Input::Pages(pages), at(NOW)) else { panic!() };
+    assert_eq!(commit.observed.len(), 1_000, "the second page is dropped");
+    let Command::Read(again) = machine.step(Input::Committed, at(NOW)) else { panic!() };
+    assert_eq!(again[0].offset, commit.feed.cursor.offset - 1);
+}
+
+#[test]
+fn open_runs_within_a_page_cost_nothing_extra() {
+    let mut list = List::of(0..2_000);
+    list.set("r1300", "RUNNING");
+    let mut machine = Machine::new(settings(), caught_up(2_000, 1_999));
+    let (requests, _) = poll(&mut machine, &list, open(true, &["r1300", "r1990"], 700), &[], NOW);
+    assert_eq!(requests, ["All 1300"]);
+}
+
+#[test]
+fn open_runs_far_behind_are_told_apart_by_one_filtered_read() {
+    let mut list = List::of(0..5_000);
+    list.set("r10", "RUNNING");
+    let ids = ["r10", "r900", "r1900"];
+    let mut machine = Machine::new(settings(), caught_up(5_000, 4_999));
+    let (requests, _) = poll(&mut machine, &list, open(true, &ids, 0), &[], NOW);
+    assert_eq!(requests, ["All 4980", "Active 0", "run r1900", "run r900"]);
+
+    let (requests, _) = poll(&mut machine, &list, open(true, &["r900"], 0), &[], NOW);
+    assert_eq!(requests, ["All 4980", "run r900"], "a single one is simply read");
+    let (requests, _) = poll(&mut machine, &list, open(false, &["r900", "r901"], 0), &[], NOW);
+    assert_eq!(requests, ["All 4980", "run r900", "run r901"], "ended ones cannot be among the active");
+}
+
+#[test]
+fn runs_that_ended_side_by_side_are_read_where_they_lie() {
+    let list = List::of(0..5_000);
+    let ids: Vec<String> = (100..130).map(|n| format!("r{n}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let distances: Vec<u64> = (100..130).map(|n| 5_000 - n).collect();
+    let mut machine = Machine::new(settings(), caught_up(5_000, 4_999));
+    let (requests, _) = poll(&mut machine, &list, open(true, &ids, 0), &distances, NOW);
+    assert_eq!(requests, ["All 4980", "Active 0", "All 95"]);
+}
+
+#[test]
+fn the_watch_read_comes_due_and_clocks_may_jump() {
+    let list = List::of(0..500);
+    for (later, due) in [(0, false), (59, false), (60, true), (-1, true)] {
+        let mut machine = Machine::new(settings(), caught_up(500, 499));
+        let (requests, _) = poll(&mut machine, &list, OpenRuns::default(), &[], NOW + later);
+        assert_eq!(requests.contains(&"Active 0".to_owned()), due, "{later} s after the last");
+        assert_eq!(machine.feed().watched_at, Some(at(if due { NOW + later } else { NOW })));
+    }
+}
+
+#[test]
+fn the_watch_read_never_moves_the_cursor() {
+    let mut list = List::of(0..500);
+    let mut machine = Machine::new(settings(), FeedState { watched_at: None, ..caught_up(500, 499) });
+    list.items.push(item("new", 600, "RUNNING"));
+    let cursor = {
+        let mut command = machine.step(Input::Wake, at(NOW));
+        loop {
+            command = match command {
+                Command::LoadOpen { .. } => machine.step(Input::Open(OpenRuns::default()), at(NOW)),
+                // The new run is registered between the forward read and the watch read.
+                Command::Read(windows) if windows[0].listing == Listing::All => {
+                    machine.step(Input::Pages(vec![List::of(0..500).answer(&windows[0])]), at(NOW))
+                }
+                Command::Read(windows) => machine.step(Input::Pages(vec![list.answer(&windows[0])]), at(NOW)),
+                Command::Commit(commit) if commit.observed.iter().any(|o| o.seen.run.id == "new") => {
+                    break commit.feed.cursor;
+                }
+                Command::Commit(_) => machine.step(Input::Committed, at(NOW)),
+                other => panic!("{other:?}"),
+            };
+        }
+    };
+    assert_eq!(cursor, caught_up(500, 499).cursor);
+}
+
+#[test]
+fn a_filter_that_is_ignored_is_not_followed_through_the_list() {
+    let list = List::of(0..5_000);
+    let mut machine = Machine::new(settings(), FeedState { watched_at: None, ..caught_up(5_000, 4_999) });
+    let mut active_reads = 0;
+    let mut command = machine.step(Input::Wake, at(NOW));
+    loop {
+        let input = match command {
+            Command::LoadOpen { .. } => Input::Open(OpenRuns::default()),
+            Command::Commit(_) => Input::Committed,
+            Command::Read(windows) => {
+                active_reads += usize::from(windows[0].listing == Listing::Active);
+                Input::Pages(vec![list.answer(&Window { listing: Listing::All, ..windows[0] })])
+            }
+            Command::Sleep { .. } => break,
+            other => panic!("{other:?}"),
+        };
+        command = machine.step(input, at(NOW));
+    }
+    assert_eq!(active_reads, 1);
+}
+
+#[test]
+fn failures_wait_longer_and_longer_and_change_nothing() {
+    let feed = caught_up(500, 499);
+    let mut machine = Machine::new(settings(), feed.clone());
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        machine.step(Input::Wake, at(NOW));
+        machine.step(Input::Open(OpenRuns::default()), at(NOW));
+        let Command::Sleep { until, outcome: Outcome::Failed } = machine.step(Input::Failed, at(NOW)) else { panic!() };
+        waits.push(until.since(at(NOW)).as_secs());
+        assert_eq!(machine.feed(), &feed);
+    }
+    for (wait, nominal) in waits.iter().zip([15, 30, 60, 120, 240, 300, 300, 300]) {
+        assert!((nominal * 9 / 10..=nominal * 11 / 10).contains(wait), "{waits:?}");
+    }
+    let (_, outcome) = poll(&mut machine, &List::of(0..500), OpenRuns::default(), &[], NOW);
+    assert_eq!(outcome, Outcome::CaughtUp, "and it goes on as before");
+}
+
+#[test]
+fn only_a_poll_that_did_everything_is_recorded_as_a_success() {
+    let list = List::of(0..500);
+    let mut machine = Machine::new(settings(), caught_up(500, 499));
+    let mut finished = Vec::new();
+    let mut command = machine.step(Input::Wake, at(NOW));
+    while !matches!(command, Command::Sleep { .. }) {
+        let input = match command {
+            Command::LoadOpen { .. } => Input::Open(OpenRuns::default()),
+            Command::Read(windows) => Input::Pages(vec![list.answer(&windows[0])]),
+            Command::Commit(commit) => {
+                finished.push(commit.finished);
+                Input::Committed
+            }
+            other => panic!("{other:?}"),
+        };
+        command = machine.step(input, at(NOW));
+    }
+    assert_eq!(finished, [false, true]);
+}
