@@ -84,9 +84,18 @@ impl Db {
         Ok(Self { connection })
     }
 
-    /// The connection, for a test or a simulation to look at the tables or to make a commit fail.
+    /// The connection, to look at the tables.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// While `fail` is set, every commit is rolled back at its last moment, as if the process had died in it. For
+    /// simulations and tests.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn fail_commits(&mut self, fail: bool) -> Result<(), StoreError> {
+        Ok(self.connection.commit_hook(fail.then_some(|| true))?)
     }
 }
 

@@ -5,6 +5,8 @@
 //! thread ([`Store`]); anyone may read at any time, and is never blocked (WAL).
 
 mod commit;
+#[cfg(test)]
+mod commit_tests;
 mod db;
 mod error;
 mod events;
