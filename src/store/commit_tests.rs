@@ -226,7 +226,7 @@ fn references_are_believed_for_a_while() {
     }
     db.save_reference("me~it", Err("not found"), at(10)).unwrap();
     assert_eq!(db.resolved("me~it", hour, at(11)).unwrap(), None);
-    assert_eq!(db.overview().unwrap().unresolved[0].error, "not found");
+    assert_eq!(db.overview(at(11)).unwrap().unresolved[0].error, "not found");
 }
 
 #[test]

@@ -80,13 +80,14 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Timestamp;
 
     #[tokio::test]
     async fn calls_are_answered_and_the_lock_goes_with_the_writer() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("runs.db");
         let (store, writer) = Store::open(&path).unwrap();
-        let tasks = store.call(|db| Ok(db.overview()?.tasks.len())).await.unwrap();
+        let tasks = store.call(|db| Ok(db.overview(Timestamp::now())?.tasks.len())).await.unwrap();
         assert_eq!(tasks, 0);
         assert!(matches!(Store::open(&path), Err(StoreError::Locked { .. })));
         drop(store);

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::db::Db;
 use super::error::StoreError;
+use crate::model::Timestamp;
 
 /// What `status` tells.
 #[derive(Debug, Serialize)]
@@ -41,6 +42,8 @@ pub struct TaskStatus {
     pub first_sync_complete: bool,
     /// When a poll last did all it had to; to the minute, while nothing changes.
     pub last_success_at: Option<String>,
+    /// How long ago that was, in seconds.
+    pub last_success_age_seconds: Option<u64>,
     /// What is wrong now; null after a success.
     pub last_error: Option<String>,
     /// When that was last noted.
@@ -71,11 +74,11 @@ pub struct SinkStatus {
 }
 
 impl Db {
-    /// The state of everything.
+    /// The state of everything at `now`.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn overview(&self) -> Result<Overview, StoreError> {
+    pub fn overview(&self, now: Timestamp) -> Result<Overview, StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT t.id, t.name, t.username, c.\"offset\", c.watermark_started_at, c.server_total,
                  (SELECT count(*) FROM runs r WHERE r.feed_id = t.id),
@@ -96,6 +99,7 @@ impl Db {
                 open_runs: row.get(7)?,
                 removed: row.get(8)?,
                 first_sync_complete: row.get(9)?,
+                last_success_age_seconds: age(row.get::<_, Option<String>>(10)?.as_deref(), now),
                 last_success_at: row.get(10)?,
                 last_error: row.get(11)?,
                 last_error_at: row.get(12)?,
@@ -117,4 +121,8 @@ impl Db {
         let sinks = sinks.collect::<Result<_, _>>()?;
         Ok(Overview { tasks, unresolved, sinks })
     }
+}
+
+fn age(at: Option<&str>, now: Timestamp) -> Option<u64> {
+    at.and_then(Timestamp::parse).map(|at| now.since(at).as_secs())
 }

@@ -4,8 +4,9 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::db::Db;
 use super::error::StoreError;
+use super::rows;
 use crate::model::RunStatus;
-use crate::sync::{Cursor, OpenRun, OpenRuns};
+use crate::sync::{Cursor, OpenRun, OpenRuns, Stored};
 
 /// Sorts after every time the API writes: stands for "no upper end".
 const END_OF_TIME: &str = "~";
@@ -47,6 +48,14 @@ impl Db {
             None => 0,
         };
         Ok(OpenRuns { runs, reach })
+    }
+
+    /// What is stored of the run `id`.
+    ///
+    /// # Errors
+    /// When SQLite fails or the row was tampered with.
+    pub fn run(&self, id: &str) -> Result<Option<Stored>, StoreError> {
+        Ok(rows::load(&self.connection, id)?.map(|row| row.stored))
     }
 
     /// How far behind the cursor the runs `ids` lie, in entries, in no particular order; those without a start are
