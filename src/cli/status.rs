@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::error::CliError;
 use super::exit::ExitCode;
+use super::output::print;
 use super::table::{grouped, table};
 use crate::model::Timestamp;
 use crate::store::{Db, Overview, TaskStatus};
@@ -16,9 +17,10 @@ pub fn status(database: &Path, json: bool) -> Result<ExitCode, CliError> {
     let now = Timestamp::now();
     let overview = Db::open_for_reading(database)?.overview(now)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&overview).map_err(std::io::Error::from)?);
+        let json = serde_json::to_string_pretty(&overview).map_err(std::io::Error::from)?;
+        print(&format!("{json}\n"))?;
     } else {
-        print!("{}", text(&overview, now));
+        print(&text(&overview, now))?;
     }
     Ok(ExitCode::Ok)
 }
@@ -30,10 +32,7 @@ fn text(overview: &Overview, now: Timestamp) -> String {
     }
     let rows: Vec<[String; 8]> = overview.tasks.iter().map(|task| row(task, now)).collect();
     if !rows.is_empty() {
-        text.push_str(&table(
-            ["task", "cursor", "listed", "rows", "open", "removed", "last success", "state"],
-            &rows,
-        ));
+        text.push_str(&table(["task", "cursor", "listed", "rows", "open", "removed", "last success", "state"], &rows));
     }
     for task in overview.tasks.iter().filter(|task| task.last_error.is_some()) {
         text.push_str(&format!("{}: {}\n", label(task), task.last_error.as_deref().unwrap_or_default()));

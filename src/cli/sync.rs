@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use super::error::CliError;
+use super::error::{CliError, code_of};
 use super::exit::ExitCode;
-use super::setup::Setup;
+use super::output::print;
+use super::setup::{Setup, close};
 use super::table::{grouped, table};
-use crate::api::ApiError;
-use crate::daemon::{FeedReport, Report, Shutdown, on_signals, pass};
+use crate::daemon::{FeedReport, Report, on_signals, pass};
 use crate::sync::Outcome;
 
 /// Brings every task up to date once and prints what that came to.
@@ -17,25 +17,26 @@ use crate::sync::Outcome;
 /// When the pass could not be made at all. Tasks that failed are part of the summary and of the exit code.
 pub async fn sync(setup: Setup) -> Result<ExitCode, CliError> {
     let began = Instant::now();
-    let mut shutdown: Shutdown = on_signals()?;
-    let Setup { context, couriers, writer, events_on_stdout } = setup;
+    let mut shutdown = on_signals()?;
+    let Setup { context, couriers, writer } = setup;
+    // Where events go to standard output, programs read it: the summary goes beside them.
+    let events_on_stdout = !couriers.is_empty();
     let client = context.client.clone();
     let report = tokio::select! {
         report = pass(context, couriers) => report?,
         () = shutdown.asked() => {
+            close(writer).await;
             tracing::warn!("interrupted; what was read is kept, the next sync goes on from there");
             return Ok(ExitCode::Temporary);
         }
     };
+    close(writer).await;
     let summary = summary(&report, client.requests(), began.elapsed());
-    // Where events go to standard output, programs read it: the summary goes beside them.
     if events_on_stdout {
         eprint!("{summary}");
     } else {
-        print!("{summary}");
+        print(&summary)?;
     }
-    drop(client);
-    writer.close().await;
     Ok(exit_code(&report))
 }
 
@@ -84,16 +85,6 @@ fn exit_code(report: &Report) -> ExitCode {
     let stalled = report.feeds.iter().any(|feed| feed.outcome == Outcome::Stalled);
     let codes = report.errors().map(code_of).chain(stalled.then_some(ExitCode::Temporary));
     codes.min_by_key(|code| severity(*code)).unwrap_or(ExitCode::Ok)
-}
-
-/// The exit code for one error of the API.
-pub fn code_of(error: &ApiError) -> ExitCode {
-    match error {
-        ApiError::TokenRefused { .. } => ExitCode::Token,
-        ApiError::NotFound { .. } | ApiError::Forbidden { .. } => ExitCode::SomeTasksFailed,
-        ApiError::Throttled { .. } | ApiError::Temporary { .. } => ExitCode::Temporary,
-        _ => ExitCode::Unexpected,
-    }
 }
 
 fn severity(code: ExitCode) -> u8 {

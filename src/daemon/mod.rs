@@ -16,6 +16,6 @@ pub use context::{Context, Options};
 pub use feed::{Feed, Poll};
 pub use pass::{FeedReport, Report, pass};
 pub use progress::Progress;
-pub use run::run;
+pub use run::{RunError, run};
 pub use signals::{Shutdown, on_signals};
-pub use tasks::Failure;
+pub use tasks::{Failure, wanted};

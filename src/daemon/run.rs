@@ -11,7 +11,7 @@ use super::context::Context;
 use super::feed::Feed;
 use super::signals::Shutdown;
 use super::tasks::{self, Failure};
-use crate::api::ApiError;
+use crate::api::{ApiError, ErrorClass};
 use crate::delivery::Courier;
 use crate::model::{Task, Timestamp};
 use crate::store::StoreError;
@@ -64,7 +64,7 @@ async fn supervise(context: Arc<Context>) -> Result<(), RunError> {
     loop {
         let (wanted, failures) = tasks::wanted(&context).await?;
         for Failure { reference, error } in failures {
-            if first && matches!(error, ApiError::TokenRefused { .. }) {
+            if first && error.class() == ErrorClass::TokenRefused {
                 return Err(RunError::Token(error));
             }
             tracing::warn!(task = reference, "{error}");
@@ -94,7 +94,8 @@ async fn poll(context: Arc<Context>, task: Task) -> Result<Infallible, RunError>
     let mut first = true;
     loop {
         let poll = feed.poll().await?;
-        if let Some(error @ ApiError::TokenRefused { .. }) = poll.error
+        if let Some(error) = poll.error
+            && error.class() == ErrorClass::TokenRefused
             && first
         {
             return Err(RunError::Token(error));

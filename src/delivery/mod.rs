@@ -67,9 +67,8 @@ impl Courier {
     /// Hands `events` over on a thread where a sink may block: nobody may be reading our standard output.
     async fn deliver(&self, events: Vec<Due>) -> io::Result<()> {
         let sink = Arc::clone(&self.sink);
-        let delivered = tokio::task::spawn_blocking(move || {
-            sink.lock().unwrap_or_else(PoisonError::into_inner).deliver(&events)
-        });
+        let delivered =
+            tokio::task::spawn_blocking(move || sink.lock().unwrap_or_else(PoisonError::into_inner).deliver(&events));
         delivered.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
     }
 }

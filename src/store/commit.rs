@@ -162,7 +162,8 @@ fn save_feed(connection: &Connection, feed_id: &str, commit: &Commit, now: &str)
     let wanted = &commit.feed;
     if let Some((stored, health)) = load_feed(connection, feed_id)? {
         let alive_at = health.last_success_at;
-        let heartbeat_due = alive_at.is_none_or(|at| at > commit.judgement.now || commit.judgement.now.since(at) >= HEARTBEAT);
+        let heartbeat_due =
+            alive_at.is_none_or(|at| at > commit.judgement.now || commit.judgement.now.since(at) >= HEARTBEAT);
         let beat = commit.finished && (heartbeat_due || health.failing);
         // When the last watch read was is written along with something else: were it lost, the next would come early.
         let unmoved = FeedState { watched_at: wanted.watched_at, ..stored } == *wanted;

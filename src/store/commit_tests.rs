@@ -28,7 +28,8 @@ fn run(id: &str, second: i64, status: &str) -> Value {
 }
 
 fn commit(now: i64, offset: u64, items: &[Value]) -> Commit {
-    let observed = items.iter().map(|item| Observed { seen: Seen::from_json(item.clone()).unwrap(), source: Source::List });
+    let observed =
+        items.iter().map(|item| Observed { seen: Seen::from_json(item.clone()).unwrap(), source: Source::List });
     let watermark = Some(Watermark { started: at(offset as i64), id: format!("w{offset}") });
     Commit {
         observed: observed.collect(),
@@ -118,7 +119,10 @@ fn a_failure_is_noted_once_and_cleared_by_the_next_success() {
     for now in [11, 12] {
         db.record_failure(FEED, "unreachable", at(now)).unwrap();
     }
-    assert_eq!(column(&db, "SELECT last_error || ' ' || last_error_at FROM cursors"), ["unreachable 1970-01-01T00:00:11.000Z"]);
+    assert_eq!(
+        column(&db, "SELECT last_error || ' ' || last_error_at FROM cursors"),
+        ["unreachable 1970-01-01T00:00:11.000Z"]
+    );
     db.record_failure(FEED, "forbidden", at(13)).unwrap();
     assert_eq!(column(&db, "SELECT last_error FROM cursors"), ["forbidden"]);
     db.commit(FEED, &commit(14, 0, &[]), &[]).unwrap();
@@ -193,7 +197,8 @@ fn events_say_when_it_happened_where_the_run_tells() {
     ended["finishedAt"] = json!(at(7).to_string());
     db.commit(FEED, &commit(10, 1, &[ended]), &[]).unwrap();
     db.commit(FEED, &commit(20, 1, &[run("a", 1, "RUNNING")]), &[]).unwrap();
-    let seconds = column(&db, "SELECT unixepoch(occurred_at) || ' ' || unixepoch(observed_at) FROM events ORDER BY seq");
+    let seconds =
+        column(&db, "SELECT unixepoch(occurred_at) || ' ' || unixepoch(observed_at) FROM events ORDER BY seq");
     assert_eq!(seconds, ["1 10", "7 10", "20 20"]);
 }
 

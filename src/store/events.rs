@@ -77,17 +77,13 @@ impl<'a> EventWriter<'a> {
             user_id: run.user_id.as_deref(),
             created_at: self.now,
             event_type: &kind,
-            event_data: EventData {
-                actor_id: run.act_id.as_deref(),
-                actor_task_id: task_id,
-                actor_run_id: &run.id,
-            },
+            event_data: EventData { actor_id: run.act_id.as_deref(), actor_task_id: task_id, actor_run_id: &run.id },
             status: run.status.as_str(),
             previous_status: previous,
             resource,
         };
-        let payload = serde_json::to_string(&body)
-            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let payload =
+            serde_json::to_string(&body).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO events (seq, id, run_id, task_id, type, previous_status, status, occurred_at, observed_at, payload)
              VALUES (:seq, :id, :run, :task, :type, :previous, :status, :occurred, :now, :payload)",

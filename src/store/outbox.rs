@@ -22,7 +22,8 @@ impl Db {
             "SELECT d.seq, e.payload FROM deliveries d JOIN events e ON e.seq = d.seq
              WHERE d.sink = ?1 ORDER BY d.seq LIMIT ?2",
         )?;
-        let due = statement.query_map((sink, limit as u64), |row| Ok(Due { seq: row.get(0)?, payload: row.get(1)? }))?;
+        let due =
+            statement.query_map((sink, limit as u64), |row| Ok(Due { seq: row.get(0)?, payload: row.get(1)? }))?;
         Ok(due.collect::<Result<_, _>>()?)
     }
 
@@ -31,9 +32,7 @@ impl Db {
     /// # Errors
     /// When SQLite fails; the events will be delivered again.
     pub fn delivered(&mut self, sink: &str, seq: i64) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached("DELETE FROM deliveries WHERE sink = ?1 AND seq <= ?2")?
-            .execute((sink, seq))?;
+        self.connection.prepare_cached("DELETE FROM deliveries WHERE sink = ?1 AND seq <= ?2")?.execute((sink, seq))?;
         Ok(())
     }
 }

@@ -109,15 +109,15 @@ impl Db {
         let mut statement = self
             .connection
             .prepare("SELECT ref, error, resolved_at FROM task_refs WHERE error IS NOT NULL ORDER BY ref")?;
-        let unresolved =
-            statement.query_map([], |row| Ok(Unresolved { reference: row.get(0)?, error: row.get(1)?, at: row.get(2)? }))?;
+        let unresolved = statement
+            .query_map([], |row| Ok(Unresolved { reference: row.get(0)?, error: row.get(1)?, at: row.get(2)? }))?;
         let unresolved = unresolved.collect::<Result<_, _>>()?;
         let mut statement = self.connection.prepare(
             "SELECT d.sink, count(*), min(e.observed_at) FROM deliveries d JOIN events e ON e.seq = d.seq
              GROUP BY d.sink ORDER BY d.sink",
         )?;
-        let sinks =
-            statement.query_map([], |row| Ok(SinkStatus { name: row.get(0)?, pending: row.get(1)?, oldest: row.get(2)? }))?;
+        let sinks = statement
+            .query_map([], |row| Ok(SinkStatus { name: row.get(0)?, pending: row.get(1)?, oldest: row.get(2)? }))?;
         let sinks = sinks.collect::<Result<_, _>>()?;
         Ok(Overview { tasks, unresolved, sinks })
     }

@@ -65,7 +65,9 @@ pub fn upsert(connection: &Connection, row: &RunRow, feed_id: &str, now: &str) -
 fn read(row: &Row<'_>) -> Result<RunRow, StoreError> {
     let extra = match row.get::<_, Option<String>>("extra")? {
         None => Map::new(),
-        Some(text) => serde_json::from_str(&text).map_err(|_| StoreError::Corrupt { what: "runs.extra", value: text })?,
+        Some(text) => {
+            serde_json::from_str(&text).map_err(|_| StoreError::Corrupt { what: "runs.extra", value: text })?
+        }
     };
     let run = Run {
         id: row.get("id")?,

@@ -48,9 +48,11 @@ impl Cursor {
     /// The watermark moves to the page's last entry unless that is older, as it is on a page reached by stepping back.
     #[must_use]
     pub fn after(&self, page: &Page) -> Self {
-        let last = page.items.iter().rev().find_map(|seen| {
-            seen.run.started().map(|started| Watermark { started, id: seen.run.id.clone() })
-        });
+        let last = page
+            .items
+            .iter()
+            .rev()
+            .find_map(|seen| seen.run.started().map(|started| Watermark { started, id: seen.run.id.clone() }));
         let watermark = match (&self.watermark, last) {
             (Some(current), Some(last)) if last.started < current.started => Some(current.clone()),
             (_, Some(last)) => Some(last),

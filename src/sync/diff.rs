@@ -223,7 +223,8 @@ mod tests {
             ("TIMED-OUT", "ABORTED", "ABORTED"),
         ];
         for (before, after, event) in cases {
-            let change = observe(Some(&stored(item(before, 0, None), None)), &seen(item(after, 0, None)), &by(10)).unwrap();
+            let change =
+                observe(Some(&stored(item(before, 0, None), None)), &seen(item(after, 0, None)), &by(10)).unwrap();
             assert_eq!(names(&change), [(event.to_owned(), Some(before))], "{before} → {after}");
         }
     }
@@ -279,7 +280,9 @@ mod tests {
 
     #[test]
     fn a_run_first_seen_after_its_end_settles_by_its_age() {
-        for (finished, settles_at) in [(30, Some(90)), (29, Some(89)), (-29, Some(31)), (-30, None), (-5_000, None), (500, Some(90))] {
+        for (finished, settles_at) in
+            [(30, Some(90)), (29, Some(89)), (-29, Some(31)), (-30, None), (-5_000, None), (500, Some(90))]
+        {
             let change = observe(None, &seen(item("SUCCEEDED", -9_999, Some(finished))), &by(30)).unwrap();
             assert_eq!(change.row.settles_at, settles_at.map(at), "finished at {finished}");
         }

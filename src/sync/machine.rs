@@ -533,7 +533,14 @@ impl Machine {
         if rest.is_empty() {
             let outcome = self.outcome;
             let feed = self.feed.clone();
-            return self.commit_as(feed, Vec::new(), Vec::new(), outcome == Outcome::CaughtUp, Then::Sleep(outcome), now);
+            return self.commit_as(
+                feed,
+                Vec::new(),
+                Vec::new(),
+                outcome == Outcome::CaughtUp,
+                Then::Sleep(outcome),
+                now,
+            );
         }
         let later = rest.split_off(rest.len().min(self.settings.read_ahead.max(1)));
         self.state = State::Singles { rest: later };
@@ -588,7 +595,8 @@ impl Machine {
             Outcome::Behind => Duration::ZERO,
             Outcome::CaughtUp | Outcome::Stalled => self.settings.poll_interval,
             Outcome::Failed => {
-                let doubled = self.settings.poll_interval.saturating_mul(1 << self.failures.clamp(1, 16).saturating_sub(1));
+                let doubled =
+                    self.settings.poll_interval.saturating_mul(1 << self.failures.clamp(1, 16).saturating_sub(1));
                 doubled.min(MAX_FAILURE_WAIT.max(self.settings.poll_interval))
             }
         };

@@ -115,7 +115,10 @@ fn the_first_poll_asks_for_the_baseline_then_reads_from_the_beginning() {
     assert_eq!(requests, ["Newest 0", "All 0", "All 999", "Active 0"]);
     assert_eq!(outcome, Outcome::CaughtUp);
     assert_eq!(feed.baseline, Some(Baseline(Some(at(1_499)))));
-    assert_eq!(feed.cursor, Cursor { offset: 1_500, watermark: Some(Watermark { started: at(1_499), id: "r1499".into() }) });
+    assert_eq!(
+        feed.cursor,
+        Cursor { offset: 1_500, watermark: Some(Watermark { started: at(1_499), id: "r1499".into() }) }
+    );
     assert!(feed.complete);
 }
 

@@ -33,5 +33,5 @@ mod testing;
 
 pub use cursor::{Cursor, Watermark};
 pub use diff::{Change, Judgement, Observed, Source, Stored, Transition, observe};
-pub use machine::{Baseline, Commit, Command, FeedState, Input, Machine, OpenRun, OpenRuns, Outcome, Settings, State};
+pub use machine::{Baseline, Command, Commit, FeedState, Input, Machine, OpenRun, OpenRuns, Outcome, Settings, State};
 pub use page::{Listing, Page, Seen, Window};

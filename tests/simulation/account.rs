@@ -49,7 +49,8 @@ impl Account {
             account.advance_a_run(None);
             account.forward(20_000);
         }
-        account.world.set_max_limit(*account.pick(&[1_000, 1_000, 7, 3]));
+        let limit = *account.pick(&[1_000, 1_000, 7, 3]);
+        account.world.set_max_limit(limit);
         account
     }
 
@@ -58,12 +59,8 @@ impl Account {
     }
 
     fn pick_run(&mut self, wanted: impl Fn(&RunStatus) -> bool) -> Option<String> {
-        let ids: Vec<String> = self
-            .world
-            .runs(&self.task)
-            .filter(|run| wanted(&run.status))
-            .map(|run| run.id.clone())
-            .collect();
+        let ids: Vec<String> =
+            self.world.runs(&self.task).filter(|run| wanted(&run.status)).map(|run| run.id.clone()).collect();
         (!ids.is_empty()).then(|| self.pick(&ids).clone())
     }
 
@@ -111,7 +108,9 @@ impl Account {
         }
         let status = self.world.run(&id).map(|run| run.status.clone());
         let next: &[RunStatus] = match status {
-            Some(RunStatus::Ready) => &[RunStatus::Running, RunStatus::Running, RunStatus::Aborting, RunStatus::Succeeded],
+            Some(RunStatus::Ready) => {
+                &[RunStatus::Running, RunStatus::Running, RunStatus::Aborting, RunStatus::Succeeded]
+            }
             Some(RunStatus::Running) => {
                 &[RunStatus::Succeeded, RunStatus::Failed, RunStatus::TimingOut, RunStatus::Aborting]
             }
@@ -160,16 +159,17 @@ impl Account {
         self.forward(3_000);
         for _ in 0..self.rng.below(3) {
             match self.rng.below(100) {
-                0..35 => self.create(),
-                35..75 => self.advance_a_run(Some(mirror)),
+                0..40 => self.create(),
+                40..75 => self.advance_a_run(Some(mirror)),
                 75..80 => self.create_late(),
                 80..86 => self.resurrect(),
-                86..94 => self.delete(),
-                94..97 => self.retain(),
-                _ => {
+                86..92 => self.delete(),
+                92..94 if self.rng.chance(20.0) => self.retain(),
+                98 => {
                     let limit = *self.pick(&[1_000, 50, 7, 3, 2]);
                     self.world.set_max_limit(limit);
                 }
+                _ => {}
             }
         }
     }

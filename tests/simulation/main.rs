@@ -7,6 +7,8 @@
 //!
 //! `SIM_SEEDS=100000 cargo test --release --test simulation` plays more histories, `SIM_SEED=42` plays one.
 
+#![allow(clippy::unwrap_used)]
+
 mod account;
 mod mirror;
 
@@ -44,7 +46,13 @@ fn simulation() {
     // A simulation in which nothing happens proves nothing.
     if seeds.end - seeds.start >= 100 {
         let Totals { runs, deleted, resurrected, late, crashes, stepped_back, .. } = totals;
-        for (what, count) in [("deleted", deleted), ("resurrected", resurrected), ("late", late), ("crashes", crashes), ("stepped back", stepped_back)] {
+        for (what, count) in [
+            ("deleted", deleted),
+            ("resurrected", resurrected),
+            ("late", late),
+            ("crashes", crashes),
+            ("stepped back", stepped_back),
+        ] {
             assert!(count * 50 > seeds.end - seeds.start, "hardly anything {what}: {count} in {runs} runs");
         }
     }
@@ -86,7 +94,9 @@ fn play(seed: u64) -> Totals {
     match played {
         Ok(totals) => totals,
         Err(panic) => {
-            eprintln!("\nthe history of seed {seed} failed; SIM_SEED={seed} cargo test --test simulation plays it again\n");
+            eprintln!(
+                "\nthe history of seed {seed} failed; SIM_SEED={seed} cargo test --test simulation plays it again\n"
+            );
             std::panic::resume_unwind(panic);
         }
     }

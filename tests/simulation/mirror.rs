@@ -16,7 +16,6 @@ pub struct Mirror {
     machine: Machine,
     settings: Settings,
     task: String,
-    rng: Rng,
     pub requests: u64,
     pub crashes: u64,
     pub stepped_back: u64,
@@ -42,7 +41,7 @@ impl Mirror {
         db.save_task(&Task { id: account.task.clone(), ..Task::default() }, account.now).unwrap();
         let machine = Machine::new(settings.clone(), db.feed(&account.task).unwrap());
         let task = account.task.clone();
-        Self { db, machine, settings, task, rng, requests: 0, crashes: 0, stepped_back: 0 }
+        Self { db, machine, settings, task, requests: 0, crashes: 0, stepped_back: 0 }
     }
 
     pub fn db(&self) -> &Db {
@@ -125,7 +124,11 @@ impl Mirror {
     fn check_cursor(&self) {
         let feed = self.db.feed(&self.task).unwrap();
         if let Some(watermark) = feed.cursor.watermark {
-            assert_eq!(self.count("SELECT count(*) FROM runs WHERE id = ?1", &watermark.id), 1, "{watermark:?} has no row");
+            assert_eq!(
+                self.count("SELECT count(*) FROM runs WHERE id = ?1", &watermark.id),
+                1,
+                "{watermark:?} has no row"
+            );
         }
     }
 
@@ -142,10 +145,13 @@ impl Mirror {
         assert_eq!(self.poll(account), Some(Outcome::CaughtUp));
         let idle = self.requests - before;
         let open = self.db.open_runs(&self.task, &self.machine.feed().cursor, 1_000).unwrap().runs.len();
-        let watch = u64::from(self.settings.watch_interval.is_zero()) * 100;
-        let back = u64::from(self.settings.overlap == 0);
+        let watch = u64::from(self.settings.watch_interval.is_zero());
+        // An overlap that begins among entries as new as the watermark proves nothing, no more than none at all.
+        let newest: Vec<_> = account.world.runs(&self.task).map(|run| run.started_at).collect();
+        let tied = newest.len() > 1 && newest[newest.len() - 1] == newest[newest.len() - 2];
+        let back = u64::from(self.settings.overlap == 0 || tied);
         if open == 0 {
-            assert!(idle <= 1 + back + watch, "an idle poll took {idle} requests");
+            assert!(idle <= 1 + back + watch, "an idle poll took {idle} requests: {:?}", self.machine);
         }
     }
 
@@ -161,10 +167,8 @@ impl Mirror {
     pub fn check(&self, account: &Account) {
         let mut statement = self.db.connection().prepare("SELECT id FROM runs").unwrap();
         let ids = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        let rows: HashMap<String, Stored> = ids
-            .map(|id| id.unwrap())
-            .map(|id| (id.clone(), self.db.run(&id).unwrap().unwrap()))
-            .collect();
+        let rows: HashMap<String, Stored> =
+            ids.map(|id| id.unwrap()).map(|id| (id.clone(), self.db.run(&id).unwrap().unwrap())).collect();
         let list = account.world.list(&self.task, 0, 1_000_000, false, None);
         assert_eq!(list.items.len() as u64, list.total);
         for item in &list.items {
@@ -198,7 +202,9 @@ impl Mirror {
             for (n, (kind, previous, now)) in chain.iter().enumerate() {
                 let ended_at_first_sight = n == 1 && previous.is_none() && chain[0].0 == "ACTOR.RUN.CREATED";
                 match (n, is_history) {
-                    (0, false) => assert_eq!((kind.as_str(), previous), ("ACTOR.RUN.CREATED", &None), "{id}: {chain:?}"),
+                    (0, false) => {
+                        assert_eq!((kind.as_str(), previous), ("ACTOR.RUN.CREATED", &None), "{id}: {chain:?}")
+                    }
                     (0, true) => assert!(previous.is_some(), "{id}: {chain:?}"),
                     _ if ended_at_first_sight => assert_eq!(status, Some(now.as_str()), "{id}: {chain:?}"),
                     _ => assert_eq!(previous.as_deref(), status, "{id}: {chain:?}"),

@@ -1,0 +1,222 @@
+//! Requests, one method for each endpoint the mirror uses.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use reqwest::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
+use reqwest::{Response, Url, redirect};
+use tokio::sync::Semaphore;
+
+use super::error::{ApiError, ErrorClass};
+use super::retry::{RetryPolicy, parse_retry_after};
+use super::token::Token;
+use super::wire;
+use crate::config::is_loopback;
+use crate::model::{RunStatus, Task};
+use crate::sync::{Listing, Page, Seen, Window};
+
+/// The largest body read, in bytes after decompression. A full page of runs has less than a hundredth of that.
+const MAX_BODY: usize = 64 << 20;
+
+/// The longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Tasks asked for in a page; the API's maximum.
+const TASKS_PER_PAGE: u64 = 1_000;
+
+/// The most pages of tasks read: more tasks than any account has.
+const MAX_TASK_PAGES: u64 = 1_000;
+
+/// How the API is reached.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Where it is; `https`, or `http` on loopback.
+    pub base_url: Url,
+    /// The longest one attempt may take, from connecting to the last byte.
+    pub timeout: Duration,
+    /// The most attempts started in a second. Apify allows 60 for each resource.
+    pub requests_per_second: NonZeroU32,
+    /// The most attempts in flight.
+    pub concurrency: NonZeroUsize,
+}
+
+/// A client of the API. Clones share the connections and the limits.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    http: reqwest::Client,
+    base_url: Url,
+    rate: DefaultDirectRateLimiter,
+    in_flight: Semaphore,
+    retry: RetryPolicy,
+    requests: AtomicU64,
+}
+
+impl Client {
+    /// A client that sends `token` with every request.
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be loaded.
+    pub fn new(options: ClientOptions, token: &Token) -> Result<Self, ApiError> {
+        Self::with_retry(options, token, RetryPolicy::default())
+    }
+
+    pub(super) fn with_retry(options: ClientOptions, token: &Token, retry: RetryPolicy) -> Result<Self, ApiError> {
+        let ClientOptions { base_url, timeout, requests_per_second, concurrency } = options;
+        let unusable = |error: &dyn std::fmt::Display| ApiError::new(ErrorClass::Other, &base_url, error.to_string());
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, token.header().map_err(|error| unusable(&error))?);
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("apify-mirror/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+            .timeout(timeout);
+        if is_loopback(&base_url) {
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(|error| unusable(&error))?;
+        // A small burst: the limit holds for every second, not only on average.
+        let burst = NonZeroU32::try_from(concurrency).unwrap_or(NonZeroU32::MAX).min(requests_per_second);
+        let rate = RateLimiter::direct(Quota::per_second(requests_per_second).allow_burst(burst));
+        let in_flight = Semaphore::new(concurrency.get());
+        let inner = Inner { http, base_url, rate, in_flight, retry, requests: AtomicU64::new(0) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Attempts made so far.
+    pub fn requests(&self) -> u64 {
+        self.inner.requests.load(Ordering::Relaxed)
+    }
+
+    /// A page of the runs of the task `task_id` (`GET /v2/actor-tasks/:id/runs`).
+    ///
+    /// # Errors
+    /// When no attempt succeeds.
+    pub async fn runs(&self, task_id: &str, window: &Window) -> Result<Page, ApiError> {
+        let mut query = vec![("offset", window.offset.to_string()), ("limit", window.limit.to_string())];
+        match window.listing {
+            Listing::All => {}
+            // The documentation allows `1` too, but its OpenAPI description says boolean, and validators refuse `1`.
+            Listing::Newest => query.push(("desc", "true".to_owned())),
+            Listing::Active => query.push(("status", RunStatus::ACTIVE.each_ref().map(RunStatus::as_str).join(","))),
+        }
+        let mut url = self.url(&["v2", "actor-tasks", task_id, "runs"]);
+        url.query_pairs_mut().extend_pairs(query);
+        self.get(url, wire::run_page).await
+    }
+
+    /// The run `run_id` (`GET /v2/actor-runs/:id`); `None` when there is none any more.
+    ///
+    /// # Errors
+    /// When no attempt succeeds, or the answer is about another run.
+    pub async fn run(&self, run_id: &str) -> Result<Option<Seen>, ApiError> {
+        let url = self.url(&["v2", "actor-runs", run_id]);
+        let decode = |body: &[u8]| {
+            let seen = wire::run(body)?;
+            if seen.run.id == run_id {
+                Ok(seen)
+            } else {
+                Err(format!("asked for the run {run_id}, got {}", seen.run.id))
+            }
+        };
+        match self.get(url, decode).await {
+            Ok(seen) => Ok(Some(seen)),
+            Err(error) if error.class() == ErrorClass::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The task that `reference` names: an id, `username~name` or `~name` (`GET /v2/actor-tasks/:id`).
+    ///
+    /// # Errors
+    /// When no attempt succeeds.
+    pub async fn task(&self, reference: &str) -> Result<Task, ApiError> {
+        self.get(self.url(&["v2", "actor-tasks", reference]), wire::task).await
+    }
+
+    /// Every task of the account (`GET /v2/actor-tasks`). A task deleted while the list is read moves those behind it
+    /// to the front, so pages overlap by an entry; one that is missed all the same is found the next time.
+    ///
+    /// # Errors
+    /// When no attempt at one of the pages succeeds.
+    pub async fn tasks(&self) -> Result<Vec<Task>, ApiError> {
+        let mut tasks: Vec<Task> = Vec::new();
+        let mut offset = 0;
+        for _ in 0..MAX_TASK_PAGES {
+            let mut url = self.url(&["v2", "actor-tasks"]);
+            url.query_pairs_mut()
+                .append_pair("offset", &offset.to_string())
+                .append_pair("limit", &TASKS_PER_PAGE.to_string());
+            let page = self.get(url, wire::task_page).await?;
+            let end = page.offset.saturating_add(page.tasks.len() as u64);
+            let known = tasks.len();
+            for task in page.tasks {
+                if !tasks.iter().any(|other| other.id == task.id) {
+                    tasks.push(task);
+                }
+            }
+            // No new task on a page: the end, or a server that ignores the offset.
+            if tasks.len() == known || page.total.is_some_and(|total| end >= total) {
+                break;
+            }
+            offset = end.saturating_sub(1);
+        }
+        Ok(tasks)
+    }
+
+    /// The address of an endpoint; each part is escaped on its own, so that no name can reach another.
+    fn url(&self, parts: &[&str]) -> Url {
+        let mut url = self.inner.base_url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(parts);
+        }
+        url
+    }
+
+    async fn get<T>(&self, url: Url, decode: impl Fn(&[u8]) -> Result<T, String>) -> Result<T, ApiError> {
+        self.inner.retry.run(|| self.limited(&url, &decode)).await
+    }
+
+    /// One attempt, within the limits. Its place among the requests in flight is held for this attempt only: one that
+    /// waits for its next try keeps nobody else from theirs.
+    async fn limited<T>(&self, url: &Url, decode: impl Fn(&[u8]) -> Result<T, String>) -> Result<T, ApiError> {
+        let _place = self.inner.in_flight.acquire().await;
+        self.inner.rate.until_ready().await;
+        self.inner.requests.fetch_add(1, Ordering::Relaxed);
+        self.attempt(url, decode).await
+    }
+
+    async fn attempt<T>(&self, url: &Url, decode: impl Fn(&[u8]) -> Result<T, String>) -> Result<T, ApiError> {
+        let transport = |error: reqwest::Error| ApiError::from_transport(url, &error);
+        let mut response = self.inner.http.get(url.clone()).send().await.map_err(transport)?;
+        let status = response.status();
+        let retry_after = retry_after(&response);
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+            if body.len() + chunk.len() > MAX_BODY {
+                let detail = format!("{} with a body of more than {} MiB", status.as_u16(), MAX_BODY >> 20);
+                return Err(ApiError::new(ErrorClass::TooLarge, url, detail));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if !status.is_success() {
+            return Err(ApiError::from_status(url, status, &body, retry_after));
+        }
+        decode(&body).map_err(|what| {
+            ApiError::new(ErrorClass::Malformed, url, format!("{} with an unusable body: {what}", status.as_u16()))
+        })
+    }
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    parse_retry_after(value, jiff::Timestamp::now())
+}

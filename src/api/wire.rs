@@ -1,0 +1,108 @@
+//! Bodies of answers, decoded.
+//!
+//! Envelopes are held to what positions depend on (`data`, `data.offset`, `data.items`); items may miss anything but
+//! their id, and may hold anything beside.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::model::Task;
+use crate::sync::{Page, Seen};
+
+/// The largest position or count believed: what SQLite's integers hold.
+const MAX_POSITION: u64 = i64::MAX as u64;
+
+#[derive(Deserialize)]
+struct Envelope<T> {
+    data: T,
+}
+
+#[derive(Deserialize)]
+struct List<T> {
+    offset: u64,
+    #[serde(default)]
+    limit: Option<u64>,
+    #[serde(default)]
+    total: Option<u64>,
+    items: Vec<T>,
+}
+
+/// One page of tasks.
+pub struct TaskPage {
+    /// Where it lies.
+    pub offset: u64,
+    /// How many tasks there are, if the server says.
+    pub total: Option<u64>,
+    /// The tasks.
+    pub tasks: Vec<Task>,
+}
+
+/// A page of a run list. The error says what is wrong with the body.
+pub fn run_page(body: &[u8]) -> Result<Page, String> {
+    let list: List<Value> = data(body)?;
+    let items =
+        list.items.into_iter().map(Seen::from_json).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    let total = list.total.map(|total| total.min(MAX_POSITION));
+    if list.offset > MAX_POSITION {
+        return Err(format!("`data.offset` is {}", list.offset));
+    }
+    Ok(Page { offset: list.offset, limit: list.limit, total, items })
+}
+
+/// A single run.
+pub fn run(body: &[u8]) -> Result<Seen, String> {
+    Seen::from_json(data(body)?).map_err(|error| error.to_string())
+}
+
+/// A single task.
+pub fn task(body: &[u8]) -> Result<Task, String> {
+    let task: Task = data(body)?;
+    if task.id.is_empty() { Err("the task has no id".to_owned()) } else { Ok(task) }
+}
+
+/// A page of the list of tasks.
+pub fn task_page(body: &[u8]) -> Result<TaskPage, String> {
+    let list: List<Task> = data(body)?;
+    Ok(TaskPage { offset: list.offset, total: list.total, tasks: list.items })
+}
+
+fn data<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, String> {
+    let envelope: Envelope<T> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    Ok(envelope.data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_positions_depend_on_must_be_there() {
+        for (body, complaint) in [
+            (r#"{"data": {"items": []}}"#, "missing field `offset`"),
+            (r#"{"data": {"offset": 0}}"#, "missing field `items`"),
+            (r#"{"data": {"offset": -1, "items": []}}"#, "invalid value"),
+            (r#"{"data": {"offset": "0", "items": []}}"#, "invalid type"),
+            (r#"{"data": {"offset": 18446744073709551615, "items": []}}"#, "`data.offset` is 18446744073709551615"),
+            (r#"{"data": {"offset": 0, "items": [{"status": "READY"}]}}"#, "no usable `id`"),
+            (r#"{"data": null}"#, "invalid type"),
+            ("<html></html>", "expected value"),
+            ("", "EOF"),
+        ] {
+            let error = run_page(body.as_bytes()).unwrap_err();
+            assert!(error.contains(complaint), "{body}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_rest_of_an_envelope_is_optional() {
+        let page = run_page(br#"{"data": {"offset": 3, "limit": null, "new": {}, "items": [{"id": "r"}]}, "more": 1}"#)
+            .unwrap();
+        assert_eq!((page.offset, page.limit, page.total, page.items.len()), (3, None, None, 1));
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_and_no_overflow() {
+        let body = format!(r#"{{"data": {{"offset": 0, "items": [{}]}}}}"#, "[".repeat(1_000_000));
+        assert!(run_page(body.as_bytes()).unwrap_err().contains("recursion limit"));
+    }
+}

@@ -1,0 +1,182 @@
+//! `demo`: the real daemon on a simulated account, for people to watch.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::error::CliError;
+use super::exit::ExitCode;
+use super::output::print;
+use super::setup::{Setup, close};
+use super::table::grouped;
+use crate::api::Token;
+use crate::config::{LogLevel, Settings};
+use crate::daemon::{self, Progress, on_signals};
+use crate::delivery::Courier;
+use crate::model::Timestamp;
+use crate::simulator::{Activity, Faults, Server, TOKEN, World};
+use crate::sinks::Sink;
+use crate::store::Due;
+
+/// Runs in the simulated account's past.
+const PAST: u64 = 6_000;
+
+/// How long the simulated server takes to answer: long enough for progress to be seen.
+const LATENCY: Duration = Duration::from_millis(100);
+
+/// How often something may happen in the simulated account.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The settings a demo runs with: everything happens faster than it would need to.
+///
+/// # Errors
+/// When a database is named that exists: the demo's runs must not mix with real ones.
+pub fn settings(database: Option<&Path>) -> Result<Settings, CliError> {
+    let mut settings = Settings::defaults()?;
+    settings.database = new_database(database)?;
+    settings.log_level = LogLevel::Warn;
+    settings.api.concurrency = NonZeroUsize::MIN;
+    settings.sync.read_ahead = 1;
+    settings.sync.page_size = 200;
+    settings.sync.poll_interval = Duration::from_millis(700);
+    settings.sync.watch_interval = Duration::from_secs(2);
+    settings.sync.settle = Duration::from_secs(8);
+    Ok(settings)
+}
+
+fn new_database(named: Option<&Path>) -> io::Result<PathBuf> {
+    if let Some(path) = named {
+        return if path.exists() {
+            let message = format!("{} exists; the demo needs a database of its own, name a new one", path.display());
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
+        } else {
+            Ok(path.to_owned())
+        };
+    }
+    let numbered = (2..).map(|n| PathBuf::from(format!("apify-mirror-demo-{n}.db")));
+    let mut names = std::iter::once(PathBuf::from("apify-mirror-demo.db")).chain(numbered);
+    names.find(|path| !path.exists()).ok_or_else(|| io::Error::other("no name is left for the demo's database"))
+}
+
+/// Mirrors a simulated account for `seconds`, or until SIGTERM or SIGINT, and tells what to look at then.
+///
+/// # Errors
+/// When a port or the database cannot be had.
+pub async fn demo(mut settings: Settings, seconds: u64, progress: Progress) -> Result<ExitCode, CliError> {
+    let now = Timestamp::now();
+    let mut world = World::new(now.as_millis().unsigned_abs());
+    let tasks = vec![world.add_task("janedoe", "shop-prices"), world.add_task("janedoe", "news-feed")];
+    let mut activity = Activity::new(1, tasks, now);
+    activity.fill_past(&mut world, PAST, now);
+    let server = Arc::new(Server::start(world).await?);
+    server.set_faults(Faults::none().with_latency(LATENCY));
+    settings.api.base_url = server.url().parse().map_err(io::Error::other)?;
+    settings.discover_tasks = true;
+    let database = settings.database.clone();
+    let token = Token::new(TOKEN).map_err(io::Error::other)?;
+    let setup = Setup::new(&settings, &token, progress)?;
+
+    print(&format!(
+        "A simulated account with {} runs of two tasks, served on {}.\nMirroring it into {} …\n",
+        grouped(PAST),
+        server.url(),
+        database.display()
+    ))?;
+    let result = watch(setup, server, activity, seconds).await;
+    print(&farewell(&database))?;
+    result
+}
+
+async fn watch(setup: Setup, server: Arc<Server>, activity: Activity, seconds: u64) -> Result<ExitCode, CliError> {
+    let Setup { context, couriers, writer } = setup;
+    let shutdown = on_signals()?;
+    let mut ended = shutdown.clone();
+    let until = tokio::time::sleep(Duration::from_secs(seconds));
+    let couriers = couriers.into_iter().map(|courier| Courier::new(courier.name().to_owned(), Lines)).collect();
+    let work = async {
+        let began = Instant::now();
+        let report = daemon::pass(Arc::clone(&context), Vec::new()).await?;
+        let mirrored: u64 = report.feeds.iter().map(|feed| feed.written.added).sum();
+        print(&format!(
+            "Mirrored {} runs in {:.1} s; they are history and raise no events. Now the daemon watches:\n\n",
+            grouped(mirrored),
+            began.elapsed().as_secs_f64()
+        ))?;
+        tokio::select! {
+            result = daemon::run(context, couriers, shutdown) => result?,
+            () = live(server, activity) => {}
+        }
+        Ok::<_, CliError>(())
+    };
+    let result = tokio::select! {
+        result = work => result,
+        () = until => Ok(()),
+        () = ended.asked() => Ok(()),
+    };
+    close(writer).await;
+    result.map(|()| ExitCode::Ok)
+}
+
+/// Keeps the account busy.
+async fn live(server: Arc<Server>, mut activity: Activity) {
+    loop {
+        activity.advance(&mut server.world(), Timestamp::now());
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+fn farewell(database: &Path) -> String {
+    let database = database.display();
+    format!(
+        "\nThe mirror is in {database}. Try:\n\n  \
+         sqlite3 {database} \"SELECT * FROM task_health\"\n  \
+         sqlite3 -box {database} \"SELECT day, task, runs, failures, cost_usd FROM daily_runs ORDER BY day DESC LIMIT 6\"\n  \
+         sqlite3 -box {database} \"SELECT seq, type, previous_status, run_id FROM events ORDER BY seq DESC LIMIT 10\"\n  \
+         apify-mirror status --db {database}\n"
+    )
+}
+
+/// Prints events for people, one aligned line each.
+struct Lines;
+
+impl Sink for Lines {
+    fn deliver(&mut self, events: &[Due]) -> io::Result<()> {
+        events.iter().try_for_each(|event| print(&line(&event.payload)?))
+    }
+}
+
+fn line(payload: &str) -> io::Result<String> {
+    let event: Value = serde_json::from_str(payload)?;
+    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let time = text("/createdAt");
+    let kind = text("/eventType");
+    let change = match event.pointer("/previousStatus").and_then(Value::as_str) {
+        Some(previous) => format!("{previous} → {}", text("/status")),
+        None => text("/status"),
+    };
+    let clock = time.get(11..19).unwrap_or(&time);
+    Ok(format!("{clock}  {kind:<22} {}  {change}\n", text("/eventData/actorRunId")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_when_what_and_which() {
+        let payload = r#"{"createdAt": "2026-01-02T03:04:05.678Z", "eventType": "ACTOR.RUN.SUCCEEDED",
+            "status": "SUCCEEDED", "previousStatus": "RUNNING", "eventData": {"actorRunId": "abc"}}"#;
+        assert_eq!(line(payload).unwrap(), "03:04:05  ACTOR.RUN.SUCCEEDED    abc  RUNNING → SUCCEEDED\n");
+    }
+
+    #[test]
+    fn a_named_database_must_be_new() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(new_database(Some(&dir.path().join("new.db"))).is_ok());
+        assert!(new_database(Some(dir.path())).is_err());
+    }
+}

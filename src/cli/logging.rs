@@ -1,0 +1,102 @@
+//! The log: to standard error, for people or for programs.
+
+use std::io::{self, Write};
+
+use indicatif::MultiProgress;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
+
+use super::args::Globals;
+use crate::config::{LogFormat, LogLevel, Settings};
+use crate::model::Timestamp;
+
+/// Starts logging as configured, more or less as flags say. Lines and `bars` take turns on the terminal.
+pub fn start(globals: &Globals, settings: &Settings, bars: Option<MultiProgress>) {
+    let level = shifted(settings.log_level, i16::from(globals.verbose) - i16::from(globals.quiet));
+    // Others' libraries are heard when they have something to complain about.
+    let others = level.min(LevelFilter::WARN);
+    let filter = EnvFilter::new(format!("{others},apify_mirror={level}"));
+    let layer = fmt::layer().with_writer(Stderr { bars }).with_ansi(globals.colored());
+    let registry = tracing_subscriber::registry().with(filter);
+    match settings.log_format {
+        LogFormat::Text => registry.with(layer.with_timer(Clock).with_target(false)).init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_timer(Clock)).init(),
+    }
+}
+
+fn shifted(level: LogLevel, by: i16) -> LevelFilter {
+    const LEVELS: [LevelFilter; 6] = [
+        LevelFilter::OFF,
+        LevelFilter::ERROR,
+        LevelFilter::WARN,
+        LevelFilter::INFO,
+        LevelFilter::DEBUG,
+        LevelFilter::TRACE,
+    ];
+    // However quiet, errors are told unless the configuration says otherwise.
+    let least = i16::from(level != LogLevel::Off);
+    LEVELS[(level as i16 + by).clamp(least, 5) as usize]
+}
+
+/// Times as everywhere else in the program.
+struct Clock;
+
+impl FormatTime for Clock {
+    fn format_time(&self, writer: &mut fmt::format::Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{}", Timestamp::now())
+    }
+}
+
+/// Standard error, below whatever bars there are.
+struct Stderr {
+    bars: Option<MultiProgress>,
+}
+
+impl<'a> MakeWriter<'a> for Stderr {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { bars: self.bars.as_ref() }
+    }
+}
+
+/// Writes one log line.
+struct Line<'a> {
+    bars: Option<&'a MultiProgress>,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let write = || io::stderr().write_all(line);
+        self.bars.map_or_else(write, |bars| bars.suspend(write))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_shift_the_level_within_bounds() {
+        for (level, by, expected) in [
+            (LogLevel::Info, 0, LevelFilter::INFO),
+            (LogLevel::Info, 1, LevelFilter::DEBUG),
+            (LogLevel::Info, 9, LevelFilter::TRACE),
+            (LogLevel::Info, -1, LevelFilter::WARN),
+            (LogLevel::Info, -9, LevelFilter::ERROR),
+            (LogLevel::Off, 0, LevelFilter::OFF),
+            (LogLevel::Off, -1, LevelFilter::OFF),
+        ] {
+            assert_eq!(shifted(level, by), expected, "{level:?} {by}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The command line: arguments, and one file for each command.
+
+mod args;
+mod check;
+mod demo;
+mod error;
+mod exit;
+mod logging;
+mod output;
+mod run;
+mod setup;
+mod status;
+mod sync;
+mod table;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use tokio::runtime::Runtime;
+
+pub use args::{Arguments, Command};
+pub use error::CliError;
+pub use exit::ExitCode;
+
+use crate::config::{self, Environment, Settings};
+use crate::daemon::Progress;
+
+/// Runs the program: reads arguments and environment, does what they say, and gives the code to exit with.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Names and values that are not Unicode cannot be ours.
+    let environment: Environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    match dispatch(&arguments, &environment) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.code()
+        }
+    }
+}
+
+fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<ExitCode, CliError> {
+    let globals = &arguments.globals;
+    let load = || -> Result<(Settings, Option<PathBuf>), CliError> {
+        Ok(config::load(globals.config.as_deref(), environment, globals.overrides())?)
+    };
+    match &arguments.command {
+        Command::Check { online } => {
+            let (settings, file) = load()?;
+            check::check(&settings, file.as_deref(), environment, online.then(runtime).transpose()?.as_ref())
+        }
+        Command::Status { json } => status::status(&load()?.0.database, *json),
+        Command::Demo { seconds } => {
+            let settings = demo::settings(globals.database.as_deref())?;
+            let bars = globals.progress_bars();
+            logging::start(globals, &settings, bars.clone());
+            runtime()?.block_on(demo::demo(settings, *seconds, Progress::new(bars)))
+        }
+        command @ (Command::Run | Command::Sync) => {
+            let (settings, _) = load()?;
+            settings.require_tasks()?;
+            let bars = globals.progress_bars();
+            logging::start(globals, &settings, bars.clone());
+            for warning in &settings.warnings {
+                tracing::warn!("{}: {}", warning.path, warning.message);
+            }
+            let token = config::find_token(settings.api.token_file.as_deref(), environment)?;
+            let setup = setup::Setup::new(&settings, &token, Progress::new(bars))?;
+            let runtime = runtime()?;
+            match command {
+                Command::Run => runtime.block_on(run::run(setup)),
+                _ => runtime.block_on(sync::sync(setup)),
+            }
+        }
+    }
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

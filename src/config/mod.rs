@@ -1,0 +1,18 @@
+//! Settings: from file, environment and flags to values that the rest can rely on.
+//!
+//! The layers, each overriding the one before: defaults, a TOML file, environment variables
+//! (`APIFY_MIRROR_SYNC__POLL_INTERVAL=5s`), flags. Everything is checked before anything starts, and every problem is
+//! told at once, by the path of its key.
+
+mod layers;
+mod reader;
+mod settings;
+#[cfg(test)]
+mod settings_tests;
+mod token;
+
+pub use layers::{Environment, load};
+pub use reader::{Problem, Problems};
+pub(crate) use settings::is_loopback;
+pub use settings::{ApiSettings, LogFormat, LogLevel, Overrides, Settings, SinkSettings};
+pub use token::{TokenError, find_token};

@@ -1,0 +1,233 @@
+//! Taking typed values out of a tree of settings, and telling everything that is wrong with it.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use config::{Map, Value, ValueKind};
+
+/// A key is suggested for another when they are at least this much alike (Jaro-Winkler).
+const ALIKE: f64 = 0.8;
+
+/// Something wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key's path, e.g. `sync.page_size`.
+    pub path: String,
+    /// What is wrong, and what to do about it.
+    pub message: String,
+}
+
+/// Everything that is wrong with the configuration, at least one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problem {
+    pub(super) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, Problem { path, message }) in self.0.iter().enumerate() {
+            let line = if n == 0 { "" } else { "\n" };
+            write!(f, "{line}{path}: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A table of settings, read key by key. What nobody asked for is unknown.
+pub(super) struct Reader<'a> {
+    prefix: String,
+    table: Map<String, Value>,
+    asked: Vec<&'static str>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads `table`, whose keys' paths begin with `prefix`, e.g. `sync.`.
+    pub fn new(prefix: impl Into<String>, table: Map<String, Value>, problems: &'a mut Vec<Problem>) -> Self {
+        Self { prefix: prefix.into(), table, asked: Vec::new(), problems }
+    }
+
+    /// Notes what is wrong with `key`.
+    pub fn problem(&mut self, key: &str, message: impl Into<String>) {
+        self.problems.push(Problem::new(format!("{}{key}", self.prefix), message));
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.asked.push(key);
+        self.table.remove(key)
+    }
+
+    /// Whether `key` is there, and not asked for yet.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Reads the table `key` with `read`; an absent one is empty.
+    pub fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Reader<'_>) -> T) -> T {
+        let prefix = format!("{}{key}.", self.prefix);
+        let table = match self.take(key).map(|value| value.kind) {
+            None => Map::new(),
+            Some(ValueKind::Table(table)) => table,
+            Some(other) => {
+                self.problem(key, format!("is {other}; it must be a section, `[{key}]`"));
+                Map::new()
+            }
+        };
+        let mut reader = Reader::new(prefix, table, self.problems);
+        let value = read(&mut reader);
+        reader.finish();
+        value
+    }
+
+    /// Reads each table of the array `key` with `read`; `None` when there is no such key.
+    pub fn tables<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Reader<'_>) -> T) -> Option<Vec<T>> {
+        let values = match self.take(key)?.kind {
+            ValueKind::Array(values) => values,
+            other => {
+                self.problem(key, format!("is {other}; write each as a section of its own, `[[{key}]]`"));
+                return Some(Vec::new());
+            }
+        };
+        let mut read_all = Vec::new();
+        for (n, value) in values.into_iter().enumerate() {
+            let ValueKind::Table(table) = value.kind else {
+                self.problem(&format!("{key}[{n}]"), format!("must be a section, `[[{key}]]`"));
+                continue;
+            };
+            let mut reader = Reader::new(format!("{}{key}[{n}].", self.prefix), table, self.problems);
+            read_all.push(read(&mut reader));
+            reader.finish();
+        }
+        Some(read_all)
+    }
+
+    /// Text; `None` when absent.
+    pub fn text(&mut self, key: &'static str) -> Option<String> {
+        match self.take(key)?.kind {
+            ValueKind::String(text) => Some(text),
+            other => {
+                self.problem(key, format!("is {other}; it must be text in quotes"));
+                None
+            }
+        }
+    }
+
+    /// A list of text, or text with commas, as an environment variable has it; `None` when absent.
+    pub fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let values = match self.take(key)?.kind {
+            ValueKind::String(text) => {
+                return Some(
+                    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect(),
+                );
+            }
+            ValueKind::Array(values) => values,
+            other => {
+                self.problem(key, format!("is {other}; it must be a list of texts, e.g. [\"a\", \"b\"]"));
+                return None;
+            }
+        };
+        let mut texts = Vec::new();
+        for (n, value) in values.into_iter().enumerate() {
+            match value.kind {
+                ValueKind::String(text) => texts.push(text),
+                other => self.problem(&format!("{key}[{n}]"), format!("is {other}; it must be text in quotes")),
+            }
+        }
+        Some(texts)
+    }
+
+    /// One of a few words; `default` when absent or wrong.
+    pub fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)], default: T) -> T {
+        let Some(text) = self.text(key) else { return default };
+        if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+            return *value;
+        }
+        let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
+        self.problem(key, format!("is {text:?}; it must be one of {}", names.join(", ")));
+        default
+    }
+
+    /// `true` or `false`; `default` when absent or wrong.
+    pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(value) = self.take(key) else { return default };
+        match &value.kind {
+            ValueKind::Boolean(flag) => *flag,
+            ValueKind::String(text) if text == "true" => true,
+            ValueKind::String(text) if text == "false" => false,
+            other => {
+                self.problem(key, format!("is {other}; it must be true or false"));
+                default
+            }
+        }
+    }
+
+    /// A whole number within `range`; `default` when absent or wrong.
+    pub fn number(&mut self, key: &'static str, range: RangeInclusive<u32>, default: u32) -> u32 {
+        let Some(value) = self.take(key) else { return default };
+        let number = match &value.kind {
+            ValueKind::I64(number) => u32::try_from(*number).ok(),
+            ValueKind::String(text) => text.parse().ok(),
+            _ => None,
+        };
+        if let Some(number) = number.filter(|number| range.contains(number)) {
+            return number;
+        }
+        let (least, most) = range.into_inner();
+        self.problem(key, format!("is {}; it must be a whole number from {least} to {most}", value.kind));
+        default
+    }
+
+    /// A length of time such as `"15s"` within `range`; `default` when absent or wrong.
+    pub fn duration(&mut self, key: &'static str, range: RangeInclusive<Duration>, default: Duration) -> Duration {
+        let Some(value) = self.take(key) else { return default };
+        let duration = match &value.kind {
+            ValueKind::String(text) => parse_duration(text),
+            _ => None,
+        };
+        if let Some(duration) = duration.filter(|duration| range.contains(duration)) {
+            return duration;
+        }
+        let (least, most) = range.into_inner();
+        let least = if least.is_zero() { "0s".to_owned() } else { format!("{least:?}") };
+        let most = format!("{}h", most.as_secs() / 3_600);
+        let message =
+            format!("is {}; it must be a time from {least} to {most}, with its unit: \"15s\", \"6h\"", value.kind);
+        self.problem(key, message);
+        default
+    }
+
+    /// Tells which keys nobody asked for.
+    pub fn finish(self) {
+        let mut unknown: Vec<_> = self.table.into_keys().collect();
+        unknown.sort_unstable();
+        for key in unknown {
+            let alike = |known: &&str| strsim::jaro_winkler(known, &key);
+            let nearest =
+                self.asked.iter().max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|known| alike(known) >= ALIKE);
+            let hint = match nearest {
+                Some(known) => format!("did you mean `{}{known}`?", self.prefix),
+                None => format!("known here: {}", self.asked.join(", ")),
+            };
+            self.problems.push(Problem::new(format!("{}{key}", self.prefix), format!("is no known key; {hint}")));
+        }
+    }
+}
+
+/// Reads a length of time with its unit; zero may be written `"0s"`.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let parsed: jiff::SignedDuration = text.trim().parse().ok()?;
+    Duration::try_from(parsed).ok()
+}

@@ -1,0 +1,302 @@
+//! The settings, validated, and the ranges they are held to.
+
+use std::collections::HashSet;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use config::{Map, Value};
+use reqwest::Url;
+
+use super::reader::{Problem, Problems, Reader};
+use crate::model::{EventType, RunStatus};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Apify's own limit for each resource.
+const MOST_REQUESTS_PER_SECOND: u32 = 60;
+
+/// What a feed of runs is made of and how it is kept; everything the program can be told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// References to the tasks to mirror.
+    pub tasks: Vec<String>,
+    /// Whether every task of the account is mirrored.
+    pub discover_tasks: bool,
+    /// How the API is reached.
+    pub api: ApiSettings,
+    /// The database file.
+    pub database: PathBuf,
+    /// How feeds are polled. The seed is 0 and the number of pages read ahead is `api.concurrency`.
+    pub sync: crate::sync::Settings,
+    /// Where events go.
+    pub sinks: Vec<SinkSettings>,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// In which form.
+    pub log_format: LogFormat,
+    /// What is accepted, but has no effect.
+    pub warnings: Vec<Problem>,
+}
+
+/// How the API is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApiSettings {
+    /// Where it is.
+    pub base_url: Url,
+    /// A file with the token, and nothing else.
+    pub token_file: Option<PathBuf>,
+    /// The longest one attempt may take.
+    pub timeout: Duration,
+    /// The most requests in a second, all feeds together.
+    pub requests_per_second: NonZeroU32,
+    /// The most requests in flight, all feeds together.
+    pub concurrency: NonZeroUsize,
+}
+
+/// Somewhere events go. In this version that is standard output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkSettings {
+    /// The name its deliveries are booked under.
+    pub name: String,
+    /// The types of events it wants; `None` for all.
+    pub events: Option<Vec<String>>,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What ends or endangers the work.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// What happens.
+    Info,
+    /// How it happens.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What flags say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Replaces the configured tasks, unless empty.
+    pub tasks: Vec<String>,
+    /// The database file.
+    pub database: Option<PathBuf>,
+    /// The form of log lines.
+    pub log_format: Option<LogFormat>,
+}
+
+impl Settings {
+    /// Validates a tree of settings.
+    pub(super) fn from_tree(tree: Map<String, Value>, overrides: Overrides) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let mut warnings = Vec::new();
+        let mut root = Reader::new("", tree, &mut problems);
+
+        let configured = root.texts("tasks").unwrap_or_default();
+        let tasks = if overrides.tasks.is_empty() { configured } else { overrides.tasks };
+        for task in &tasks {
+            if let Err(message) = check_reference(task) {
+                root.problem("tasks", message);
+            }
+        }
+        let discover_tasks = root.flag("discover_tasks", false);
+        let api = root.section("api", api);
+        let database = root.section("database", |section| section.text("path"));
+        let database = overrides.database.or(database.map(PathBuf::from)).unwrap_or_else(|| "apify-mirror.db".into());
+        let mut sync = root.section("sync", |section| sync(section, &mut warnings));
+        let sinks = sinks(&mut root);
+        root.section("http", |section| {
+            if section.text("listen").is_some_and(|listen| !listen.is_empty()) {
+                section.problem("listen", "is set, but this version has no HTTP endpoint; leave it empty");
+            }
+        });
+        let (log_level, log_format) = root.section("log", log);
+        root.finish();
+
+        let Some(api) = api.filter(|_| problems.is_empty()) else { return Err(Problems(problems)) };
+        sync.read_ahead = api.concurrency.get();
+        let log_format = overrides.log_format.unwrap_or(log_format);
+        Ok(Self { tasks, discover_tasks, api, database, sync, sinks, log_level, log_format, warnings })
+    }
+
+    /// The settings of someone who configured nothing.
+    ///
+    /// # Errors
+    /// Never, as the tests show; the defaults go through the same checks as everything else.
+    pub fn defaults() -> Result<Self, Problems> {
+        Self::from_tree(Map::new(), Overrides::default())
+    }
+
+    /// That there is something to mirror.
+    ///
+    /// # Errors
+    /// When no task is named and none shall be discovered.
+    pub fn require_tasks(&self) -> Result<(), Problems> {
+        if self.tasks.is_empty() && !self.discover_tasks {
+            let message = "names no task; add one (`tasks = [\"janedoe~my-task\"]` or `--task janedoe~my-task`), \
+                           or set `discover_tasks = true`";
+            return Err(Problem::new("tasks", message).into());
+        }
+        Ok(())
+    }
+}
+
+fn api(section: &mut Reader<'_>) -> Option<ApiSettings> {
+    let base_url = section.text("base_url").unwrap_or_else(|| "https://api.apify.com".to_owned());
+    let base_url = check_base_url(&base_url).map_err(|message| section.problem("base_url", message));
+    let token_file = section.text("token_file").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let timeout = section.duration("timeout", SECOND..=HOUR, Duration::from_secs(30));
+    let rate = section.number("requests_per_second", 1..=MOST_REQUESTS_PER_SECOND, 30);
+    let concurrency = section.number("concurrency", 1..=64, 4);
+    Some(ApiSettings {
+        base_url: base_url.ok()?,
+        token_file,
+        timeout,
+        requests_per_second: NonZeroU32::new(rate)?,
+        concurrency: NonZeroUsize::new(concurrency as usize)?,
+    })
+}
+
+fn sync(section: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> crate::sync::Settings {
+    if section.has("audit_interval") {
+        let message = "has no effect yet: this version has no audit";
+        warnings.push(Problem::new("sync.audit_interval", message));
+    }
+    section.duration("audit_interval", SECOND..=365 * DAY, 6 * HOUR);
+    let settings = crate::sync::Settings {
+        poll_interval: section.duration("poll_interval", Duration::from_millis(100)..=DAY, 15 * SECOND),
+        // A page of one entry could never join the one before it and bring something new as well.
+        page_size: section.number("page_size", 2..=1_000, 1_000),
+        overlap: section.number("overlap", 0..=500, 20),
+        watch_interval: section.duration("watch_interval", Duration::ZERO..=30 * DAY, 60 * SECOND),
+        settle: section.duration("settle", Duration::ZERO..=DAY, 60 * SECOND),
+        read_ahead: 1,
+        history_events: section.flag("history_events", false),
+        jitter_seed: 0,
+    };
+    if settings.overlap >= settings.page_size {
+        let message =
+            format!("is {}; it must be less than `sync.page_size`, which is {}", settings.overlap, settings.page_size);
+        section.problem("overlap", message);
+    }
+    settings
+}
+
+/// Without the key, events go to standard output; an empty list means nowhere.
+fn sinks(root: &mut Reader<'_>) -> Vec<SinkSettings> {
+    let Some(sinks) = root.tables("sinks", sink) else {
+        return vec![SinkSettings { name: "stdout".to_owned(), events: None }];
+    };
+    let mut names = HashSet::new();
+    for (n, sink) in sinks.iter().enumerate() {
+        if !names.insert(&sink.name) {
+            root.problem(
+                &format!("sinks[{n}].name"),
+                format!("is {:?}, as another sink's; give it one of its own", sink.name),
+            );
+        }
+    }
+    sinks
+}
+
+fn sink(section: &mut Reader<'_>) -> SinkSettings {
+    let name = section.text("name").unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || !name.chars().all(plain) {
+        section.problem("name", format!("is {name:?}; a sink needs a name of letters, digits, `-` and `_`"));
+    }
+    match section.text("type").as_deref() {
+        Some("stdout") => {}
+        Some(kind @ ("file" | "webhook" | "exec")) => {
+            section.problem("type", format!("is {kind:?}, but this version delivers to `stdout` only"));
+        }
+        Some(kind) => section.problem("type", format!("is {kind:?}; it must be `stdout`")),
+        None => section.problem("type", "is missing; it must be `stdout`"),
+    }
+    let events = section.texts("events");
+    for event in events.iter().flatten() {
+        if !known_events().any(|known| known == *event) {
+            let known: Vec<_> = known_events().collect();
+            section.problem("events", format!("has {event:?}; known are {}", known.join(", ")));
+        }
+    }
+    SinkSettings { name, events }
+}
+
+fn known_events() -> impl Iterator<Item = String> {
+    let entered = RunStatus::ACTIVE.into_iter().chain(RunStatus::TERMINAL).map(EventType::Entered);
+    [EventType::Created, EventType::Resurrected].into_iter().chain(entered).map(|event| event.name())
+}
+
+fn log(section: &mut Reader<'_>) -> (LogLevel, LogFormat) {
+    let levels = [
+        ("off", LogLevel::Off),
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    let level = section.choice("level", &levels, LogLevel::Info);
+    let format = section.choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)], LogFormat::Text);
+    (level, format)
+}
+
+/// A task is named by its id, by `username~name`, or by `~name` for one of the token's owner.
+fn check_reference(task: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let (owner, name) = task.split_once('~').unwrap_or(("", task));
+    let fits =
+        !name.is_empty() && name.chars().all(plain) && owner.chars().all(plain) && !name.chars().all(|c| c == '.');
+    if fits {
+        return Ok(());
+    }
+    Err(format!("has {task:?}; name a task by its ID, by `username~task-name` or by `~task-name`"))
+}
+
+fn check_base_url(text: &str) -> Result<Url, String> {
+    // Not repeated where it may hold a password.
+    let url =
+        Url::parse(text).map_err(|error| format!("is not an address ({error}); write \"https://api.apify.com\""))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("has a user or a password in it; take that out, the token is all that is needed".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("is {text:?}; leave out everything from `?` or `#` on"));
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => {
+            Err(format!("is {text:?}; use https, or the token could be read on the way (http is for loopback only)"))
+        }
+        _ => Err(format!("is {text:?}; it must begin with https://")),
+    }
+}
+
+/// Whether an address never leaves this machine.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}

@@ -1,0 +1,128 @@
+//! Finding the API token.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::layers::Environment;
+use crate::api::{InvalidToken, Token};
+
+/// The systemd credential that holds the token.
+const CREDENTIAL: &str = "apify-token";
+
+/// The token cannot be had. No message repeats any of it.
+#[derive(Debug, Error)]
+pub enum TokenError {
+    /// There is none.
+    #[error(
+        "there is no API token; set the environment variable APIFY_TOKEN, or `api.token_file`, or the systemd credential `apify-token` (Apify Console, Settings, API & Integrations)"
+    )]
+    Missing,
+    /// The file that should hold it cannot be read.
+    #[error("token file {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Everyone could put another token there.
+    #[error("token file {path} can be written by everyone (mode {mode:o}); take that away with `chmod 600 {path}`")]
+    WritableByOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// What was found is no token.
+    #[error("{invalid} (from {origin})")]
+    Invalid {
+        /// Where it was found.
+        origin: String,
+        /// What is wrong with it.
+        invalid: InvalidToken,
+    },
+}
+
+/// Finds the token: in `token_file`, else in `APIFY_TOKEN`, else in the systemd credential.
+///
+/// # Errors
+/// When there is none, or the first place that should have one has none that can be used.
+pub fn find_token(token_file: Option<&Path>, environment: &Environment) -> Result<Token, TokenError> {
+    if let Some(path) = token_file {
+        return from_file(path);
+    }
+    if let Some(text) = environment.get("APIFY_TOKEN").filter(|text| !text.trim().is_empty()) {
+        return Token::new(text).map_err(|invalid| TokenError::Invalid {
+            origin: "the environment variable APIFY_TOKEN".to_owned(),
+            invalid,
+        });
+    }
+    match environment.get("CREDENTIALS_DIRECTORY").map(|folder| Path::new(folder).join(CREDENTIAL)) {
+        Some(path) if path.exists() => from_file(&path),
+        _ => Err(TokenError::Missing),
+    }
+}
+
+fn from_file(path: &Path) -> Result<Token, TokenError> {
+    let unreadable = |source| TokenError::Unreadable { path: path.to_owned(), source };
+    refuse_if_writable_by_others(path, &std::fs::metadata(path).map_err(unreadable)?)?;
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    Token::new(&text).map_err(|invalid| TokenError::Invalid { origin: path.display().to_string(), invalid })
+}
+
+#[cfg(unix)]
+fn refuse_if_writable_by_others(path: &Path, found: &std::fs::Metadata) -> Result<(), TokenError> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & 0o002 != 0 {
+        return Err(TokenError::WritableByOthers { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn refuse_if_writable_by_others(_path: &Path, _found: &std::fs::Metadata) -> Result<(), TokenError> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_three_places_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "from_file\n").unwrap();
+        std::fs::write(dir.path().join(CREDENTIAL), "from_credential\n").unwrap();
+        let folder = dir.path().to_str().unwrap();
+        let found = |file: Option<&Path>, pairs: &[(&str, &str)]| {
+            let token = find_token(file, &environment(pairs)).unwrap();
+            token.header_for_tests().trim_start_matches("Bearer ").to_owned()
+        };
+        let all = [("APIFY_TOKEN", "from_variable"), ("CREDENTIALS_DIRECTORY", folder)];
+        assert_eq!(found(Some(&file), &all), "from_file");
+        assert_eq!(found(None, &all), "from_variable");
+        assert_eq!(found(None, &all[1..]), "from_credential");
+        let error = find_token(None, &Environment::new()).unwrap_err();
+        assert!(error.to_string().contains("APIFY_TOKEN"), "{error}");
+    }
+
+    #[test]
+    fn a_token_file_must_be_there_private_and_hold_a_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        let error = || find_token(Some(&file), &Environment::new()).unwrap_err();
+        assert!(matches!(error(), TokenError::Unreadable { .. }));
+        std::fs::write(&file, "two secrets").unwrap();
+        assert!(!error().to_string().contains("secrets"), "{}", error());
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(error().to_string().contains("chmod 600"), "{}", error());
+    }
+}

@@ -1,0 +1,64 @@
+//! What the API's JSON looks like: fields and forms from Apify's OpenAPI description.
+
+use serde_json::{Value, json};
+
+use super::world::{SimRun, SimTask};
+
+/// A run in a list.
+pub fn listed(run: &SimRun, task: &SimTask, user_id: &str) -> Value {
+    let scheduled = run.origin == "SCHEDULER";
+    json!({
+        "id": run.id,
+        "actId": task.act_id,
+        "userId": user_id,
+        "actorTaskId": task.id,
+        "status": run.status.as_str(),
+        "startedAt": run.started_at.to_string(),
+        "finishedAt": run.finished_at.map(|at| at.to_string()),
+        "buildId": "HG7ML7M8z78YcAPEB",
+        "buildNumber": "0.0.2",
+        "buildNumberInt": 2,
+        "meta": {
+            "origin": run.origin,
+            "clientIp": (run.origin == "WEB").then_some("203.0.113.7"),
+            "userAgent": (run.origin == "CLI").then_some("ApifyCLI"),
+            "scheduleId": scheduled.then_some("asdLZtadYvn4mBZmm"),
+            "scheduledAt": scheduled.then(|| run.started_at.to_string()),
+        },
+        "usageTotalUsd": run.usage_milli_usd as f64 / 1_000.0,
+        "defaultKeyValueStoreId": format!("k{}", &run.id[1..]),
+        "defaultDatasetId": format!("d{}", &run.id[1..]),
+        "defaultRequestQueueId": format!("q{}", &run.id[1..]),
+    })
+}
+
+/// A run by itself: what a list tells and more, but no `buildNumberInt`.
+pub fn detailed(run: &SimRun, task: &SimTask, user_id: &str) -> Value {
+    let mut item = listed(run, task, user_id);
+    if let Value::Object(fields) = &mut item {
+        fields.remove("buildNumberInt");
+        fields.insert("statusMessage".to_owned(), json!(format!("The run is {}", run.status)));
+        fields.insert("isStatusMessageTerminal".to_owned(), json!(run.status.is_terminal()));
+        fields.insert("exitCode".to_owned(), json!(run.status.is_terminal().then_some(0)));
+        fields.insert("stats".to_owned(), json!({"restartCount": 0, "resurrectCount": 0, "computeUnits": 0.01}));
+        fields.insert("options".to_owned(), json!({"build": "latest", "timeoutSecs": 300, "memoryMbytes": 1024}));
+        fields.insert("containerUrl".to_owned(), json!(format!("https://{}.runs.apify.net", run.id.to_lowercase())));
+    }
+    item
+}
+
+/// A task, in the list of tasks or by itself.
+pub fn task(task: &SimTask, user_id: &str) -> Value {
+    json!({
+        "id": task.id,
+        "userId": user_id,
+        "actId": task.act_id,
+        "actName": format!("{}-actor", task.name),
+        "actUsername": task.username,
+        "name": task.name,
+        "username": task.username,
+        "createdAt": task.created_at.to_string(),
+        "modifiedAt": task.created_at.to_string(),
+        "stats": {"totalRuns": task.run_count()},
+    })
+}

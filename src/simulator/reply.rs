@@ -1,0 +1,65 @@
+//! Bodies of answers, whole and broken.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+
+/// How much more than it sends a broken answer announces, in bytes.
+const MISSING: u64 = 1_000;
+
+/// Why a connection is dropped.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is dropped, as a fault")]
+pub struct Dropped;
+
+/// A body: the same bytes some number of times, and maybe a broken end.
+#[derive(Debug)]
+pub struct Reply {
+    chunk: Bytes,
+    left: usize,
+    broken: bool,
+}
+
+impl Reply {
+    /// All of `text`.
+    pub fn of(text: impl Into<Bytes>) -> Self {
+        Self { chunk: text.into(), left: 1, broken: false }
+    }
+
+    /// The first half of `text`; then the connection breaks.
+    pub fn cut(text: &str) -> Self {
+        let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
+        Self { chunk: half, left: 1, broken: true }
+    }
+
+    /// This many MiB of spaces.
+    pub fn spaces(mebibytes: usize) -> Self {
+        Self { chunk: vec![b' '; 1 << 20].into(), left: mebibytes, broken: false }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Dropped;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Dropped>>> {
+        Poll::Ready(match (self.left, self.broken) {
+            (0, false) => None,
+            (0, true) => Some(Err(Dropped)),
+            _ => {
+                self.left -= 1;
+                Some(Ok(Frame::data(self.chunk.clone())))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0 && !self.broken
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let sent = (self.chunk.len() * self.left) as u64;
+        SizeHint::with_exact(sent + if self.broken { MISSING } else { 0 })
+    }
+}

@@ -1,0 +1,171 @@
+//! The HTTP face of a simulated account, on loopback.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::endpoints::{self, Answer, refusal};
+use super::faults::{Fault, Faults};
+use super::reply::{Dropped, Reply};
+use super::world::World;
+
+/// The token of a simulated account's owner.
+pub const TOKEN: &str = "apify_api_simulated";
+
+/// A running server. It stops when dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    world: Mutex<World>,
+    faults: Mutex<Faults>,
+    requests: Mutex<Vec<String>>,
+}
+
+impl Server {
+    /// Serves `world` on a free port of 127.0.0.1, on the runtime this is called on.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(world: World) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            world: Mutex::new(world),
+            faults: Mutex::new(Faults::none()),
+            requests: Mutex::default(),
+        });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared, accepting })
+    }
+
+    /// Where it is, without a path.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The account, to look at and to change. Requests wait meanwhile.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        lock(&self.shared.world)
+    }
+
+    /// Misbehaves as told from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        *lock(&self.shared.faults) = faults;
+    }
+
+    /// The requests since this was last asked: paths with their queries, in the order of their arrival.
+    pub fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.shared.requests))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    // Dropped with the task, and with it every connection.
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                connections.spawn(connection(stream, Arc::clone(&shared)));
+            }
+            // Out of file descriptors, most likely: others will be closed.
+            Err(_) => tokio::task::yield_now().await,
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    let service = service_fn(|request| respond(request, Arc::clone(&shared)));
+    // An error is a client that went away, or a fault that was asked for.
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn respond(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Reply>, Dropped> {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    lock(&shared.requests).push(target);
+    let (fault, latency) = {
+        let mut faults = lock(&shared.faults);
+        (faults.draw(), faults.latency)
+    };
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    match fault {
+        None => Ok(json(answer(&request, &shared))),
+        Some(Fault::Status(status)) => Ok(json(refusal(status, "simulated-fault", "This is a simulated fault."))),
+        Some(Fault::Throttle(after)) => {
+            let throttled = json(refusal(429, "rate-limit-exceeded", "You have exceeded the rate limit."));
+            Ok(with_header(throttled, RETRY_AFTER, after.as_deref()))
+        }
+        Some(Fault::Redirect(to)) => Ok(with_header(reply(302, Reply::of(""), "text/plain"), LOCATION, Some(&to))),
+        Some(Fault::BadJson) => {
+            Ok(reply(200, Reply::of(r#"{"data": {"offset": 0, "items": [{"id": "#), "application/json"))
+        }
+        Some(Fault::Html) => Ok(reply(200, Reply::of("<!doctype html><title>Sorry</title>"), "text/html")),
+        Some(Fault::Huge(mebibytes)) => Ok(reply(200, Reply::spaces(mebibytes), "application/json")),
+        Some(Fault::CutBody) => {
+            let (status, body) = answer(&request, &shared);
+            Ok(reply(status, Reply::cut(&body.to_string()), "application/json"))
+        }
+        Some(Fault::Reset) => Err(Dropped),
+        Some(Fault::Hang) => std::future::pending().await,
+    }
+}
+
+fn answer(request: &Request<Incoming>, shared: &Shared) -> Answer {
+    if request.method() != Method::GET {
+        return refusal(405, "method-not-allowed", "This address answers to GET only.");
+    }
+    match request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
+        None => refusal(401, "token-not-provided", "Authentication token was not provided."),
+        Some(value) if value.strip_prefix("Bearer ") != Some(TOKEN) => {
+            refusal(401, "user-or-token-not-found", "User was not found or authentication token is not valid.")
+        }
+        Some(_) => {
+            let uri = request.uri();
+            endpoints::answer(&lock(&shared.world), uri.path(), uri.query().unwrap_or_default())
+        }
+    }
+}
+
+fn json((status, body): Answer) -> Response<Reply> {
+    reply(status, Reply::of(body.to_string()), "application/json; charset=utf-8")
+}
+
+fn reply(status: u16, body: Reply, kind: &'static str) -> Response<Reply> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn with_header(mut response: Response<Reply>, name: HeaderName, value: Option<&str>) -> Response<Reply> {
+    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
