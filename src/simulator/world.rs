@@ -66,8 +66,8 @@ pub struct World {
     rng: Rng,
     user_id: String,
     tasks: Vec<SimTask>,
-    /// Which task each run belongs to.
-    task_of: HashMap<String, usize>,
+    /// Which task each run belongs to, and its start, by which it is found there.
+    places: HashMap<String, (usize, Timestamp)>,
     max_limit: u64,
     ignore_offset: bool,
 }
@@ -77,7 +77,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let user_id = rng.id();
-        Self { rng, user_id, tasks: Vec::new(), task_of: HashMap::new(), max_limit: MAX_LIMIT, ignore_offset: false }
+        Self { rng, user_id, tasks: Vec::new(), places: HashMap::new(), max_limit: MAX_LIMIT, ignore_offset: false }
     }
 
     /// Adds a task and gives its id. The first one's owner is the token's owner.
@@ -98,8 +98,8 @@ impl World {
     /// Removes a task with its runs.
     pub fn delete_task(&mut self, id: &str) {
         self.tasks.retain(|task| task.id != id);
-        self.task_of =
-            (0..).zip(&self.tasks).flat_map(|(n, task)| task.runs.iter().map(move |run| (run.id.clone(), n))).collect();
+        let place = |n: usize| move |run: &SimRun| (run.id.clone(), (n, run.started_at));
+        self.places = self.tasks.iter().enumerate().flat_map(|(n, task)| task.runs.iter().map(place(n))).collect();
     }
 
     /// Changes a task as `change` says, if there is such a task.
@@ -153,7 +153,7 @@ impl World {
         };
         let runs = &mut self.tasks[n].runs;
         runs.insert(runs.partition_point(|other| other.started_at <= started), run);
-        self.task_of.insert(id.clone(), n);
+        self.places.insert(id.clone(), (n, started));
         id
     }
 
@@ -162,16 +162,24 @@ impl World {
         self.tasks.iter().find(|other| other.id == task).map_or([].as_slice(), |task| &task.runs).iter()
     }
 
+    /// Where a run stands: its task, and its place in that task's list.
+    fn place(&self, id: &str) -> Option<(usize, usize)> {
+        let (task, started) = *self.places.get(id)?;
+        let runs = &self.tasks.get(task)?.runs;
+        let first = runs.partition_point(|run| run.started_at < started);
+        Some((task, first + runs[first..].iter().position(|run| run.id == id)?))
+    }
+
     /// A run by its id.
     pub fn run(&self, id: &str) -> Option<&SimRun> {
-        self.tasks[*self.task_of.get(id)?].runs.iter().find(|run| run.id == id)
+        let (task, place) = self.place(id)?;
+        self.tasks[task].runs.get(place)
     }
 
     /// Changes a run as `change` says, if there is such a run.
     fn change(&mut self, id: &str, change: impl FnOnce(&mut SimRun)) {
-        let Some(&task) = self.task_of.get(id) else { return };
-        if let Some(run) = self.tasks[task].runs.iter_mut().find(|run| run.id == id) {
-            change(run);
+        if let Some((task, place)) = self.place(id) {
+            change(&mut self.tasks[task].runs[place]);
         }
     }
 
@@ -204,8 +212,9 @@ impl World {
 
     /// Deletes a run.
     pub fn delete(&mut self, id: &str) {
-        if let Some(task) = self.task_of.remove(id) {
-            self.tasks[task].runs.retain(|run| run.id != id);
+        if let Some((task, place)) = self.place(id) {
+            self.tasks[task].runs.remove(place);
+            self.places.remove(id);
         }
     }
 
@@ -214,7 +223,7 @@ impl World {
         let Some(task) = self.tasks.iter_mut().find(|other| other.id == task) else { return };
         let gone = task.runs.len().saturating_sub(keep);
         for run in task.runs.drain(..gone) {
-            self.task_of.remove(&run.id);
+            self.places.remove(&run.id);
         }
     }
 
@@ -251,8 +260,9 @@ impl World {
 
     /// A run in the detail of a single read.
     pub fn run_detail(&self, id: &str) -> Option<Value> {
-        let task = &self.tasks[*self.task_of.get(id)?];
-        Some(items::detailed(self.run(id)?, task, &self.user_id))
+        let (task, place) = self.place(id)?;
+        let task = &self.tasks[task];
+        Some(items::detailed(task.runs.get(place)?, task, &self.user_id))
     }
 
     /// A task as the list of tasks shows it.

@@ -1,0 +1,109 @@
+//! `run`: what a daemon is expected to do.
+
+use apify_mirror::model::{RunStatus, Timestamp};
+use apify_mirror::simulator::{Fault, Faults};
+
+use crate::support::{Daemon, Setup, wait_until};
+
+fn quick(setup: &Setup) -> std::process::Command {
+    let mut command = setup.command(&["run"]);
+    command.env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "100ms").env("APIFY_MIRROR_SYNC__WATCH_INTERVAL", "300ms");
+    command
+}
+
+fn first_sync(setup: &Setup) -> bool {
+    setup.database().exists()
+        && apify_mirror::store::Db::open_for_reading(&setup.database()).is_ok_and(|db| {
+            db.overview(Timestamp::now()).is_ok_and(|all| all.tasks.iter().any(|t| t.last_success_at.is_some()))
+        })
+}
+
+#[test]
+fn runs_are_told_of_as_they_start_and_end() {
+    let setup = Setup::with_runs(50);
+    let daemon = Daemon::start(quick(&setup));
+    wait_until("the first sync", || first_sync(&setup));
+    let id = setup.server.world().create(&setup.task, Timestamp::now());
+    let of_run = |kind: &'static str| {
+        let id = id.clone();
+        move |event: &serde_json::Value| event["eventType"] == kind && event["eventData"]["actorRunId"] == id
+    };
+    daemon.event(of_run("ACTOR.RUN.CREATED"));
+    setup.server.world().set_status(&id, RunStatus::Running);
+    daemon.event(of_run("ACTOR.RUN.RUNNING"));
+    setup.server.world().finish(&id, RunStatus::Aborted, Timestamp::now());
+    let event = daemon.event(of_run("ACTOR.RUN.ABORTED"));
+    assert_eq!(event["previousStatus"], "RUNNING");
+}
+
+#[test]
+fn a_resurrection_far_behind_the_cursor_is_found() {
+    let setup = Setup::with_runs(3_000);
+    let daemon = Daemon::start(quick(&setup));
+    wait_until("the first sync", || first_sync(&setup));
+    let id = setup.listed()[999].clone();
+    setup.server.world().resurrect(&id);
+    let event = daemon.event(|event| event["eventType"] == "ACTOR.RUN.RESURRECTED");
+    assert_eq!(event["eventData"]["actorRunId"], id);
+    setup.server.world().finish(&id, RunStatus::Failed, Timestamp::now());
+    daemon.event(|event| event["eventType"] == "ACTOR.RUN.FAILED");
+}
+
+#[test]
+fn a_signal_ends_it_while_a_request_hangs() {
+    for signal in ["TERM", "INT"] {
+        let setup = Setup::with_runs(50);
+        let mut daemon = Daemon::start(quick(&setup));
+        wait_until("the first sync", || first_sync(&setup));
+        setup.server.set_faults(Faults::always(Fault::Hang));
+        setup.server.take_requests();
+        wait_until("a request that hangs", || !setup.server.take_requests().is_empty());
+        let began = std::time::Instant::now();
+        daemon.signal(signal);
+        assert_eq!(daemon.wait(), Some(0), "SIG{signal}");
+        // The request would hang for thirty.
+        assert!(began.elapsed().as_secs() < 20, "SIG{signal}: {:?}", began.elapsed());
+        assert!(!setup.dir.path().join("runs.db-wal").exists(), "the database was closed");
+    }
+}
+
+#[test]
+fn a_second_instance_is_refused() {
+    let setup = Setup::with_runs(5);
+    let _daemon = Daemon::start(quick(&setup));
+    wait_until("the first sync", || first_sync(&setup));
+    let second = setup.command(&["sync"]).output().unwrap();
+    assert_eq!(second.status.code(), Some(69), "{second:?}");
+    assert!(setup.bare(&["status"]).status().unwrap().success(), "reading is allowed");
+}
+
+#[test]
+fn it_goes_on_when_the_api_comes_back() {
+    let setup = Setup::with_runs(5);
+    setup.server.set_faults(Faults::always(Fault::Status(400)));
+    let daemon = Daemon::start(quick(&setup));
+    wait_until("a refused request", || !setup.server.take_requests().is_empty());
+    drop(daemon);
+    let daemon = Daemon::start(quick(&setup));
+    setup.server.set_faults(Faults::none());
+    wait_until("the first sync", || first_sync(&setup));
+    setup.server.set_faults(Faults::always(Fault::Status(400)));
+    wait_until("a noted failure", || setup.column("SELECT coalesce(last_error, '') FROM cursors")[0].contains("400"));
+    setup.server.set_faults(Faults::none());
+    let id = setup.server.world().create(&setup.task, Timestamp::now());
+    assert_eq!(daemon.event(|_| true)["eventData"]["actorRunId"], id);
+    wait_until("the failure to be cleared", || {
+        setup.column("SELECT coalesce(last_error, '') FROM cursors")[0].is_empty()
+    });
+}
+
+#[test]
+fn a_refused_token_ends_it_at_the_start() {
+    let setup = Setup::with_runs(5);
+    let mut daemon = Daemon::start({
+        let mut command = quick(&setup);
+        command.env("APIFY_TOKEN", "wrong");
+        command
+    });
+    assert_eq!(daemon.wait(), Some(77));
+}

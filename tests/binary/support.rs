@@ -1,0 +1,207 @@
+//! An account, a binary, a folder; and ways to look at what came of them.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use apify_mirror::model::{Run, RunStatus, Timestamp};
+use apify_mirror::simulator::{Server, TOKEN, World};
+use apify_mirror::store::Db;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// How long anything may take before a test gives up on it: far longer than it does.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the simulated accounts' runs begin.
+pub const PAST: i64 = 1_750_000_000_000;
+
+/// A simulated account with one task, served over HTTP, and a folder to mirror it into.
+pub struct Setup {
+    pub server: Server,
+    pub task: String,
+    pub dir: TempDir,
+    runs: i64,
+    _runtime: Runtime,
+}
+
+impl Setup {
+    /// An account whose task has `runs` ended runs, a second apart.
+    pub fn with_runs(runs: usize) -> Self {
+        let mut world = World::new(7);
+        let task = world.add_task("janedoe", "my-task");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let server = runtime.block_on(Server::start(world)).unwrap();
+        let mut setup = Self { server, task, dir: tempfile::tempdir().unwrap(), runs: 0, _runtime: runtime };
+        setup.add_runs(runs);
+        setup
+    }
+
+    /// Adds ended runs behind the others; gives their ids.
+    pub fn add_runs(&mut self, count: usize) -> Vec<String> {
+        let mut world = self.server.world();
+        let add = |n: i64| {
+            let started = PAST + n * 1_000;
+            let id = world.create(&self.task, Timestamp::from_millis(started));
+            let status = if n % 5 == 0 { RunStatus::Failed } else { RunStatus::Succeeded };
+            world.finish(&id, status, Timestamp::from_millis(started + 700));
+            id
+        };
+        let ids = (self.runs..self.runs + count as i64).map(add).collect();
+        self.runs += count as i64;
+        ids
+    }
+
+    /// The ids of the listed runs, oldest first.
+    pub fn listed(&self) -> Vec<String> {
+        self.server.world().runs(&self.task).map(|run| run.id.clone()).collect()
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.dir.path().join("runs.db")
+    }
+
+    /// The binary, pointed at the account and the folder, without a task.
+    pub fn bare(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_apify-mirror"));
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("HOME", self.dir.path())
+            .env("APIFY_TOKEN", TOKEN)
+            .env("APIFY_MIRROR_API__BASE_URL", self.server.url())
+            .env("APIFY_MIRROR_API__REQUESTS_PER_SECOND", "60")
+            .env("APIFY_MIRROR_DATABASE__PATH", self.database());
+        command
+    }
+
+    /// The binary, pointed at the task.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.bare(arguments);
+        command.env("APIFY_MIRROR_TASKS", "janedoe~my-task");
+        command
+    }
+
+    /// Syncs once, which must succeed.
+    pub fn sync(&self) -> Output {
+        let output = self.command(&["sync"]).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        output
+    }
+
+    /// Requests for runs since this was last asked.
+    pub fn run_requests(&self) -> Vec<String> {
+        let mut requests = self.server.take_requests();
+        requests.retain(|request| request.contains("runs"));
+        requests
+    }
+
+    pub fn db(&self) -> Db {
+        Db::open_for_reading(&self.database()).unwrap()
+    }
+
+    /// One column of text.
+    pub fn column(&self, sql: &str) -> Vec<String> {
+        let db = self.db();
+        let mut statement = db.connection().prepare(sql).unwrap();
+        let values = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        values.map(|value| value.unwrap()).collect()
+    }
+
+    /// The ids of runs with an event of this type, in the events' order.
+    pub fn runs_with(&self, event: &str) -> Vec<String> {
+        self.column(&format!("SELECT run_id FROM events WHERE type = 'ACTOR.RUN.{event}' ORDER BY seq"))
+    }
+
+    /// Every listed run is in the mirror, with every field equal and not marked as removed.
+    pub fn assert_exact(&self) {
+        let db = self.db();
+        let world = self.server.world();
+        let list = world.list(&self.task, 0, 1_000_000, false, None);
+        let mut pages = list.items;
+        while (pages.len() as u64) < list.total {
+            let more = world.list(&self.task, pages.len() as u64, 1_000, false, None).items;
+            assert!(!more.is_empty());
+            pages.extend(more);
+        }
+        for item in &pages {
+            let listed = Run::from_json(item).unwrap();
+            let stored = db.run(&listed.id).unwrap().unwrap_or_else(|| panic!("{} is missing", listed.id));
+            assert_eq!(stored.run, listed);
+            assert!(!stored.removed, "{} is marked as removed", listed.id);
+        }
+    }
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until `is_so`, for as long as patience lasts.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A running daemon. Killed when dropped.
+pub struct Daemon {
+    pub child: Child,
+    events: mpsc::Receiver<String>,
+}
+
+impl Daemon {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (send, events) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        Self { child, events }
+    }
+
+    /// The next event that satisfies `wanted`.
+    pub fn event(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let left = PATIENCE.saturating_sub(began.elapsed());
+            let line = self.events.recv_timeout(left).expect("the event never came");
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end; gives the exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        let mut code = None;
+        wait_until("the daemon to end", || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        });
+        code.unwrap().code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
