@@ -7,7 +7,7 @@ use super::error::{CliError, code_of};
 use super::exit::ExitCode;
 use super::output::print;
 use super::setup::{Setup, close};
-use super::table::{grouped, table};
+use super::table::{counted, grouped, table};
 use crate::daemon::{FeedReport, Report, on_signals, pass};
 use crate::sync::Outcome;
 
@@ -57,7 +57,7 @@ fn summary(report: &Report, requests: u64, took: Duration) -> String {
     for sink in &report.refused {
         let _ = writeln!(text, "sink {sink}: would not take its events; they stay due");
     }
-    let _ = writeln!(text, "{} requests in {:.1} s", grouped(requests), took.as_secs_f64());
+    let _ = writeln!(text, "{} in {:.1} s", counted(requests, "request"), took.as_secs_f64());
     text
 }
 

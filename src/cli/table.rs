@@ -45,6 +45,11 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// A number of things, e.g. `1 request` or `2 requests`.
+pub fn counted(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use super::machine::*;
-use super::page::{Listing, Page, Seen, Window};
 use super::testing::item;
-use super::{Cursor, Watermark};
+use super::*;
 use crate::model::Timestamp;
 
 /// A run list as the API would show it.

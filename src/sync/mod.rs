@@ -27,11 +27,13 @@ mod machine;
 #[cfg(test)]
 mod machine_tests;
 mod page;
+mod protocol;
 mod refresh;
 #[cfg(test)]
 mod testing;
 
 pub use cursor::{Cursor, Watermark};
 pub use diff::{Change, Judgement, Observed, Source, Stored, Transition, observe};
-pub use machine::{Baseline, Command, Commit, FeedState, Input, Machine, OpenRun, OpenRuns, Outcome, Settings, State};
+pub use machine::Machine;
 pub use page::{Listing, Page, Seen, Window};
+pub use protocol::{Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, Settings, State, Then};

@@ -124,7 +124,7 @@ fn two_names_of_a_task_make_one_feed_and_a_renamed_task_keeps_its_own() {
     let setup = Setup::with_runs(5);
     let three_names = ["sync", "--task", "janedoe~my-task", "--task", "~my-task", "--task", &setup.task];
     assert!(setup.command(&three_names).status().unwrap().success());
-    assert_eq!(setup.column("SELECT task_id FROM cursors"), [setup.task.clone()]);
+    assert_eq!(setup.column("SELECT task_id FROM cursors"), [setup.task.as_str()]);
     setup.server.world().change_task(&setup.task, |task| task.name = "renamed".to_owned());
     assert!(setup.command(&["sync", "--task", "~renamed"]).status().unwrap().success());
     assert_eq!(setup.column("SELECT name FROM tasks"), ["renamed"]);

@@ -93,13 +93,6 @@ impl Setup {
         output
     }
 
-    /// Requests for runs since this was last asked.
-    pub fn run_requests(&self) -> Vec<String> {
-        let mut requests = self.server.take_requests();
-        requests.retain(|request| request.contains("runs"));
-        requests
-    }
-
     pub fn db(&self) -> Db {
         Db::open_for_reading(&self.database()).unwrap()
     }
