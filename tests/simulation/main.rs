@@ -16,7 +16,7 @@ use account::Account;
 use mirror::Mirror;
 
 /// Histories played by default: some seconds' worth.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 300;
 
 /// Polls amid changes in each history.
 const POLLS: u64 = 40;
