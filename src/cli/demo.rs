@@ -131,12 +131,14 @@ async fn live(server: Arc<Server>, mut activity: Activity) {
 
 fn farewell(database: &Path) -> String {
     let database = database.display();
+    // As it was called: the demo is for people who have not installed it yet.
+    let program = std::env::args().next().unwrap_or_else(|| "apify-mirror".to_owned());
     format!(
         "\nThe mirror is in {database}. Try:\n\n  \
          sqlite3 {database} \"SELECT * FROM task_health\"\n  \
          sqlite3 -box {database} \"SELECT day, task, runs, failures, cost_usd FROM daily_runs ORDER BY day DESC LIMIT 6\"\n  \
          sqlite3 -box {database} \"SELECT seq, type, previous_status, run_id FROM events ORDER BY seq DESC LIMIT 10\"\n  \
-         apify-mirror status --db {database}\n"
+         {program} status --db {database}\n"
     )
 }
 
