@@ -25,7 +25,7 @@ pub struct Arguments {
 }
 
 /// What every command takes.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Globals {
     /// The configuration file; else $APIFY_MIRROR_CONFIG, ./apify-mirror.toml, the user's or the system's
     #[arg(long, global = true, value_name = "FILE")]
@@ -68,6 +68,12 @@ pub enum Command {
     Run,
     /// Mirror once: catch every task up, re-read open runs, print a summary
     Sync,
+    /// Compare the whole mirror with the account: flag removed runs, repair any difference, tell what was found
+    Audit {
+        /// Tell it as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show where every task stands
     Status {
         /// As JSON

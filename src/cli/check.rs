@@ -23,9 +23,6 @@ pub fn check(
     online: Option<&Runtime>,
 ) -> Result<ExitCode, CliError> {
     settings.require_tasks()?;
-    for warning in &settings.warnings {
-        eprintln!("warning: {}: {}", warning.path, warning.message);
-    }
     print(&describe(settings, file))?;
     match online {
         Some(runtime) => runtime.block_on(try_out(settings, environment)),
@@ -48,6 +45,7 @@ fn describe(settings: &Settings, file: Option<&Path>) -> String {
     let sync = &settings.sync;
     line("poll interval", format!("{:?}", sync.poll_interval));
     line("watch interval", format!("{:?}", sync.watch_interval));
+    line("audit interval", sync.audit_interval.map_or_else(|| "none".to_owned(), |interval| format!("{interval:?}")));
     let sinks: Vec<&str> = settings.sinks.iter().map(|sink| sink.name.as_str()).collect();
     line("sinks", if sinks.is_empty() { "none".to_owned() } else { sinks.join(", ") });
     text

@@ -15,7 +15,7 @@ use super::setup::{Setup, close};
 use super::table::grouped;
 use crate::api::Token;
 use crate::config::{LogLevel, Settings};
-use crate::daemon::{self, Progress, on_signals};
+use crate::daemon::{self, Progress, Scope, on_signals};
 use crate::delivery::Courier;
 use crate::model::Timestamp;
 use crate::simulator::{Activity, Faults, Server, TOKEN, World};
@@ -78,7 +78,7 @@ pub async fn demo(mut settings: Settings, seconds: u64, progress: Progress) -> R
     settings.discover_tasks = true;
     let database = settings.database.clone();
     let token = Token::new(TOKEN).map_err(io::Error::other)?;
-    let setup = Setup::new(&settings, &token, progress)?;
+    let setup = Setup::new(&settings, &token, progress, |sink| Courier::new(sink.name.clone(), Lines))?;
 
     print(&format!(
         "A simulated account with {} runs of two tasks, served on {}.\nMirroring it into {} …\n",
@@ -92,14 +92,13 @@ pub async fn demo(mut settings: Settings, seconds: u64, progress: Progress) -> R
 }
 
 async fn watch(setup: Setup, server: Arc<Server>, activity: Activity, seconds: u64) -> Result<ExitCode, CliError> {
-    let Setup { context, couriers, writer } = setup;
+    let Setup { context, writer } = setup;
     let shutdown = on_signals()?;
     let mut ended = shutdown.clone();
     let until = tokio::time::sleep(Duration::from_secs(seconds));
-    let couriers = couriers.into_iter().map(|courier| Courier::new(courier.name().to_owned(), Lines)).collect();
     let work = async {
         let began = Instant::now();
-        let report = daemon::pass(Arc::clone(&context), Vec::new()).await?;
+        let report = daemon::pass(Arc::clone(&context), Scope::CatchUp).await?;
         let mirrored: u64 = report.feeds.iter().map(|feed| feed.written.added).sum();
         print(&format!(
             "Mirrored {} runs in {:.1} s; they are history and raise no events. Now the daemon watches:\n\n",
@@ -107,7 +106,7 @@ async fn watch(setup: Setup, server: Arc<Server>, activity: Activity, seconds: u
             began.elapsed().as_secs_f64()
         ))?;
         tokio::select! {
-            result = daemon::run(context, couriers, shutdown) => result?,
+            result = daemon::run(context, shutdown, None) => result?,
             () = live(server, activity) => {}
         }
         Ok::<_, CliError>(())

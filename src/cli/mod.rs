@@ -1,12 +1,14 @@
 //! The command line: arguments, and one file for each command.
 
 mod args;
+mod audit;
 mod check;
 mod demo;
 mod error;
 mod exit;
 mod logging;
 mod output;
+mod pass;
 mod run;
 mod setup;
 mod status;
@@ -58,19 +60,27 @@ fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<ExitCode
             logging::start(globals, &settings, bars.clone());
             runtime()?.block_on(demo::demo(settings, *seconds, Progress::new(bars)))
         }
-        command @ (Command::Run | Command::Sync) => {
+        command @ (Command::Run | Command::Sync | Command::Audit { .. }) => {
             let (settings, _) = load()?;
             settings.require_tasks()?;
             let bars = globals.progress_bars();
             logging::start(globals, &settings, bars.clone());
-            for warning in &settings.warnings {
-                tracing::warn!("{}: {}", warning.path, warning.message);
-            }
             let token = config::find_token(settings.api.token_file.as_deref(), environment)?;
-            let setup = setup::Setup::new(&settings, &token, Progress::new(bars))?;
+            // What opens the database needs no runtime, but what it makes, signals first of all, does.
             let runtime = runtime()?;
+            let _inside = runtime.enter();
+            let setup = setup::Setup::new(&settings, &token, Progress::new(bars), setup::courier)?;
             match command {
-                Command::Run => runtime.block_on(run::run(setup)),
+                Command::Run => {
+                    let (globals, environment) = (globals.clone(), environment.clone());
+                    let reload = move || {
+                        let (settings, _) = config::load(globals.config.as_deref(), &environment, globals.overrides())?;
+                        settings.require_tasks()?;
+                        Ok(settings)
+                    };
+                    runtime.block_on(run::run(setup, settings, reload))
+                }
+                Command::Audit { json } => runtime.block_on(audit::audit(setup, *json)),
                 _ => runtime.block_on(sync::sync(setup)),
             }
         }

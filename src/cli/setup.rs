@@ -7,12 +7,13 @@ use tokio::sync::watch;
 
 use super::error::CliError;
 use crate::api::{Client, ClientOptions, Token};
-use crate::config::Settings;
-use crate::daemon::{Context, Options, Progress};
-use crate::delivery::{Courier, Subscription};
+use crate::config::{Settings, SinkSettings};
+use crate::daemon::{Context, Plan, Progress};
+use crate::delivery::Courier;
 use crate::model::Timestamp;
 use crate::sinks::Stdout;
 use crate::store::{Store, Writer};
+use crate::sync;
 
 /// How long to wait at the end for the database to be closed. One that takes longer is as safe as after a crash.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -21,8 +22,6 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 pub struct Setup {
     /// What every part shares.
     pub context: Arc<Context>,
-    /// One for each sink.
-    pub couriers: Vec<Courier>,
     /// The database's thread.
     pub writer: Writer,
 }
@@ -32,22 +31,35 @@ impl Setup {
     ///
     /// # Errors
     /// When either cannot be done.
-    pub fn new(settings: &Settings, token: &Token, progress: Progress) -> Result<Self, CliError> {
+    pub fn new(
+        settings: &Settings,
+        token: &Token,
+        progress: Progress,
+        courier: fn(&SinkSettings) -> Courier,
+    ) -> Result<Self, CliError> {
         let client = client(settings, token)?;
         let (store, writer) = Store::open(&settings.database)?;
-        let couriers = settings.sinks.iter().map(|sink| Courier::new(sink.name.clone(), Stdout::default())).collect();
-        let subscriptions = settings
-            .sinks
-            .iter()
-            .map(|sink| Subscription { sink: sink.name.clone(), types: sink.events.clone() })
-            .collect();
-        let mut sync = settings.sync.clone();
         // Two instances that start together must not poll in step.
-        sync.jitter_seed = Timestamp::now().as_millis().unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32);
-        let options = Options { tasks: settings.tasks.clone(), discover_tasks: settings.discover_tasks, sync };
-        let context = Context { client, store, options, subscriptions, progress, events: watch::Sender::new(0) };
-        Ok(Self { context: Arc::new(context), couriers, writer })
+        let seed = Timestamp::now().as_millis().unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32);
+        let plan = watch::Sender::new(Arc::new(plan(settings, seed)));
+        let context = Context { client, store, plan, courier, progress, events: watch::Sender::new(0) };
+        Ok(Self { context: Arc::new(context), writer })
     }
+}
+
+/// What `settings` say of tasks and sinks, which can change while the daemon runs.
+pub fn plan(settings: &Settings, jitter_seed: u64) -> Plan {
+    Plan {
+        tasks: settings.tasks.clone(),
+        discover_tasks: settings.discover_tasks,
+        sync: sync::Settings { jitter_seed, ..settings.sync.clone() },
+        sinks: settings.sinks.clone(),
+    }
+}
+
+/// The courier of a sink as configured.
+pub fn courier(sink: &SinkSettings) -> Courier {
+    Courier::new(sink.name.clone(), Stdout::default())
 }
 
 /// A client as configured.

@@ -22,7 +22,9 @@ pub fn status(database: &Path, json: bool) -> Result<ExitCode, CliError> {
     } else {
         print(&text(&overview, now))?;
     }
-    Ok(ExitCode::Ok)
+    // A task that is lost is for somebody to look at; what fails for now may mend itself, and is told above.
+    let lost = overview.tasks.iter().any(TaskStatus::is_lost);
+    Ok(if lost { ExitCode::SomeTasksFailed } else { ExitCode::Ok })
 }
 
 fn text(overview: &Overview, now: Timestamp) -> String {
@@ -30,9 +32,10 @@ fn text(overview: &Overview, now: Timestamp) -> String {
     if overview.tasks.is_empty() && overview.unresolved.is_empty() {
         text.push_str("no task has been mirrored yet\n");
     }
-    let rows: Vec<[String; 8]> = overview.tasks.iter().map(|task| row(task, now)).collect();
+    let rows: Vec<[String; 9]> = overview.tasks.iter().map(|task| row(task, now)).collect();
     if !rows.is_empty() {
-        text.push_str(&table(["task", "cursor", "listed", "rows", "open", "removed", "last success", "state"], &rows));
+        let heads = ["task", "cursor", "listed", "rows", "open", "removed", "last success", "last audit", "state"];
+        text.push_str(&table(heads, &rows));
     }
     for task in overview.tasks.iter().filter(|task| task.last_error.is_some()) {
         text.push_str(&format!("{}: {}\n", label(task), task.last_error.as_deref().unwrap_or_default()));
@@ -52,12 +55,7 @@ fn text(overview: &Overview, now: Timestamp) -> String {
     text
 }
 
-fn row(task: &TaskStatus, now: Timestamp) -> [String; 8] {
-    let state = match (&task.last_error, task.first_sync_complete) {
-        (Some(_), _) => "failing",
-        (None, false) => "first sync",
-        (None, true) => "ok",
-    };
+fn row(task: &TaskStatus, now: Timestamp) -> [String; 9] {
     [
         label(task),
         grouped(task.cursor),
@@ -66,7 +64,8 @@ fn row(task: &TaskStatus, now: Timestamp) -> [String; 8] {
         grouped(task.open_runs),
         grouped(task.removed),
         age(task.last_success_at.as_deref(), now),
-        state.to_owned(),
+        age(task.last_audit_at.as_deref(), now),
+        task.state.clone(),
     ]
 }
 

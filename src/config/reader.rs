@@ -70,11 +70,6 @@ impl<'a> Reader<'a> {
         self.table.remove(key)
     }
 
-    /// Whether `key` is there, and not asked for yet.
-    pub fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
-    }
-
     /// Reads the table `key` with `read`; an absent one is empty.
     pub fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Reader<'_>) -> T) -> T {
         let prefix = format!("{}{key}.", self.prefix);

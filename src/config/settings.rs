@@ -37,8 +37,6 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// In which form.
     pub log_format: LogFormat,
-    /// What is accepted, but has no effect.
-    pub warnings: Vec<Problem>,
 }
 
 /// How the API is reached.
@@ -106,7 +104,6 @@ impl Settings {
     /// Validates a tree of settings.
     pub(super) fn from_tree(tree: Map<String, Value>, overrides: Overrides) -> Result<Self, Problems> {
         let mut problems = Vec::new();
-        let mut warnings = Vec::new();
         let mut root = Reader::new("", tree, &mut problems);
 
         let configured = root.texts("tasks").unwrap_or_default();
@@ -120,7 +117,7 @@ impl Settings {
         let api = root.section("api", api);
         let database = root.section("database", |section| section.text("path"));
         let database = overrides.database.or(database.map(PathBuf::from)).unwrap_or_else(|| "apify-mirror.db".into());
-        let mut sync = root.section("sync", |section| sync(section, &mut warnings));
+        let mut sync = root.section("sync", sync);
         let sinks = sinks(&mut root);
         root.section("http", |section| {
             if section.text("listen").is_some_and(|listen| !listen.is_empty()) {
@@ -133,7 +130,7 @@ impl Settings {
         let Some(api) = api.filter(|_| problems.is_empty()) else { return Err(Problems(problems)) };
         sync.read_ahead = api.concurrency.get();
         let log_format = overrides.log_format.unwrap_or(log_format);
-        Ok(Self { tasks, discover_tasks, api, database, sync, sinks, log_level, log_format, warnings })
+        Ok(Self { tasks, discover_tasks, api, database, sync, sinks, log_level, log_format })
     }
 
     /// The settings of someone who configured nothing.
@@ -174,12 +171,7 @@ fn api(section: &mut Reader<'_>) -> Option<ApiSettings> {
     })
 }
 
-fn sync(section: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> crate::sync::Settings {
-    if section.has("audit_interval") {
-        let message = "has no effect yet: this version has no audit";
-        warnings.push(Problem::new("sync.audit_interval", message));
-    }
-    section.duration("audit_interval", SECOND..=365 * DAY, 6 * HOUR);
+fn sync(section: &mut Reader<'_>) -> crate::sync::Settings {
     let settings = crate::sync::Settings {
         poll_interval: section.duration("poll_interval", Duration::from_millis(100)..=DAY, 15 * SECOND),
         // A page of one entry could never join the one before it and bring something new as well.
@@ -187,6 +179,7 @@ fn sync(section: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> crate::sync::S
         overlap: section.number("overlap", 0..=500, 20),
         watch_interval: section.duration("watch_interval", Duration::ZERO..=30 * DAY, 60 * SECOND),
         settle: section.duration("settle", Duration::ZERO..=DAY, 60 * SECOND),
+        audit_interval: Some(section.duration("audit_interval", SECOND..=365 * DAY, 6 * HOUR)),
         read_ahead: 1,
         history_events: section.flag("history_events", false),
         jitter_seed: 0,

@@ -33,7 +33,6 @@ fn the_example_says_the_defaults_and_nothing_wrong() {
     let uncommented = text.replace("# audit_interval", "audit_interval").replace("# events", "events");
     let complete = from_toml(&uncommented).unwrap();
     assert_eq!(complete.sinks[0].events.as_ref().unwrap().len(), 2);
-    assert_eq!(complete.warnings[0].path, "sync.audit_interval");
 }
 
 #[test]
@@ -71,7 +70,7 @@ fn every_problem_is_told_by_its_path_with_a_remedy() {
     let cases = [
         ("task = [\"a\"]", "task: is no known key; did you mean `tasks`?"),
         ("[sync]\noverlaps = 3", "sync.overlaps: is no known key; did you mean `sync.overlap`?"),
-        ("[sync]\nxyz = 3", "sync.xyz: is no known key; known here: audit_interval, poll_interval"),
+        ("[sync]\nxyz = 3", "sync.xyz: is no known key; known here: poll_interval, page_size"),
         ("sync = 3", "sync: is 3; it must be a section, `[sync]`"),
         (
             "[sync]\npoll_interval = 15",

@@ -1,14 +1,15 @@
 //! One feed: its machine's commands, carried out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::context::Context;
-use crate::api::ApiError;
+use crate::api::{ApiError, ErrorClass};
 use crate::model::{Task, Timestamp};
-use crate::store::{StoreError, Written};
-use crate::sync::{Command, Input, Machine, Outcome, Page, Seen, Window};
+use crate::store::{Condition, Db, StoreError, Written};
+use crate::sync::{Command, Input, Machine, Outcome, Page, Seen, Trouble, Window};
 
 /// The runs of one task, being mirrored.
 #[derive(Debug)]
@@ -16,13 +17,15 @@ pub struct Feed {
     context: Arc<Context>,
     task: Task,
     machine: Machine,
+    /// What the audit in progress has changed so far, as far as this process made it.
+    repaired: Written,
 }
 
-/// How a poll went.
+/// How a poll went, or a part of an audit.
 #[derive(Debug)]
 pub struct Poll {
-    /// When the next one is due.
-    pub until: Timestamp,
+    /// How long to wait for the next one.
+    pub wait: Duration,
     /// How it ended.
     pub outcome: Outcome,
     /// What it changed, failed or not.
@@ -45,8 +48,8 @@ impl Feed {
                 db.feed(&saved.id)
             })
             .await?;
-        let machine = Machine::new(context.settings_for(&task.id), state);
-        Ok(Self { context, task, machine })
+        let machine = Machine::new(context.plan().settings_for(&task.id), state);
+        Ok(Self { context, task, machine, repaired: Written::default() })
     }
 
     /// The task whose runs these are.
@@ -64,7 +67,17 @@ impl Feed {
         self.machine.feed().total
     }
 
-    /// Polls once. May be cancelled at any point: what was committed stands, the rest is read again.
+    /// Begins an audit after the next poll, or goes on with the one in progress, without waiting between its parts.
+    pub fn hurry_audit(&mut self) {
+        self.machine.hurry_audit();
+    }
+
+    /// Up to which entry of the list the audit in progress, or else the last one, has come.
+    pub fn audited(&self) -> u64 {
+        self.machine.audited()
+    }
+
+    /// Polls once, or carries an audit on by a page if no poll is due. May be cancelled at any point: what was committed stands, the rest is read again.
     ///
     /// # Errors
     /// When the database fails. What the API does wrong is told in the [`Poll`].
@@ -74,9 +87,9 @@ impl Feed {
         let mut command = self.machine.step(Input::Wake, Timestamp::now());
         loop {
             let input = match command {
-                Command::Sleep { until, outcome } => {
-                    self.finish(outcome, error.as_ref()).await?;
-                    return Ok(Poll { until, outcome, written, error });
+                Command::Sleep { wait, outcome } => {
+                    self.finish(outcome, written, error.as_ref()).await?;
+                    return Ok(Poll { wait, outcome, written, error });
                 }
                 Command::LoadOpen { within } => {
                     let (id, cursor) = (self.task.id.clone(), self.machine.feed().cursor.clone());
@@ -85,6 +98,10 @@ impl Feed {
                 Command::Locate(ids) => {
                     let (id, cursor) = (self.task.id.clone(), self.machine.feed().cursor.clone());
                     Input::Located(self.context.store.call(move |db| db.distances(&id, &cursor, &ids)).await?)
+                }
+                Command::LoadUnseen { stretches, except } => {
+                    let id = self.task.id.clone();
+                    Input::Unseen(self.context.store.call(move |db| db.unseen(&id, &stretches, &except)).await?)
                 }
                 Command::Read(windows) => match self.read(windows).await {
                     Ok(pages) => Input::Pages(pages),
@@ -96,7 +113,7 @@ impl Feed {
                 },
                 Command::Commit(commit) => {
                     let (id, context) = (self.task.id.clone(), Arc::clone(&self.context));
-                    let call = move |db: &mut crate::store::Db| db.commit(&id, &commit, &context.subscriptions);
+                    let call = move |db: &mut Db| db.commit(&id, &commit, &context.plan().subscriptions());
                     let done = self.context.store.call(call).await?;
                     written.add(done);
                     if done.events > 0 {
@@ -106,24 +123,61 @@ impl Feed {
                 }
             };
             command = self.machine.step(input, Timestamp::now());
-            self.context.progress.show(&self.task, self.machine.feed());
+            let feed = self.machine.feed();
+            let at = feed.audit.as_ref().map_or(feed.cursor.offset, |audit| audit.cursor.offset);
+            self.context.progress.show(&self.task, at, feed.total);
         }
     }
 
-    /// Tells what a poll came to, on the terminal and in the mirror.
-    async fn finish(&self, outcome: Outcome, error: Option<&ApiError>) -> Result<(), StoreError> {
-        let problem = match (outcome, error) {
-            (Outcome::Failed, Some(error)) => error.to_string(),
-            (Outcome::Stalled, _) => format!(
-                "the API says that there are {} runs, but shows none beyond offset {}",
-                self.total().unwrap_or_default(),
-                self.machine.feed().cursor.offset
-            ),
+    /// Tells what a poll, or a part of an audit, came to: in the log and, where something is wrong, in the mirror.
+    async fn finish(&mut self, outcome: Outcome, written: Written, error: Option<&ApiError>) -> Result<(), StoreError> {
+        let (condition, problem) = match (outcome, error) {
+            (Outcome::Failed, Some(error)) => {
+                let condition = match error.class() {
+                    ErrorClass::NotFound => Condition::NotFound,
+                    ErrorClass::Forbidden => Condition::Forbidden,
+                    _ => Condition::Failing,
+                };
+                (condition, error.to_string())
+            }
+            (Outcome::Stalled, _) => {
+                let problem = format!(
+                    "the API says that there are {} runs, but shows none beyond offset {}",
+                    self.total().unwrap_or_default(),
+                    self.machine.feed().cursor.offset
+                );
+                (Condition::Failing, problem)
+            }
+            (Outcome::Auditing, _) => {
+                self.repaired.add(written);
+                return Ok(());
+            }
+            (Outcome::Audited, _) => {
+                self.repaired.add(written);
+                self.tell_audit();
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         tracing::warn!(task = self.task.label(), "{problem}");
         let id = self.task.id.clone();
-        self.context.store.call(move |db| db.record_failure(&id, &problem, Timestamp::now())).await
+        self.context.store.call(move |db| db.record_failure(&id, condition, &problem, Timestamp::now())).await
+    }
+
+    fn tell_audit(&mut self) {
+        let Written { added, returned, status, usage, fields, removed, events } = std::mem::take(&mut self.repaired);
+        tracing::info!(
+            task = self.task.label(),
+            entries = self.audited(),
+            found = added,
+            returned,
+            status,
+            usage,
+            fields,
+            removed,
+            events,
+            "audited"
+        );
     }
 
     /// Reads `windows` at once: the pages in order, up to the first that failed.
@@ -157,8 +211,12 @@ impl Feed {
 }
 
 fn failure(slot: &mut Option<ApiError>, error: ApiError) -> Input {
+    let trouble = match error.class() {
+        ErrorClass::NotFound | ErrorClass::Forbidden => Trouble::Lost,
+        _ => Trouble::Passing,
+    };
     *slot = Some(error);
-    Input::Failed
+    Input::Failed(trouble)
 }
 
 /// Runs `reads` side by side and gives their results in order, up to the first failure; reads behind a failure are

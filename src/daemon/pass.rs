@@ -8,7 +8,6 @@ use super::context::Context;
 use super::feed::Feed;
 use super::tasks::{self, Failure};
 use crate::api::ApiError;
-use crate::delivery::Courier;
 use crate::model::Task;
 use crate::store::{StoreError, Written};
 use crate::sync::Outcome;
@@ -33,10 +32,32 @@ pub struct FeedReport {
     pub outcome: Outcome,
     /// What it changed.
     pub written: Written,
+    /// What an audit came to, if there was one.
+    pub audit: Option<AuditReport>,
     /// How many runs the server lists.
     pub total: Option<u64>,
     /// Why it failed, if it did.
     pub error: Option<ApiError>,
+}
+
+/// What an audit came to in one feed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AuditReport {
+    /// The entry at which an audit that was interrupted was taken up; 0 for one from the beginning.
+    pub resumed_at: u64,
+    /// Entries of the list that were compared with the mirror.
+    pub compared: u64,
+    /// What differed.
+    pub repaired: Written,
+}
+
+/// What a pass does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Catches every task up.
+    CatchUp,
+    /// Compares every task's whole list with the mirror too.
+    Audit,
 }
 
 impl Report {
@@ -51,13 +72,14 @@ impl Report {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn pass(context: Arc<Context>, couriers: Vec<Courier>) -> Result<Report, StoreError> {
-    let (wanted, unresolved) = tasks::wanted(&context).await?;
+pub async fn pass(context: Arc<Context>, scope: Scope) -> Result<Report, StoreError> {
+    let plan = context.plan();
+    let wanted = tasks::wanted(&context, &plan).await?;
     let mut work = JoinSet::new();
-    for task in wanted {
-        work.spawn(catch_up(Arc::clone(&context), task));
+    for task in wanted.tasks {
+        work.spawn(catch_up(Arc::clone(&context), task, scope));
     }
-    let mut report = Report { unresolved, ..Report::default() };
+    let mut report = Report { unresolved: wanted.failures, ..Report::default() };
     while let Some(ended) = work.join_next().await {
         match ended {
             Ok(feed) => report.feeds.push(feed?),
@@ -66,7 +88,8 @@ pub async fn pass(context: Arc<Context>, couriers: Vec<Courier>) -> Result<Repor
     }
     report.feeds.sort_by_key(|feed| feed.task.label());
     context.progress.clear();
-    for mut courier in couriers {
+    for sink in &plan.sinks {
+        let mut courier = (context.courier)(sink);
         if !courier.drain(&context.store).await? {
             report.refused.push(courier.name().to_owned());
         }
@@ -74,17 +97,34 @@ pub async fn pass(context: Arc<Context>, couriers: Vec<Courier>) -> Result<Repor
     Ok(report)
 }
 
-/// Polls until there is nothing left to read. Every poll that stays behind has read a bounded, large number of pages,
-/// so only a list that grows faster than it can be read would keep this going.
-async fn catch_up(context: Arc<Context>, task: Task) -> Result<FeedReport, StoreError> {
+/// Polls until there is nothing left to read, then audits if that is wanted. Every poll that stays behind has read a
+/// bounded, large number of pages, so only a list that grows faster than it can be read would keep this going.
+async fn catch_up(context: Arc<Context>, task: Task, scope: Scope) -> Result<FeedReport, StoreError> {
     let mut feed = Feed::load(context, task).await?;
     let mut written = Written::default();
+    let mut audit = None;
+    if scope == Scope::Audit {
+        feed.hurry_audit();
+    }
     loop {
+        let resumed = feed.audited();
         let poll = feed.poll().await?;
-        written.add(poll.written);
-        if poll.outcome != Outcome::Behind {
+        match poll.outcome {
+            Outcome::Auditing | Outcome::Audited => {
+                let audit = audit.get_or_insert(AuditReport { resumed_at: resumed, ..AuditReport::default() });
+                audit.repaired.add(poll.written);
+                audit.compared = feed.audited().saturating_sub(audit.resumed_at);
+            }
+            _ => written.add(poll.written),
+        }
+        let more = match poll.outcome {
+            Outcome::Behind | Outcome::Auditing => true,
+            Outcome::CaughtUp => scope == Scope::Audit,
+            Outcome::Audited | Outcome::Failed | Outcome::Stalled => false,
+        };
+        if !more {
             let (task, total) = (feed.task().clone(), feed.total());
-            return Ok(FeedReport { task, outcome: poll.outcome, written, total, error: poll.error });
+            return Ok(FeedReport { task, outcome: poll.outcome, written, audit, total, error: poll.error });
         }
     }
 }

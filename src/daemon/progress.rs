@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::model::Task;
-use crate::sync::FeedState;
 
 /// Time between log lines where there is no terminal.
 const LOG_EVERY: Duration = Duration::from_secs(5);
@@ -39,11 +38,11 @@ impl Progress {
         MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10))
     }
 
-    /// Tells where the feed of `task` stands.
-    pub fn show(&self, task: &Task, feed: &FeedState) {
-        let Some(total) = feed.total else { return };
+    /// Tells that the feed of `task` is read, or audited, up to the entry `at`.
+    pub fn show(&self, task: &Task, at: u64, total: Option<u64>) {
+        let Some(total) = total else { return };
         let mut all = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = total.saturating_sub(feed.cursor.offset);
+        let left = total.saturating_sub(at);
         if left == 0 {
             if let Some(Shown { bar: Some(bar), .. }) = all.remove(&task.id) {
                 bar.finish_and_clear();
@@ -54,18 +53,18 @@ impl Progress {
             Some(shown) => shown,
             None if left < WORTH_SHOWING => return,
             None => {
-                let bar = self.bars.as_ref().map(|bars| bars.add(new_bar(task, feed.cursor.offset)));
+                let bar = self.bars.as_ref().map(|bars| bars.add(new_bar(task, at)));
                 all.entry(task.id.clone()).or_insert(Shown { bar, logged: Instant::now() })
             }
         };
         match &shown.bar {
             Some(bar) => {
                 bar.set_length(total);
-                bar.set_position(feed.cursor.offset);
+                bar.set_position(at);
             }
             None if shown.logged.elapsed() >= LOG_EVERY => {
                 shown.logged = Instant::now();
-                tracing::info!(task = task.label(), at = feed.cursor.offset, of = total, "catching up");
+                tracing::info!(task = task.label(), at = at, of = total, "reading");
             }
             None => {}
         }

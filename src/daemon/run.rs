@@ -1,20 +1,21 @@
 //! The daemon: polls until it is told to stop.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::context::Context;
 use super::feed::Feed;
+use super::reload::Reload;
 use super::signals::Shutdown;
 use super::tasks::{self, Failure};
 use crate::api::{ApiError, ErrorClass};
 use crate::delivery::Courier;
-use crate::model::{Task, Timestamp};
-use crate::store::StoreError;
+use crate::model::Task;
+use crate::store::{StoreError, Written};
 use crate::sync::Outcome;
 
 /// How often references that could not be resolved are tried again, and new tasks looked for.
@@ -36,62 +37,142 @@ pub enum RunError {
 }
 
 /// Mirrors until `shutdown`. Feeds come to be as their tasks are resolved or discovered; a failing one goes on trying,
-/// ever more slowly.
+/// ever more slowly. A plan that `reload` puts into force is followed at once.
 ///
 /// # Errors
 /// When the token is refused at the start (later it may be a mistake that somebody is mending), or the database fails.
-pub async fn run(context: Arc<Context>, couriers: Vec<Courier>, mut shutdown: Shutdown) -> Result<(), RunError> {
-    let mut work = JoinSet::new();
-    for courier in couriers {
-        work.spawn(carry(Arc::clone(&context), courier));
-    }
-    work.spawn(supervise(Arc::clone(&context)));
-    // Leaving drops the set, and with it every task at whatever it waits for.
+pub async fn run(context: Arc<Context>, mut shutdown: Shutdown, reload: Option<Reload>) -> Result<(), RunError> {
+    let supervisors = async {
+        tokio::select! {
+            result = supervise_feeds(Arc::clone(&context)) => result,
+            result = supervise_sinks(Arc::clone(&context)) => result,
+        }
+    };
+    let reloads = async {
+        match reload {
+            Some(reload) => reload.serve(Arc::clone(&context)).await,
+            None => std::future::pending().await,
+        }
+    };
+    // Leaving drops every task at whatever it waits for.
     tokio::select! {
         () = shutdown.asked() => Ok(()),
-        Some(ended) = work.join_next() => match ended {
-            Ok(result) => result,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        },
+        result = supervisors => result,
+        () = reloads => Ok(()),
+    }
+}
+
+/// Tasks of the runtime by name, each with what it was started for.
+struct Crew<T> {
+    work: JoinSet<Result<Infallible, RunError>>,
+    members: HashMap<String, (T, AbortHandle)>,
+}
+
+impl<T: PartialEq> Crew<T> {
+    fn new() -> Self {
+        Self { work: JoinSet::new(), members: HashMap::new() }
+    }
+
+    /// Starts `work` for `purpose` under `name`, in the place of one that was started for something else.
+    fn employ<F>(&mut self, name: &str, purpose: T, work: impl FnOnce() -> F) -> bool
+    where
+        F: Future<Output = Result<Infallible, RunError>> + Send + 'static,
+    {
+        if self.members.get(name).is_some_and(|(known, _)| *known == purpose) {
+            return false;
+        }
+        self.dismiss(name);
+        let handle = self.work.spawn(work());
+        self.members.insert(name.to_owned(), (purpose, handle));
+        true
+    }
+
+    fn dismiss(&mut self, name: &str) {
+        if let Some((_, handle)) = self.members.remove(name) {
+            handle.abort();
+        }
+    }
+
+    /// Stops all whose name is not `wanted`; gives their names.
+    fn keep(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let gone: Vec<String> = self.members.keys().filter(|name| !wanted(name)).cloned().collect();
+        gone.iter().for_each(|name| self.dismiss(name));
+        gone
+    }
+
+    /// Waits until one ends by itself, which is always in trouble.
+    async fn trouble(&mut self) -> RunError {
+        loop {
+            match self.work.join_next().await {
+                None => std::future::pending().await,
+                Some(Ok(Err(error))) => return error,
+                Some(Ok(Ok(never))) => match never {},
+                Some(Err(ended)) if ended.is_cancelled() => {}
+                Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+            }
+        }
     }
 }
 
 /// Keeps a feed going for every wanted task.
-async fn supervise(context: Arc<Context>) -> Result<(), RunError> {
-    let mut feeds = JoinSet::new();
-    let mut known = HashSet::new();
+async fn supervise_feeds(context: Arc<Context>) -> Result<(), RunError> {
+    let mut plans = context.plan.subscribe();
+    let mut feeds = Crew::new();
     let mut first = true;
     loop {
-        let (wanted, failures) = tasks::wanted(&context).await?;
-        for Failure { reference, error } in failures {
+        let plan = Arc::clone(&plans.borrow_and_update());
+        let wanted = tasks::wanted(&context, &plan).await?;
+        for Failure { reference, error } in wanted.failures {
             if first && error.class() == ErrorClass::TokenRefused {
                 return Err(RunError::Token(error));
             }
             tracing::warn!(task = reference, "{error}");
         }
-        first = false;
-        for task in wanted {
-            if known.insert(task.id.clone()) {
+        for task in &wanted.tasks {
+            let work = || poll(Arc::clone(&context), task.clone(), first);
+            if feeds.employ(&task.id, plan.sync.clone(), work) {
                 tracing::info!(task = task.label(), id = task.id, "mirroring");
-                feeds.spawn(poll(Arc::clone(&context), task));
             }
         }
+        // A task that is no longer wanted ends with the plan; one that is merely not discovered any more has its feed
+        // say what became of it.
+        if !plan.discover_tasks && wanted.complete {
+            for id in feeds.keep(|id| wanted.tasks.iter().any(|task| task.id == id)) {
+                tracing::info!(id, "no longer mirroring");
+            }
+        }
+        first = false;
         tokio::select! {
             () = tokio::time::sleep(LOOK_AGAIN) => {}
-            Some(ended) = feeds.join_next() => match ended {
-                Ok(Err(error)) => return Err(error),
-                Ok(Ok(never)) => match never {},
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-            },
+            _ = plans.changed() => {}
+            error = feeds.trouble() => return Err(error),
+        }
+    }
+}
+
+/// Keeps a courier going for every sink.
+async fn supervise_sinks(context: Arc<Context>) -> Result<(), RunError> {
+    let mut plans = context.plan.subscribe();
+    let mut couriers = Crew::new();
+    loop {
+        let plan = Arc::clone(&plans.borrow_and_update());
+        for name in couriers.keep(|name| plan.sinks.iter().any(|sink| sink.name == name)) {
+            tracing::info!(sink = name, "no longer delivering");
+        }
+        for sink in &plan.sinks {
+            couriers.employ(&sink.name, sink.clone(), || carry(Arc::clone(&context), (context.courier)(sink)));
+        }
+        tokio::select! {
+            _ = plans.changed() => {}
+            error = couriers.trouble() => return Err(error),
         }
     }
 }
 
 /// Polls one feed for as long as the database holds.
-async fn poll(context: Arc<Context>, task: Task) -> Result<Infallible, RunError> {
+async fn poll(context: Arc<Context>, task: Task, mut first: bool) -> Result<Infallible, RunError> {
     let mut feed = Feed::load(context, task).await?;
     let mut was_complete = feed.is_complete();
-    let mut first = true;
     loop {
         let poll = feed.poll().await?;
         if let Some(error) = poll.error
@@ -102,11 +183,11 @@ async fn poll(context: Arc<Context>, task: Task) -> Result<Infallible, RunError>
         }
         first = false;
         let written = poll.written;
-        if written != Default::default() {
+        if written != Written::default() {
             tracing::info!(
                 task = feed.task().label(),
                 new = written.added,
-                changed = written.updated,
+                changed = written.changed(),
                 removed = written.removed,
                 events = written.events,
                 "polled"
@@ -116,12 +197,12 @@ async fn poll(context: Arc<Context>, task: Task) -> Result<Infallible, RunError>
             was_complete = true;
             tracing::info!(task = feed.task().label(), "first sync complete");
         }
-        tokio::time::sleep(poll.until.since(Timestamp::now())).await;
+        tokio::time::sleep(poll.wait).await;
     }
 }
 
 /// Brings one sink what it is owed, whenever there is something.
-async fn carry(context: Arc<Context>, mut courier: Courier) -> Result<(), RunError> {
+async fn carry(context: Arc<Context>, mut courier: Courier) -> Result<Infallible, RunError> {
     let mut bell = context.events.subscribe();
     loop {
         courier.drain(&context.store).await?;

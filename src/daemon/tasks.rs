@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::context::Context;
-use crate::api::ApiError;
+use super::context::{Context, Plan};
+use crate::api::{ApiError, ErrorClass};
 use crate::model::{Task, Timestamp};
 use crate::store::StoreError;
 
@@ -24,14 +24,25 @@ pub struct Failure {
     pub error: ApiError,
 }
 
+/// The tasks that are wanted.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// All that are known.
+    pub tasks: Vec<Task>,
+    /// What could not be found out.
+    pub failures: Vec<Failure>,
+    /// Whether that is all: every task of the account is known, if every one is wanted.
+    pub complete: bool,
+}
+
 /// Resolves every configured reference and discovers tasks if that is wanted. Two names of one task give one task.
 ///
 /// # Errors
 /// When the database fails. References that cannot be resolved are told beside the tasks.
-pub async fn wanted(context: &Context) -> Result<(Vec<Task>, Vec<Failure>), StoreError> {
+pub async fn wanted(context: &Context, plan: &Plan) -> Result<Wanted, StoreError> {
     let mut tasks = BTreeMap::new();
     let mut failures = Vec::new();
-    for reference in &context.options.tasks {
+    for reference in &plan.tasks {
         match resolve(context, reference).await? {
             Ok(task) => {
                 tasks.entry(task.id.clone()).or_insert(task);
@@ -39,22 +50,36 @@ pub async fn wanted(context: &Context) -> Result<(Vec<Task>, Vec<Failure>), Stor
             Err(error) => failures.push(Failure { reference: reference.clone(), error }),
         }
     }
-    if context.options.discover_tasks {
+    let mut complete = true;
+    if plan.discover_tasks {
         match context.client.tasks().await {
             Ok(discovered) => tasks.extend(discovered.into_iter().map(|task| (task.id.clone(), task))),
-            Err(error) => failures.push(Failure { reference: DISCOVERY.to_owned(), error }),
+            Err(error) => {
+                complete = false;
+                failures.push(Failure { reference: DISCOVERY.to_owned(), error });
+            }
         }
     }
-    Ok((tasks.into_values().collect(), failures))
+    Ok(Wanted { tasks: tasks.into_values().collect(), failures, complete })
 }
 
+/// What `reference` means. A task once known under it stays meant when the API does not answer, or no longer knows the
+/// name: the task may have been renamed, and keeps its feed. If it was deleted, its feed says so.
 async fn resolve(context: &Context, reference: &str) -> Result<Result<Task, ApiError>, StoreError> {
     let name = reference.to_owned();
     let known = context.store.call(move |db| db.resolved(&name, REFERENCE_MAX_AGE, Timestamp::now())).await?;
-    if let Some(task) = known {
-        return Ok(Ok(task));
-    }
-    let answer = context.client.task(reference).await;
+    let known = match known {
+        Some((task, true)) => return Ok(Ok(task)),
+        Some((task, false)) => Some(task),
+        None => None,
+    };
+    let answer = match (context.client.task(reference).await, known) {
+        (Ok(task), _) => Ok(task),
+        (Err(error), Some(known)) if error.class() != ErrorClass::TokenRefused => {
+            Ok(renamed(context, reference, known, &error).await)
+        }
+        (Err(error), _) => Err(error),
+    };
     let name = reference.to_owned();
     let noted = match &answer {
         Ok(task) => Ok(task.clone()),
@@ -74,4 +99,18 @@ async fn resolve(context: &Context, reference: &str) -> Result<Result<Task, ApiE
         })
         .await?;
     Ok(answer)
+}
+
+/// The task `known` as it is called now, if that can be found out.
+async fn renamed(context: &Context, reference: &str, known: Task, error: &ApiError) -> Task {
+    match context.client.task(&known.id).await {
+        Ok(task) => {
+            tracing::warn!(task = reference, id = task.id, "is called {} now; name it so", task.label());
+            task
+        }
+        Err(_) => {
+            tracing::warn!(task = reference, id = known.id, "{error}; going on with the task last known by this name");
+            known
+        }
+    }
 }

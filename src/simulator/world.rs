@@ -68,6 +68,8 @@ pub struct World {
     tasks: Vec<SimTask>,
     /// Which task each run belongs to, and its start, by which it is found there.
     places: HashMap<String, (usize, Timestamp)>,
+    /// Runs that exist, but are not shown for now, with the tasks they belong to.
+    hidden: HashMap<String, (String, SimRun)>,
     max_limit: u64,
     ignore_offset: bool,
 }
@@ -77,7 +79,15 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let user_id = rng.id();
-        Self { rng, user_id, tasks: Vec::new(), places: HashMap::new(), max_limit: MAX_LIMIT, ignore_offset: false }
+        Self {
+            rng,
+            user_id,
+            tasks: Vec::new(),
+            places: HashMap::new(),
+            hidden: HashMap::new(),
+            max_limit: MAX_LIMIT,
+            ignore_offset: false,
+        }
     }
 
     /// Adds a task and gives its id. The first one's owner is the token's owner.
@@ -139,7 +149,6 @@ impl World {
     /// Registers a run that started at `started`, READY, behind the runs that started no later. Gives its id, or an
     /// empty one when there is no such task.
     pub fn create(&mut self, task: &str, started: Timestamp) -> String {
-        let Some(n) = self.tasks.iter().position(|other| other.id == task) else { return String::new() };
         const ORIGINS: [&str; 6] = ["SCHEDULER", "SCHEDULER", "SCHEDULER", "API", "WEB", "CLI"];
         let id = self.rng.id();
         let origin = ORIGINS[self.rng.below(ORIGINS.len() as u64) as usize];
@@ -151,10 +160,16 @@ impl World {
             usage_milli_usd: 0,
             origin,
         };
+        if self.insert(task, run) { id } else { String::new() }
+    }
+
+    /// Puts a run into its place, unless there is no such task.
+    fn insert(&mut self, task: &str, run: SimRun) -> bool {
+        let Some(n) = self.tasks.iter().position(|other| other.id == task) else { return false };
+        self.places.insert(run.id.clone(), (n, run.started_at));
         let runs = &mut self.tasks[n].runs;
-        runs.insert(runs.partition_point(|other| other.started_at <= started), run);
-        self.places.insert(id.clone(), (n, started));
-        id
+        runs.insert(runs.partition_point(|other| other.started_at <= run.started_at), run);
+        true
     }
 
     /// The runs of a task, in the list's order.
@@ -212,9 +227,27 @@ impl World {
 
     /// Deletes a run.
     pub fn delete(&mut self, id: &str) {
-        if let Some((task, place)) = self.place(id) {
-            self.tasks[task].runs.remove(place);
-            self.places.remove(id);
+        self.take(id);
+    }
+
+    fn take(&mut self, id: &str) -> Option<(String, SimRun)> {
+        let (task, place) = self.place(id)?;
+        self.places.remove(id);
+        let task = &mut self.tasks[task];
+        Some((task.id.clone(), task.runs.remove(place)))
+    }
+
+    /// From now on, a run is as if it were deleted, until [`World::show`].
+    pub fn hide(&mut self, id: &str) {
+        if let Some(taken) = self.take(id) {
+            self.hidden.insert(id.to_owned(), taken);
+        }
+    }
+
+    /// Shows a hidden run again, at its old place.
+    pub fn show(&mut self, id: &str) {
+        if let Some((task, run)) = self.hidden.remove(id) {
+            self.insert(&task, run);
         }
     }
 
@@ -298,8 +331,11 @@ mod tests {
         let [b, c, a, c2] = [2, 3, 1, 3].map(|second| world.create(&task, at(second)));
         assert_eq!(ids(&world, &task, 0, 10, false), [&a, &b, &c, &c2].map(String::clone));
         assert_eq!(ids(&world, &task, 0, 2, true), [&c2, &c].map(String::clone));
-        world.delete(&a);
-        assert_eq!(ids(&world, &task, 1, 1, false), [c], "a deletion moves the others to the front");
+        world.hide(&a);
+        assert_eq!(ids(&world, &task, 1, 1, false), std::slice::from_ref(&c), "a deletion moves the others to the front");
+        assert!(world.run(&a).is_none());
+        world.show(&a);
+        assert_eq!(ids(&world, &task, 0, 10, false), [a, b, c, c2]);
     }
 
     #[test]

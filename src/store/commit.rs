@@ -1,6 +1,6 @@
 //! The one transaction that moves the mirror: rows, their events, their deliveries and the cursor, or none of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params};
@@ -11,18 +11,46 @@ use super::events::EventWriter;
 use super::rows::{self, RunRow, timestamp};
 use crate::delivery::Subscription;
 use crate::model::Timestamp;
-use crate::sync::{Baseline, Change, Commit, Cursor, FeedState, Watermark, observe};
+use crate::sync::{Audit, Baseline, Change, Commit, Covered, Cursor, Difference, FeedState, Watermark, observe};
 
 /// How often a feed that finds nothing new writes that it is alive.
 pub const HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// What is the matter with a feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Its last poll failed, and the next may not.
+    Failing,
+    /// The API knows no such task.
+    NotFound,
+    /// The token may not see the task.
+    Forbidden,
+}
+
+impl Condition {
+    /// The condition as `status` and the column name it. A feed with which nothing is the matter is `ok`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Failing => "failing",
+            Self::NotFound => "not found",
+            Self::Forbidden => "forbidden",
+        }
+    }
+}
 
 /// What a commit changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// Runs not known before.
     pub added: u64,
-    /// Known runs whose row changed.
-    pub updated: u64,
+    /// Runs marked as removed that are listed after all, or again.
+    pub returned: u64,
+    /// Other known runs whose status changed.
+    pub status: u64,
+    /// Other known runs whose cost changed.
+    pub usage: u64,
+    /// Other known runs of which anything else changed.
+    pub fields: u64,
     /// Runs newly marked as removed.
     pub removed: u64,
     /// Events raised.
@@ -33,9 +61,28 @@ impl Written {
     /// Adds what another commit changed.
     pub fn add(&mut self, other: Written) {
         self.added += other.added;
-        self.updated += other.updated;
+        self.returned += other.returned;
+        self.status += other.status;
+        self.usage += other.usage;
+        self.fields += other.fields;
         self.removed += other.removed;
         self.events += other.events;
+    }
+
+    /// Known runs that changed in what the API tells of them.
+    pub fn changed(&self) -> u64 {
+        self.returned + self.status + self.usage + self.fields
+    }
+
+    fn count(&mut self, difference: Difference) {
+        match difference {
+            Difference::New => self.added += 1,
+            Difference::Returned => self.returned += 1,
+            Difference::Status => self.status += 1,
+            Difference::Usage => self.usage += 1,
+            Difference::Fields => self.fields += 1,
+            Difference::Settled => {}
+        }
     }
 }
 
@@ -66,7 +113,8 @@ impl Db {
         for observed in latest(commit) {
             let row = rows::load(&transaction, &observed.seen.run.id)?;
             let (stored, mut event_count) = row.map_or((None, 0), |row| (Some(row.stored), row.event_count));
-            let Some(Change { row, transitions }) = observe(stored.as_ref(), observed, &commit.judgement) else {
+            let Some(Change { row, difference, transitions }) = observe(stored.as_ref(), observed, &commit.judgement)
+            else {
                 continue;
             };
             let first = event_count + 1;
@@ -77,17 +125,15 @@ impl Db {
                 events.write(&row.stored.run, transition, ordinal, &observed.seen.json)?;
                 written.events += 1;
             }
-            match stored {
-                Some(_) => written.updated += 1,
-                None => written.added += 1,
-            }
+            written.count(difference);
         }
         for id in &commit.gone {
-            written.removed += transaction
-                .prepare_cached(
-                    "UPDATE runs SET removed_at = ?2, updated_at = ?2, is_open = 0 WHERE id = ?1 AND removed_at IS NULL",
-                )?
-                .execute((id, &now))? as u64;
+            written.removed += rows::mark_removed(&transaction, id, &now)?;
+        }
+        if let Some(covered) = &commit.covered {
+            for id in absent(&transaction, feed_id, covered, commit)? {
+                written.removed += rows::mark_removed(&transaction, &id, &now)?;
+            }
         }
         save_feed(&transaction, feed_id, commit, &now)?;
         transaction.commit()?;
@@ -99,17 +145,41 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn record_failure(&mut self, feed_id: &str, error: &str, now: Timestamp) -> Result<(), StoreError> {
+    pub fn record_failure(
+        &mut self,
+        feed_id: &str,
+        condition: Condition,
+        error: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let fresh_enough = Timestamp::from_millis(now.as_millis() - HEARTBEAT.as_millis() as i64).to_string();
         self.connection.execute(
-            "INSERT INTO cursors (task_id, \"offset\", baseline_known, first_sync_complete, last_error, last_error_at)
-             VALUES (?1, 0, 0, 0, ?2, ?3)
-             ON CONFLICT (task_id) DO UPDATE SET last_error = excluded.last_error, last_error_at = excluded.last_error_at
-             WHERE last_error IS NOT excluded.last_error OR last_error_at IS NULL OR last_error_at <= ?4",
-            (feed_id, error, now.to_string(), fresh_enough),
+            "INSERT INTO cursors (task_id, \"offset\", baseline_known, first_sync_complete, condition, last_error,
+                 last_error_at)
+             VALUES (?1, 0, 0, 0, ?2, ?3, ?4)
+             ON CONFLICT (task_id) DO UPDATE SET condition = excluded.condition, last_error = excluded.last_error,
+                 last_error_at = excluded.last_error_at
+             WHERE condition <> excluded.condition OR last_error IS NOT excluded.last_error OR last_error_at IS NULL
+                 OR last_error_at <= ?5",
+            (feed_id, condition.name(), error, now.to_string(), fresh_enough),
         )?;
         Ok(())
     }
+}
+
+/// The listed runs of a feed that `covered` proves to be no longer listed, as they are not among those observed.
+fn absent(
+    connection: &Connection,
+    feed_id: &str,
+    covered: &Covered,
+    commit: &Commit,
+) -> Result<Vec<String>, StoreError> {
+    let observed: HashSet<&str> = commit.observed.iter().map(|observed| observed.seen.run.id.as_str()).collect();
+    let candidates = rows::started_within(connection, feed_id, covered.after, Some(covered.before), None)?;
+    let absent = candidates
+        .into_iter()
+        .filter(|(id, started)| !observed.contains(id.as_str()) && started.is_some_and(|at| covered.proves_absent(at)));
+    Ok(absent.map(|(id, _)| id).collect())
 }
 
 /// The observations of a commit, each run once: the same run can stand on a page twice (the API's own example does
@@ -134,28 +204,50 @@ struct Health {
 
 fn load_feed(connection: &Connection, feed_id: &str) -> Result<Option<(FeedState, Health)>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT * FROM cursors WHERE task_id = ?1")?;
-    statement.query_row([feed_id], |row| Ok(read_feed(row))).optional()?.transpose()
+    let row = statement.query_row([feed_id], |row| Ok(read_feed(row))).optional()?.transpose()?;
+    let Some((mut feed, health)) = row else { return Ok(None) };
+    let mut statement = connection.prepare_cached("SELECT * FROM audits WHERE task_id = ?1")?;
+    feed.audit = statement.query_row([feed_id], |row| Ok(read_audit(row))).optional()?.transpose()?;
+    Ok(Some((feed, health)))
 }
 
 fn read_feed(row: &Row<'_>) -> Result<(FeedState, Health), StoreError> {
-    let started = timestamp("cursors.watermark_started_at", row.get("watermark_started_at")?)?;
-    let watermark = match (started, row.get::<_, Option<String>>("watermark_id")?) {
-        (Some(started), Some(id)) => Some(Watermark { started, id }),
-        _ => None,
-    };
     let baseline = timestamp("cursors.baseline", row.get("baseline")?)?;
     let feed = FeedState {
-        cursor: Cursor { offset: row.get("offset")?, watermark },
+        cursor: read_cursor(row)?,
         baseline: row.get::<_, bool>("baseline_known")?.then_some(Baseline(baseline)),
         complete: row.get("first_sync_complete")?,
         watched_at: timestamp("cursors.last_watch_at", row.get("last_watch_at")?)?,
         total: row.get("server_total")?,
+        audit: None,
+        audited_at: timestamp("cursors.last_audit_at", row.get("last_audit_at")?)?,
+        audit_due_at: timestamp("cursors.next_audit_at", row.get("next_audit_at")?)?,
     };
     let health = Health {
         last_success_at: timestamp("cursors.last_success_at", row.get("last_success_at")?)?,
         failing: row.get::<_, Option<String>>("last_error")?.is_some(),
     };
     Ok((feed, health))
+}
+
+fn read_audit(row: &Row<'_>) -> Result<Audit, StoreError> {
+    let began_at: String = row.get("began_at")?;
+    Ok(Audit {
+        began_at: Timestamp::parse(&began_at)
+            .ok_or(StoreError::Corrupt { what: "audits.began_at", value: began_at })?,
+        cursor: read_cursor(row)?,
+        decided: timestamp("audits.decided_before", row.get("decided_before")?)?,
+    })
+}
+
+/// The cursor in a row of either table.
+fn read_cursor(row: &Row<'_>) -> Result<Cursor, StoreError> {
+    let started = timestamp("watermark_started_at", row.get("watermark_started_at")?)?;
+    let watermark = match (started, row.get("watermark_id")?) {
+        (Some(started), Some(id)) => Some(Watermark { started, id }),
+        _ => None,
+    };
+    Ok(Cursor { offset: row.get("offset")?, watermark })
 }
 
 fn save_feed(connection: &Connection, feed_id: &str, commit: &Commit, now: &str) -> Result<(), StoreError> {
@@ -175,14 +267,17 @@ fn save_feed(connection: &Connection, feed_id: &str, commit: &Commit, now: &str)
     connection
         .prepare_cached(
             "INSERT INTO cursors (task_id, \"offset\", watermark_started_at, watermark_id, baseline_known, baseline,
-                 first_sync_complete, server_total, last_watch_at, last_success_at)
-             VALUES (:task, :offset, :started, :id, :known, :baseline, :complete, :total, :watched, :success)
+                 first_sync_complete, server_total, last_watch_at, last_success_at, last_audit_at, next_audit_at)
+             VALUES (:task, :offset, :started, :id, :known, :baseline, :complete, :total, :watched, :success, :audited,
+                 :audit_due)
              ON CONFLICT (task_id) DO UPDATE SET \"offset\" = excluded.\"offset\",
                  watermark_started_at = excluded.watermark_started_at, watermark_id = excluded.watermark_id,
                  baseline_known = excluded.baseline_known, baseline = excluded.baseline,
                  first_sync_complete = excluded.first_sync_complete, server_total = excluded.server_total,
-                 last_watch_at = excluded.last_watch_at,
+                 last_watch_at = excluded.last_watch_at, last_audit_at = excluded.last_audit_at,
+                 next_audit_at = excluded.next_audit_at,
                  last_success_at = coalesce(excluded.last_success_at, last_success_at),
+                 condition = iif(excluded.last_success_at IS NULL, condition, 'ok'),
                  last_error = iif(excluded.last_success_at IS NULL, last_error, NULL),
                  last_error_at = iif(excluded.last_success_at IS NULL, last_error_at, NULL)",
         )?
@@ -197,6 +292,30 @@ fn save_feed(connection: &Connection, feed_id: &str, commit: &Commit, now: &str)
             ":total": wanted.total,
             ":watched": wanted.watched_at.map(|at| at.to_string()),
             ":success": commit.finished.then_some(now),
+            ":audited": wanted.audited_at.map(|at| at.to_string()),
+            ":audit_due": wanted.audit_due_at.map(|at| at.to_string()),
         })?;
+    save_audit(connection, feed_id, wanted.audit.as_ref())
+}
+
+fn save_audit(connection: &Connection, feed_id: &str, audit: Option<&Audit>) -> Result<(), StoreError> {
+    let Some(audit) = audit else {
+        connection.prepare_cached("DELETE FROM audits WHERE task_id = ?1")?.execute([feed_id])?;
+        return Ok(());
+    };
+    let watermark = audit.cursor.watermark.as_ref();
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO audits (task_id, began_at, \"offset\", watermark_started_at, watermark_id,
+                 decided_before) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute((
+            feed_id,
+            audit.began_at.to_string(),
+            audit.cursor.offset,
+            watermark.map(|watermark| watermark.started.to_string()),
+            watermark.map(|watermark| watermark.id.as_str()),
+            audit.decided.map(|at| at.to_string()),
+        ))?;
     Ok(())
 }

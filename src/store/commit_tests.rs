@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::db::Db;
-use super::{HEARTBEAT, Written};
+use super::{Condition, HEARTBEAT, Written};
 use crate::delivery::Subscription;
 use crate::model::{Task, Timestamp};
 use crate::sync::{Baseline, Commit, Cursor, FeedState, Judgement, Observed, OpenRun, Seen, Source, Watermark};
@@ -40,7 +40,9 @@ fn commit(now: i64, offset: u64, items: &[Value]) -> Commit {
             complete: true,
             watched_at: Some(at(now)),
             total: Some(offset),
+            ..FeedState::default()
         },
+        covered: None,
         judgement: Judgement { history_until: None, settle: Duration::from_secs(60), now: at(now) },
         finished: true,
     }
@@ -117,13 +119,13 @@ fn a_failure_is_noted_once_and_cleared_by_the_next_success() {
     let mut db = db();
     db.commit(FEED, &commit(10, 0, &[]), &[]).unwrap();
     for now in [11, 12] {
-        db.record_failure(FEED, "unreachable", at(now)).unwrap();
+        db.record_failure(FEED, Condition::Failing, "unreachable", at(now)).unwrap();
     }
     assert_eq!(
         column(&db, "SELECT last_error || ' ' || last_error_at FROM cursors"),
         ["unreachable 1970-01-01T00:00:11.000Z"]
     );
-    db.record_failure(FEED, "forbidden", at(13)).unwrap();
+    db.record_failure(FEED, Condition::Forbidden, "forbidden", at(13)).unwrap();
     assert_eq!(column(&db, "SELECT last_error FROM cursors"), ["forbidden"]);
     db.commit(FEED, &commit(14, 0, &[]), &[]).unwrap();
     assert_eq!(column(&db, "SELECT last_error FROM cursors"), ["null"]);
@@ -223,14 +225,14 @@ fn distances_are_counted_in_the_list_behind_the_watermark() {
 fn references_are_believed_for_a_while() {
     let mut db = db();
     let hour = Duration::from_secs(3_600);
-    assert_eq!(db.resolved("me~it", hour, at(0)).unwrap(), None);
+    let fresh = |db: &Db, now| db.resolved("me~it", hour, at(now)).unwrap().map(|(task, fresh)| (task.id, fresh));
+    assert_eq!(fresh(&db, 0), None);
     db.save_reference("me~it", Ok(FEED), at(0)).unwrap();
-    assert_eq!(db.resolved("me~it", hour, at(3_599)).unwrap().unwrap().id, FEED);
-    for now in [3_600, -1] {
-        assert_eq!(db.resolved("me~it", hour, at(now)).unwrap(), None, "at {now}");
+    for (now, believed) in [(0, true), (3_599, true), (3_600, false), (-1, false)] {
+        assert_eq!(fresh(&db, now), Some((FEED.into(), believed)), "at {now}");
     }
     db.save_reference("me~it", Err("not found"), at(10)).unwrap();
-    assert_eq!(db.resolved("me~it", hour, at(11)).unwrap(), None);
+    assert_eq!(fresh(&db, 11), Some((FEED.into(), false)), "what it last meant is not forgotten");
     assert_eq!(db.overview(at(11)).unwrap().unresolved[0].error, "not found");
 }
 

@@ -32,6 +32,9 @@ const PRAGMAS: [(&str, &str, &str); 6] = [
     ("cache_size", "-65536", "-65536"),
 ];
 
+/// Statements kept prepared: more than there are, so that none is ever prepared twice.
+const STATEMENTS: usize = 100;
+
 /// The database, opened for writing. One process has one, on one thread.
 #[derive(Debug)]
 pub struct Db {
@@ -48,6 +51,7 @@ impl Db {
         refuse_if_writable_by_others(path)?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let version = check_schema(&connection, path)?;
         for (pragma, value, wanted) in PRAGMAS {
             connection.execute_batch(&format!("PRAGMA {pragma} = {value}"))?;
@@ -64,6 +68,7 @@ impl Db {
     pub fn in_memory() -> Result<Self, StoreError> {
         let mut connection = Connection::open_in_memory()?;
         connection.execute_batch("PRAGMA foreign_keys = ON")?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         migrate(&mut connection, 0)?;
         Ok(Self { connection })
     }

@@ -18,7 +18,7 @@ mod reads;
 mod rows;
 mod tasks;
 
-pub use commit::{HEARTBEAT, Written};
+pub use commit::{Condition, HEARTBEAT, Written};
 pub use db::{Db, SCHEMA_VERSION};
 pub use error::StoreError;
 pub use handle::{Store, Writer};

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::commit::Condition;
 use super::db::Db;
 use super::error::StoreError;
 use crate::model::Timestamp;
@@ -44,10 +45,23 @@ pub struct TaskStatus {
     pub last_success_at: Option<String>,
     /// How long ago that was, in seconds.
     pub last_success_age_seconds: Option<u64>,
+    /// When an audit was last complete.
+    pub last_audit_at: Option<String>,
+    /// Where the audit in progress stands.
+    pub audit_offset: Option<u64>,
+    /// `ok`, `first sync`, `failing`, `not found` or `forbidden`.
+    pub state: String,
     /// What is wrong now; null after a success.
     pub last_error: Option<String>,
     /// When that was last noted.
     pub last_error_at: Option<String>,
+}
+
+impl TaskStatus {
+    /// Whether the task is one that the API does not know, or does not show to the token.
+    pub fn is_lost(&self) -> bool {
+        [Condition::NotFound, Condition::Forbidden].iter().any(|condition| condition.name() == self.state)
+    }
 }
 
 /// A configured name that could not be resolved.
@@ -84,8 +98,10 @@ impl Db {
                  (SELECT count(*) FROM runs r WHERE r.feed_id = t.id),
                  (SELECT count(*) FROM open_runs o WHERE o.task_id = t.id),
                  (SELECT count(*) FROM runs r WHERE r.feed_id = t.id AND r.removed_at IS NOT NULL),
-                 c.first_sync_complete, c.last_success_at, c.last_error, c.last_error_at
-             FROM cursors c JOIN tasks t ON t.id = c.task_id ORDER BY t.username, t.name, t.id",
+                 c.first_sync_complete, c.last_success_at, c.last_audit_at, a.\"offset\",
+                 iif(c.condition = 'ok' AND NOT c.first_sync_complete, 'first sync', c.condition), c.last_error,
+                 c.last_error_at
+             FROM cursors c JOIN tasks t ON t.id = c.task_id LEFT JOIN audits a ON a.task_id = c.task_id ORDER BY t.username, t.name, t.id",
         )?;
         let tasks = statement.query_map([], |row| {
             Ok(TaskStatus {
@@ -101,8 +117,11 @@ impl Db {
                 first_sync_complete: row.get(9)?,
                 last_success_age_seconds: age(row.get::<_, Option<String>>(10)?.as_deref(), now),
                 last_success_at: row.get(10)?,
-                last_error: row.get(11)?,
-                last_error_at: row.get(12)?,
+                last_audit_at: row.get(11)?,
+                audit_offset: row.get(12)?,
+                state: row.get(13)?,
+                last_error: row.get(14)?,
+                last_error_at: row.get(15)?,
             })
         })?;
         let tasks = tasks.collect::<Result<_, _>>()?;

@@ -1,15 +1,17 @@
 //! What a poll asks of the mirror: which runs are open, and how far behind the cursor they lie.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, OptionalExtension};
 
 use super::db::Db;
 use super::error::StoreError;
 use super::rows;
 use crate::model::RunStatus;
-use crate::sync::{Cursor, OpenRun, OpenRuns, Stored};
+use crate::sync::{Cursor, Doubt, OpenRun, OpenRuns, Stored};
 
-/// Sorts after every time the API writes: stands for "no upper end".
-const END_OF_TIME: &str = "~";
+/// The most runs that one page of an audit has read singly; what is left waits for the next audit.
+const MAX_UNSEEN: usize = 1_000;
 
 impl Db {
     /// The open runs of a feed, and how far back those lie that are within `within` entries of the cursor.
@@ -86,8 +88,30 @@ impl Db {
     }
 }
 
+impl Db {
+    /// The listed runs of a feed that started within any of `stretches` and are not among `except`; at most a thousand,
+    /// oldest first. A stretch without an end holds those without a start too.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn unseen(&self, feed_id: &str, stretches: &[Doubt], except: &[String]) -> Result<Vec<String>, StoreError> {
+        let except: HashSet<&String> = except.iter().collect();
+        let limit = Some(MAX_UNSEEN + except.len());
+        let mut unseen = Vec::new();
+        for stretch in stretches {
+            unseen.extend(rows::started_within(&self.connection, feed_id, stretch.from, stretch.to, limit)?);
+            if stretch.to.is_none() {
+                unseen.extend(rows::without_start(&self.connection, feed_id)?.into_iter().map(|id| (id, None)));
+            }
+        }
+        let mut ids: Vec<String> = unseen.into_iter().map(|(id, _)| id).filter(|id| !except.contains(id)).collect();
+        ids.truncate(MAX_UNSEEN);
+        Ok(ids)
+    }
+}
+
 fn newest(cursor: &Cursor) -> String {
-    cursor.watermark.as_ref().map_or_else(|| END_OF_TIME.to_owned(), |watermark| watermark.started.to_string())
+    cursor.watermark.as_ref().map_or_else(|| rows::END_OF_TIME.to_owned(), |watermark| watermark.started.to_string())
 }
 
 /// Listed runs that started from `from` to `to`, both included.

@@ -7,6 +7,9 @@ use super::error::StoreError;
 use crate::model::{Run, RunStatus, Timestamp};
 use crate::sync::Stored;
 
+/// Sorts after every time the API writes: stands for "no upper end".
+pub const END_OF_TIME: &str = "~";
+
 const SELECT: &str = "SELECT id, task_id, act_id, user_id, status, started_at, finished_at, build_id, build_number,
     build_number_int, origin, client_ip, user_agent, schedule_id, scheduled_at, usage_total_usd,
     default_key_value_store_id, default_dataset_id, default_request_queue_id, extra, settles_at, removed_at, event_count
@@ -62,38 +65,77 @@ pub fn upsert(connection: &Connection, row: &RunRow, feed_id: &str, now: &str) -
     Ok(())
 }
 
+/// Marks the run `id` as no longer listed; gives how many rows that changed, none if it was marked before.
+pub fn mark_removed(connection: &Connection, id: &str, now: &str) -> Result<u64, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE runs SET removed_at = ?2, updated_at = ?2, is_open = 0 WHERE id = ?1 AND removed_at IS NULL",
+    )?;
+    Ok(statement.execute((id, now))? as u64)
+}
+
+/// Runs of a feed that are not marked as removed and started from `from` to `to`, both included, with their starts; the
+/// oldest `limit` of them. Of times that are not in the API's own form, which sort elsewhere, some can be missing.
+pub fn started_within(
+    connection: &Connection,
+    feed_id: &str,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    limit: Option<usize>,
+) -> Result<Vec<(String, Option<Timestamp>)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, started_at FROM runs
+         WHERE feed_id = ?1 AND started_at BETWEEN ?2 AND ?3 AND removed_at IS NULL
+         ORDER BY started_at LIMIT ?4",
+    )?;
+    let from = from.map_or_else(String::new, |at| at.to_string());
+    let to = to.map_or_else(|| END_OF_TIME.to_owned(), |at| at.to_string());
+    // A negative limit is none.
+    let limit = limit.map_or(-1, |limit| limit as i64);
+    let rows = statement.query_map((feed_id, from, to, limit), |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+    rows.map(|row| row.map(|(id, started)| (id, Timestamp::parse(&started))).map_err(StoreError::from)).collect()
+}
+
+/// Runs of a feed that are not marked as removed and have no start.
+pub fn without_start(connection: &Connection, feed_id: &str) -> Result<Vec<String>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT id FROM runs WHERE feed_id = ?1 AND started_at IS NULL AND removed_at IS NULL")?;
+    let ids = statement.query_map([feed_id], |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+/// Reads a row of [`SELECT`], by number: looking columns up by name takes longer than reading them.
 fn read(row: &Row<'_>) -> Result<RunRow, StoreError> {
-    let extra = match row.get::<_, Option<String>>("extra")? {
+    let extra = match row.get::<_, Option<String>>(19)? {
         None => Map::new(),
         Some(text) => {
             serde_json::from_str(&text).map_err(|_| StoreError::Corrupt { what: "runs.extra", value: text })?
         }
     };
     let run = Run {
-        id: row.get("id")?,
-        task_id: row.get("task_id")?,
-        act_id: row.get("act_id")?,
-        user_id: row.get("user_id")?,
-        status: RunStatus::from_api(&row.get::<_, String>("status")?),
-        started_at: row.get("started_at")?,
-        finished_at: row.get("finished_at")?,
-        build_id: row.get("build_id")?,
-        build_number: row.get("build_number")?,
-        build_number_int: row.get("build_number_int")?,
-        origin: row.get("origin")?,
-        client_ip: row.get("client_ip")?,
-        user_agent: row.get("user_agent")?,
-        schedule_id: row.get("schedule_id")?,
-        scheduled_at: row.get("scheduled_at")?,
-        usage_total_usd: row.get("usage_total_usd")?,
-        default_key_value_store_id: row.get("default_key_value_store_id")?,
-        default_dataset_id: row.get("default_dataset_id")?,
-        default_request_queue_id: row.get("default_request_queue_id")?,
+        id: row.get(0)?,
+        task_id: row.get(1)?,
+        act_id: row.get(2)?,
+        user_id: row.get(3)?,
+        status: RunStatus::from_api(&row.get::<_, String>(4)?),
+        started_at: row.get(5)?,
+        finished_at: row.get(6)?,
+        build_id: row.get(7)?,
+        build_number: row.get(8)?,
+        build_number_int: row.get(9)?,
+        origin: row.get(10)?,
+        client_ip: row.get(11)?,
+        user_agent: row.get(12)?,
+        schedule_id: row.get(13)?,
+        scheduled_at: row.get(14)?,
+        usage_total_usd: row.get(15)?,
+        default_key_value_store_id: row.get(16)?,
+        default_dataset_id: row.get(17)?,
+        default_request_queue_id: row.get(18)?,
         extra,
     };
-    let settles_at = timestamp("runs.settles_at", row.get("settles_at")?)?;
-    let removed = row.get::<_, Option<String>>("removed_at")?.is_some();
-    Ok(RunRow { stored: Stored { run, settles_at, removed }, event_count: row.get("event_count")? })
+    let settles_at = timestamp("runs.settles_at", row.get(20)?)?;
+    let removed = row.get::<_, Option<String>>(21)?.is_some();
+    Ok(RunRow { stored: Stored { run, settles_at, removed }, event_count: row.get(22)? })
 }
 
 /// Reads a time this program wrote.

@@ -89,8 +89,22 @@ CREATE TABLE cursors (
     last_success_at      TEXT,
     last_watch_at        TEXT,
     last_audit_at        TEXT,
+    next_audit_at        TEXT,
+    -- 'ok', 'failing', 'not found' (deleted, or not the token's to know of) or 'forbidden'.
+    condition            TEXT NOT NULL DEFAULT 'ok',
     last_error           TEXT,
     last_error_at        TEXT
+) STRICT;
+
+-- One row for each audit in progress: how far it has come.
+CREATE TABLE audits (
+    task_id              TEXT PRIMARY KEY REFERENCES tasks (id),
+    began_at             TEXT NOT NULL,
+    "offset"             INTEGER NOT NULL,
+    watermark_started_at TEXT,
+    watermark_id         TEXT,
+    -- Runs that started before this have been compared.
+    decided_before       TEXT
 ) STRICT;
 
 CREATE VIEW open_runs AS
@@ -123,7 +137,7 @@ SELECT t.id AS task_id, t.name AS task, t.username,
        (SELECT count(*) FROM runs r WHERE r.feed_id = t.id) AS runs,
        (SELECT count(*) FROM open_runs o WHERE o.task_id = t.id) AS open_runs,
        last.id AS last_run_id, last.status AS last_status, last.started_at AS last_started_at,
-       c.first_sync_complete, c.last_success_at, c.last_error, c.last_error_at
+       c.first_sync_complete, c.condition, c.last_success_at, c.last_audit_at, c.last_error, c.last_error_at
 FROM tasks t
 JOIN cursors c ON c.task_id = t.id
 LEFT JOIN runs last ON last.rowid = (

@@ -41,16 +41,22 @@ impl Db {
         Ok(())
     }
 
-    /// The task that `reference` was found to mean less than `max_age` ago.
+    /// The task that `reference` was last found to mean, and whether that was less than `max_age` ago and nothing else
+    /// has been heard since.
     ///
     /// # Errors
     /// When SQLite fails or the row was tampered with.
-    pub fn resolved(&self, reference: &str, max_age: Duration, now: Timestamp) -> Result<Option<Task>, StoreError> {
+    pub fn resolved(
+        &self,
+        reference: &str,
+        max_age: Duration,
+        now: Timestamp,
+    ) -> Result<Option<(Task, bool)>, StoreError> {
         let found = self
             .connection
             .query_row(
-                "SELECT r.resolved_at, t.id, t.name, t.username, t.act_id, t.act_name, t.user_id
-                 FROM task_refs r JOIN tasks t ON t.id = r.task_id WHERE r.ref = ?1 AND r.error IS NULL",
+                "SELECT r.resolved_at, t.id, t.name, t.username, t.act_id, t.act_name, t.user_id, r.error IS NULL
+                 FROM task_refs r JOIN tasks t ON t.id = r.task_id WHERE r.ref = ?1",
                 [reference],
                 |row| {
                     let task = Task {
@@ -61,13 +67,14 @@ impl Db {
                         act_name: row.get(5)?,
                         user_id: row.get(6)?,
                     };
-                    Ok((row.get::<_, Option<String>>(0)?, task))
+                    Ok((row.get::<_, Option<String>>(0)?, task, row.get::<_, bool>(7)?))
                 },
             )
             .optional()?;
-        let Some((resolved_at, task)) = found else { return Ok(None) };
+        let Some((resolved_at, task, found_then)) = found else { return Ok(None) };
         let resolved_at = timestamp("task_refs.resolved_at", resolved_at)?;
-        Ok(resolved_at.filter(|at| *at <= now && now.since(*at) < max_age).map(|_| task))
+        let fresh = found_then && resolved_at.is_some_and(|at| at <= now && now.since(at) < max_age);
+        Ok(Some((task, fresh)))
     }
 
     /// Notes what `reference` was found to mean, or why that could not be found out. A failure keeps the last task

@@ -50,11 +50,30 @@ pub struct Transition {
     pub previous: Option<RunStatus>,
 }
 
+/// In what a row differs from what was seen; of several things the first of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// There was no row.
+    New,
+    /// The row was marked as removed.
+    Returned,
+    /// The run's status.
+    Status,
+    /// What it cost.
+    Usage,
+    /// Any other field.
+    Fields,
+    /// Nothing that the API tells: the run has settled.
+    Settled,
+}
+
 /// What to write for an observation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// The row as it must be.
     pub row: Stored,
+    /// In what it differs from the row as it is.
+    pub difference: Difference,
     /// The events it raises, in order.
     pub transitions: Vec<Transition>,
 }
@@ -76,7 +95,7 @@ pub fn observe(stored: Option<&Stored>, observed: &Observed, by: &Judgement) -> 
     let Some(stored) = stored else {
         let settles_at = if seen.status.is_terminal() { settles_at_first_sight(seen, by) } else { None };
         let row = Stored { run: seen.clone(), settles_at, removed: false };
-        return Some(Change { row, transitions: first_sight(seen, by) });
+        return Some(Change { row, difference: Difference::New, transitions: first_sight(seen, by) });
     };
     let run = match observed.source {
         Source::List => seen.clone(),
@@ -84,7 +103,21 @@ pub fn observe(stored: Option<&Stored>, observed: &Observed, by: &Judgement) -> 
     };
     let transitions = transition(&stored.run.status, &run.status).into_iter().collect();
     let row = Stored { settles_at: settles_at(stored, &run, by), run, removed: false };
-    (row != *stored).then_some(Change { row, transitions })
+    (row != *stored).then(|| Change { difference: difference(stored, &row), row, transitions })
+}
+
+fn difference(stored: &Stored, row: &Stored) -> Difference {
+    if stored.removed {
+        Difference::Returned
+    } else if stored.run.status != row.run.status {
+        Difference::Status
+    } else if stored.run.usage_total_usd != row.run.usage_total_usd {
+        Difference::Usage
+    } else if stored.run != row.run {
+        Difference::Fields
+    } else {
+        Difference::Settled
+    }
 }
 
 /// The events of a run not known before: none for history, else CREATED and, if it has ended already, its end.
@@ -238,6 +271,24 @@ mod tests {
         let change = observe(Some(&before), &seen(other), &by(10)).unwrap();
         assert_eq!(change.transitions, [], "a figure is no transition");
         assert_eq!(change.row.run.usage_total_usd, Some(0.2));
+    }
+
+    #[test]
+    fn differences_are_named_by_what_matters_most() {
+        let before = stored(item("SUCCEEDED", 0, Some(5)), Some(10));
+        let after = |change: fn(&mut Value)| {
+            let mut json = item("SUCCEEDED", 0, Some(5));
+            change(&mut json);
+            observe(Some(&before), &seen(json), &by(20)).map(|change| change.difference)
+        };
+        assert_eq!(after(|json| json["status"] = json!("FAILED")), Some(Difference::Status));
+        assert_eq!(after(|json| json["usageTotalUsd"] = json!(9)), Some(Difference::Usage));
+        assert_eq!(after(|json| json["buildId"] = json!("b")), Some(Difference::Fields));
+        assert_eq!(after(|_| {}), Some(Difference::Settled));
+        let removed = Stored { removed: true, ..before.clone() };
+        let returned = observe(Some(&removed), &seen(item("FAILED", 0, Some(5))), &by(20)).unwrap();
+        assert_eq!(returned.difference, Difference::Returned);
+        assert_eq!(observe(None, &seen(item("READY", 0, None)), &by(20)).unwrap().difference, Difference::New);
     }
 
     #[test]

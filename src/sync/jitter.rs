@@ -13,6 +13,13 @@ pub fn jittered(nominal: Duration, seed: u64, n: u64) -> Duration {
     Duration::from_millis((millis - spread).saturating_add(drawn))
 }
 
+/// A part of `whole`, anywhere from nothing to nearly all of it, by `seed`: sets feeds apart that would otherwise do the
+/// same at once.
+pub fn staggered(whole: Duration, seed: u64) -> Duration {
+    let millis = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(mix(seed) % millis.max(1))
+}
+
 /// The finalizer of SplitMix64: every bit of the input moves every bit of the output.
 fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -32,6 +39,15 @@ mod tests {
         assert!(*least >= Duration::from_secs(9) && *most <= Duration::from_secs(11), "{least:?} {most:?}");
         assert!(*most - *least > Duration::from_millis(1_900), "they fill the range: {least:?} {most:?}");
         assert_eq!(jittered(Duration::ZERO, 1, 1), Duration::ZERO);
+    }
+
+    #[test]
+    fn staggering_spreads_over_the_whole() {
+        let parts: Vec<_> = (0..1_000).map(|seed| staggered(Duration::from_secs(10), seed)).collect();
+        let (least, most) = (parts.iter().min().unwrap(), parts.iter().max().unwrap());
+        assert!(*least < Duration::from_millis(500) && *most > Duration::from_millis(9_500), "{least:?} {most:?}");
+        assert!(*most < Duration::from_secs(10));
+        assert_eq!(staggered(Duration::ZERO, 1), Duration::ZERO);
     }
 
     #[test]

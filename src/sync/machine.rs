@@ -1,12 +1,16 @@
 //! The state machine of one feed: `state × input × now → state, command`.
 
+mod auditing;
+#[cfg(test)]
+mod auditing_tests;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::diff::{Judgement, Observed, Source};
 use super::jitter::jittered;
 use super::page::{Listing, Page, Seen, Window};
-use super::protocol::{Baseline, Command, Commit, FeedState, Input, OpenRuns, Outcome, Settings, State, Then};
+use super::protocol::{Baseline, Command, Commit, FeedState, Input, OpenRuns, Outcome, Settings, State, Then, Trouble};
 use super::refresh;
 use crate::model::Timestamp;
 
@@ -18,6 +22,10 @@ const MAX_ACTIVE_READS: u32 = 100;
 const MAX_SINGLE_READS: usize = 500;
 /// The longest wait between polls that keep failing.
 const MAX_FAILURE_WAIT: Duration = Duration::from_secs(300);
+/// How many times as long as between polls it takes until a task that is lost is looked for again, and the most.
+const LOST_WAIT_FACTOR: u32 = 60;
+/// The longest such wait.
+const MAX_LOST_WAIT: Duration = Duration::from_secs(900);
 /// From this many runs on it pays to find out where they lie, to read several in one request.
 const WORTH_LOCATING: usize = 3;
 
@@ -39,12 +47,25 @@ pub struct Machine {
     polls: u64,
     /// Polls failed in a row.
     failures: u32,
+    /// Time left until the next poll, from the end of the present sleep on.
+    rest: Duration,
+    /// Whether an audit is wanted without delay.
+    hurry: bool,
+    /// Whether audits must wait for the next poll to succeed.
+    audit_barred: bool,
+    /// Pages read in the present audit.
+    audit_reads: u32,
+    /// The end of the last page that an audit accepted.
+    audited: u64,
+    /// The runs on it.
+    audited_last: Vec<String>,
 }
 
 impl Machine {
     /// A machine that goes on from `feed`.
     pub fn new(settings: Settings, feed: FeedState) -> Self {
         let page = settings.page_size;
+        let audited = feed.audit.as_ref().map_or(0, |audit| audit.cursor.offset);
         Self {
             settings,
             feed,
@@ -55,6 +76,12 @@ impl Machine {
             reads: 0,
             polls: 0,
             failures: 0,
+            rest: Duration::ZERO,
+            hurry: false,
+            audit_barred: false,
+            audit_reads: 0,
+            audited,
+            audited_last: Vec::new(),
         }
     }
 
@@ -74,7 +101,8 @@ impl Machine {
     /// When `input` does not answer the last command: a mistake of the caller, never of the API.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Command {
         match (std::mem::replace(&mut self.state, State::Asleep), input) {
-            (State::Asleep, Input::Wake) => self.begin(),
+            (State::Asleep, Input::Wake) if self.rest.is_zero() => self.begin(),
+            (State::Asleep, Input::Wake) => self.audit_on(now),
             (State::LoadingOpen, Input::Open(open)) => self.opened(open, now),
             (State::Baseline, Input::Pages(pages)) => self.baseline(&pages, now),
             (State::Forward { windows, stride, follows }, Input::Pages(pages)) => {
@@ -90,10 +118,24 @@ impl Machine {
                 self.feed = feed;
                 self.follow(then, now)
             }
-            (State::Asleep | State::LoadingOpen | State::Committing { .. }, Input::Failed) => {
-                panic!("only reads from the API fail")
+            (State::Audit { window, stride, follows }, Input::Pages(pages)) => {
+                self.audit_page(pages, window, stride, follows, now)
             }
-            (_, Input::Failed) => self.sleep(Outcome::Failed, now),
+            (State::AuditUnseen { page }, Input::Unseen(ids)) => {
+                self.audit_singles(page, ids, Vec::new(), Vec::new(), now)
+            }
+            (State::AuditSingles { page, rest, found, gone }, Input::Runs(runs)) => {
+                self.audit_runs(page, rest, found, gone, runs, now)
+            }
+            (State::Audit { .. } | State::AuditSingles { .. }, Input::Failed(_)) => self.doze(Outcome::Failed, now),
+            (
+                State::Baseline
+                | State::Forward { .. }
+                | State::Active { .. }
+                | State::Behind { .. }
+                | State::Singles { .. },
+                Input::Failed(trouble),
+            ) => self.failed(trouble, now),
             (state, input) => panic!("{input:?} does not answer {state:?}"),
         }
     }
@@ -119,7 +161,8 @@ impl Machine {
         // The maximum, in case the server ignored the order or the limit asked for.
         let newest = pages.iter().filter_map(Page::newest_start).max();
         let feed = FeedState { baseline: Some(Baseline(newest)), ..self.feed.clone() };
-        self.commit(feed, Vec::new(), Then::Forward { follows: false, reach: 0 }, now)
+        let commit = self.empty_commit(feed, now);
+        self.commit(commit, Then::Forward { follows: false, reach: 0 })
     }
 
     fn follow(&mut self, then: Then, now: Timestamp) -> Command {
@@ -131,6 +174,7 @@ impl Machine {
             Then::Behind { rest } => self.read_behind(rest, now),
             Then::Singles { rest } => self.read_singles(rest, now),
             Then::Sleep(outcome) => self.sleep(outcome, now),
+            Then::Rest(outcome) => self.doze(outcome, now),
         }
     }
 
@@ -188,7 +232,14 @@ impl Machine {
             }
         }
         if accepted == 0 {
-            return self.step_back(asked, &pages, stride, now);
+            // What the page shows is dropped, and the read is made again further back.
+            return match asked.first().and_then(|asked| step_back(asked, pages.first(), stride)) {
+                Some(offset) => self.read_windows(vec![self.window(offset)], stride.saturating_mul(2), false),
+                None => {
+                    self.outcome = Outcome::Stalled;
+                    self.after_forward(now)
+                }
+            };
         }
         for page in pages.into_iter().take(accepted) {
             self.note(&page);
@@ -204,24 +255,12 @@ impl Machine {
         } else {
             Then::Forward { follows: true, reach: 0 }
         };
-        let complete = self.feed.complete || at_end;
-        let feed = FeedState { cursor, total, complete, ..self.feed.clone() };
-        self.commit(feed, observed, then, now)
-    }
-
-    /// The first page did not join: something before the cursor was deleted. What the page shows is dropped, and the
-    /// read is made again further back; from the end that the server tells of, if that has come to lie before the
-    /// page.
-    fn step_back(&mut self, asked: &[Window], pages: &[Page], stride: u64, now: Timestamp) -> Command {
-        let asked = asked.first().map_or(0, |window| window.offset);
-        if asked == 0 {
-            // The list's beginning was asked for and something else was given. There is nothing before it to try.
-            self.outcome = Outcome::Stalled;
-            return self.after_forward(now);
+        let mut feed = FeedState { cursor, total, complete: self.feed.complete || at_end, ..self.feed.clone() };
+        if feed.complete && feed.audit_due_at.is_none() {
+            feed.audit_due_at = self.first_audit_due(now);
         }
-        let shown = pages.first().map_or(asked, |page| page.offset.min(page.total.unwrap_or(page.offset)));
-        let start = asked.min(shown).saturating_sub(stride);
-        self.read_windows(vec![self.window(start)], stride.saturating_mul(2), false)
+        let commit = Commit { observed, ..self.empty_commit(feed, now) };
+        self.commit(commit, then)
     }
 
     /// A page that stops short of the list's end shows how much the server gives at once, whatever it says of that.
@@ -253,7 +292,7 @@ impl Machine {
     }
 
     fn active(&mut self, answer: Vec<Page>, beyond: u64, pages: u32, since: Timestamp, now: Timestamp) -> Command {
-        let Some(page) = answer.into_iter().next() else { return self.sleep(Outcome::Failed, now) };
+        let Some(page) = answer.into_iter().next() else { return self.failed(Trouble::Passing, now) };
         self.note(&page);
         let end = page.end();
         // A server that ignores the filter would have us read the whole list, page by page, for nothing.
@@ -268,7 +307,8 @@ impl Machine {
             feed.watched_at = Some(since);
             Then::AfterActive
         };
-        self.commit(feed, listed(page).collect(), then, now)
+        let commit = Commit { observed: listed(page).collect(), ..self.empty_commit(feed, now) };
+        self.commit(commit, then)
     }
 
     fn after_active(&mut self, now: Timestamp) -> Command {
@@ -306,21 +346,15 @@ impl Machine {
             self.note(&page);
             observed.extend(listed(page));
         }
-        self.commit(self.feed.clone(), observed, Then::Behind { rest }, now)
+        let commit = Commit { observed, ..self.empty_commit(self.feed.clone(), now) };
+        self.commit(commit, Then::Behind { rest })
     }
 
     fn read_singles(&mut self, mut rest: Vec<String>, now: Timestamp) -> Command {
         if rest.is_empty() {
-            let outcome = self.outcome;
-            let feed = self.feed.clone();
-            return self.commit_as(
-                feed,
-                Vec::new(),
-                Vec::new(),
-                outcome == Outcome::CaughtUp,
-                Then::Sleep(outcome),
-                now,
-            );
+            let finished = self.outcome == Outcome::CaughtUp;
+            let commit = Commit { finished, ..self.empty_commit(self.feed.clone(), now) };
+            return self.commit(commit, Then::Sleep(self.outcome));
         }
         let later = rest.split_off(rest.len().min(self.settings.read_ahead.max(1)));
         self.state = State::Singles { rest: later };
@@ -336,7 +370,8 @@ impl Machine {
                 None => gone.push(id),
             }
         }
-        self.commit_as(self.feed.clone(), observed, gone, false, Then::Singles { rest }, now)
+        let commit = Commit { observed, gone, ..self.empty_commit(self.feed.clone(), now) };
+        self.commit(commit, Then::Singles { rest })
     }
 
     /// Crosses the runs of a page off the list of those still to be seen.
@@ -346,44 +381,69 @@ impl Machine {
         }
     }
 
-    fn commit(&mut self, feed: FeedState, observed: Vec<Observed>, then: Then, now: Timestamp) -> Command {
-        self.commit_as(feed, observed, Vec::new(), false, then, now)
-    }
-
-    fn commit_as(
-        &mut self,
-        feed: FeedState,
-        observed: Vec<Observed>,
-        gone: Vec<String>,
-        finished: bool,
-        then: Then,
-        now: Timestamp,
-    ) -> Command {
+    /// A commit that moves the feed to `feed` and has nothing else to say.
+    fn empty_commit(&self, feed: FeedState, now: Timestamp) -> Commit {
         let history_until = match feed.baseline {
             Some(Baseline(until)) if !self.settings.history_events => until,
             _ => None,
         };
         let judgement = Judgement { history_until, settle: self.settings.settle, now };
-        self.state = State::Committing { feed: feed.clone(), then };
-        Command::Commit(Box::new(Commit { observed, gone, feed, judgement, finished }))
+        Commit { observed: Vec::new(), gone: Vec::new(), covered: None, feed, judgement, finished: false }
     }
 
-    fn sleep(&mut self, outcome: Outcome, now: Timestamp) -> Command {
-        self.unseen.clear();
-        self.failures = if outcome == Outcome::Failed { self.failures.saturating_add(1) } else { 0 };
-        let nominal = match outcome {
-            Outcome::Behind => Duration::ZERO,
-            Outcome::CaughtUp | Outcome::Stalled => self.settings.poll_interval,
-            Outcome::Failed => {
-                let doubled =
-                    self.settings.poll_interval.saturating_mul(1 << self.failures.clamp(1, 16).saturating_sub(1));
-                doubled.min(MAX_FAILURE_WAIT.max(self.settings.poll_interval))
-            }
-        };
-        let until = now.plus(jittered(nominal, self.settings.jitter_seed, self.polls));
-        self.state = State::Asleep;
-        Command::Sleep { until, outcome }
+    fn commit(&mut self, commit: Commit, then: Then) -> Command {
+        self.state = State::Committing { feed: commit.feed.clone(), then };
+        Command::Commit(Box::new(commit))
     }
+
+    /// The end of a poll.
+    fn sleep(&mut self, outcome: Outcome, now: Timestamp) -> Command {
+        self.failures = 0;
+        let nominal = if outcome == Outcome::Behind { Duration::ZERO } else { self.settings.poll_interval };
+        self.rest_for(nominal);
+        self.audit_barred = outcome != Outcome::CaughtUp;
+        self.doze(outcome, now)
+    }
+
+    /// The end of a poll that failed.
+    fn failed(&mut self, trouble: Trouble, now: Timestamp) -> Command {
+        self.failures = self.failures.saturating_add(1);
+        let usual = self.settings.poll_interval;
+        let (factor, most) = match trouble {
+            Trouble::Passing => (1 << (self.failures - 1).min(15), MAX_FAILURE_WAIT),
+            Trouble::Lost => (LOST_WAIT_FACTOR, MAX_LOST_WAIT),
+        };
+        self.rest_for(usual.saturating_mul(factor).min(most.max(usual)));
+        self.audit_barred = true;
+        self.doze(Outcome::Failed, now)
+    }
+
+    fn rest_for(&mut self, nominal: Duration) {
+        self.unseen.clear();
+        self.rest = jittered(nominal, self.settings.jitter_seed, self.polls);
+    }
+
+    /// Sleeps until the next poll, or until the next part of an audit is due.
+    fn doze(&mut self, outcome: Outcome, now: Timestamp) -> Command {
+        match outcome {
+            Outcome::Audited => (self.hurry, self.audit_reads) = (false, 0),
+            // Whatever keeps an audit from going on may be over after the next poll.
+            Outcome::Failed | Outcome::Stalled => self.audit_barred = true,
+            Outcome::CaughtUp | Outcome::Behind | Outcome::Auditing => {}
+        }
+        let wait = self.audit_wait(now).map_or(self.rest, |wait| wait.min(self.rest));
+        self.rest -= wait;
+        self.state = State::Asleep;
+        Command::Sleep { wait, outcome }
+    }
+}
+
+/// Where to read again when a page does not join: something before the cursor was deleted. `stride` before the page
+/// that was asked for, or before the end that the server tells of, if that has come to lie before the page. `None` when
+/// the list's beginning was asked for and something else was given: there is nothing before it to try.
+fn step_back(asked: &Window, shown: Option<&Page>, stride: u64) -> Option<u64> {
+    let end = shown.map_or(asked.offset, |page| page.offset.min(page.total.unwrap_or(page.offset)));
+    (asked.offset > 0).then(|| asked.offset.min(end).saturating_sub(stride))
 }
 
 fn listed(page: Page) -> impl Iterator<Item = Observed> {

@@ -2,44 +2,8 @@
 
 use std::time::Duration;
 
-use super::testing::item;
+use super::testing::{List, at, item};
 use super::*;
-use crate::model::Timestamp;
-
-/// A run list as the API would show it.
-struct List {
-    items: Vec<Seen>,
-    cap: u64,
-    ignores_offset: bool,
-}
-
-impl List {
-    /// Succeeded runs `r0`, `r1`, … that started at second 0, 1, …
-    fn of(seconds: std::ops::Range<i64>) -> Self {
-        let items = seconds.map(|second| item(&format!("r{second}"), second, "SUCCEEDED")).collect();
-        Self { items, cap: 1_000, ignores_offset: false }
-    }
-
-    fn set(&mut self, id: &str, status: &str) {
-        let at = self.items.iter().position(|seen| seen.run.id == id).unwrap();
-        let second = self.items[at].run.started().unwrap().as_millis() / 1_000;
-        self.items[at] = item(id, second, status);
-    }
-
-    fn answer(&self, window: &Window) -> Page {
-        let mut items = self.items.clone();
-        match window.listing {
-            Listing::All => {}
-            Listing::Newest => items.reverse(),
-            Listing::Active => items.retain(|seen| !seen.run.status.is_terminal()),
-        }
-        let total = items.len() as u64;
-        let offset = if self.ignores_offset { 0 } else { window.offset };
-        let limit = u64::from(window.limit).min(self.cap);
-        let items = items.into_iter().skip(offset as usize).take(limit as usize).collect();
-        Page { offset, limit: Some(limit), total: Some(total), items }
-    }
-}
 
 fn settings() -> Settings {
     Settings {
@@ -48,6 +12,7 @@ fn settings() -> Settings {
         poll_interval: Duration::from_secs(15),
         watch_interval: Duration::from_secs(60),
         settle: Duration::from_secs(60),
+        audit_interval: None,
         read_ahead: 4,
         history_events: false,
         jitter_seed: 1,
@@ -63,11 +28,8 @@ fn caught_up(offset: u64, second: i64) -> FeedState {
         complete: true,
         watched_at: Some(at(100_000)),
         total: Some(offset),
+        ..FeedState::default()
     }
-}
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_millis(second * 1_000)
 }
 
 /// When polls take place: the watch read was just made.
@@ -82,6 +44,7 @@ fn poll(machine: &mut Machine, list: &List, open: OpenRuns, distances: &[u64], n
             Command::Sleep { outcome, .. } => return (requests, outcome),
             Command::LoadOpen { .. } => Input::Open(open.clone()),
             Command::Locate(_) => Input::Located(distances.to_vec()),
+            Command::LoadUnseen { .. } => panic!("no audit is due"),
             Command::Commit(_) => Input::Committed,
             Command::Read(windows) => {
                 requests.extend(windows.iter().map(|window| format!("{:?} {}", window.listing, window.offset)));
@@ -319,8 +282,11 @@ fn failures_wait_longer_and_longer_and_change_nothing() {
     for _ in 0..8 {
         machine.step(Input::Wake, at(NOW));
         machine.step(Input::Open(OpenRuns::default()), at(NOW));
-        let Command::Sleep { until, outcome: Outcome::Failed } = machine.step(Input::Failed, at(NOW)) else { panic!() };
-        waits.push(until.since(at(NOW)).as_secs());
+        let Command::Sleep { wait, outcome: Outcome::Failed } = machine.step(Input::Failed(Trouble::Passing), at(NOW))
+        else {
+            panic!()
+        };
+        waits.push(wait.as_secs());
         assert_eq!(machine.feed(), &feed);
     }
     for (wait, nominal) in waits.iter().zip([15, 30, 60, 120, 240, 300, 300, 300]) {

@@ -18,8 +18,11 @@
 //! 4. *behind*: runs that left the active statuses, read where they lie in the list or singly by id;
 //! 5. *finish*: the poll is recorded as a success.
 //!
+//! Between polls, at a low rate, an [`Audit`] compares the whole list with the mirror when one is due.
+//!
 //! Only forward reads move the cursor. Runs learned in any other way never do.
 
+mod audit;
 mod cursor;
 mod diff;
 mod jitter;
@@ -32,8 +35,11 @@ mod refresh;
 #[cfg(test)]
 mod testing;
 
+pub use audit::{Audit, Covered, Doubt};
 pub use cursor::{Cursor, Watermark};
-pub use diff::{Change, Judgement, Observed, Source, Stored, Transition, observe};
+pub use diff::{Change, Difference, Judgement, Observed, Source, Stored, Transition, observe};
 pub use machine::Machine;
 pub use page::{Listing, Page, Seen, Window};
-pub use protocol::{Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, Settings, State, Then};
+pub use protocol::{
+    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, Settings, State, Then, Trouble,
+};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::audit::{Audit, Covered, Doubt};
 use super::cursor::Cursor;
 use super::diff::{Judgement, Observed};
 use super::page::{Page, Seen, Window};
@@ -20,6 +21,8 @@ pub struct Settings {
     pub watch_interval: Duration,
     /// How long after its end a finished run is re-read.
     pub settle: Duration,
+    /// Time between the end of one audit and the beginning of the next; `None` for no audits but those asked for.
+    pub audit_interval: Option<Duration>,
     /// Pages to fetch at once in a long catch-up, at least 1.
     pub read_ahead: usize,
     /// Whether runs from before the first sync raise events too.
@@ -46,6 +49,12 @@ pub struct FeedState {
     pub watched_at: Option<Timestamp>,
     /// How many runs the server listed last.
     pub total: Option<u64>,
+    /// The audit in progress.
+    pub audit: Option<Audit>,
+    /// When the last complete audit ended.
+    pub audited_at: Option<Timestamp>,
+    /// When the next one is due.
+    pub audit_due_at: Option<Timestamp>,
 }
 
 /// A run that every poll must re-read.
@@ -73,6 +82,8 @@ pub struct Commit {
     pub observed: Vec<Observed>,
     /// Runs that the account no longer knows.
     pub gone: Vec<String>,
+    /// Where the runs observed are all that the list has: others are no longer listed.
+    pub covered: Option<Covered>,
     /// The feed's state after this step.
     pub feed: FeedState,
     /// What observations are judged by.
@@ -92,6 +103,19 @@ pub enum Outcome {
     Stalled,
     /// A read failed.
     Failed,
+    /// A part of an audit is done; the next follows.
+    Auditing,
+    /// An audit is complete.
+    Audited,
+}
+
+/// What kind of failure a read ended in, as far as it matters when to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The next attempt may well succeed.
+    Passing,
+    /// There is no such task, or the token may not see it: somebody must do something about it.
+    Lost,
 }
 
 /// What the daemon is to do. Every command but [`Command::Sleep`] is answered by the named input or, where it reads
@@ -109,13 +133,21 @@ pub enum Command {
     Locate(Vec<String>),
     /// Read these runs singly; answered by [`Input::Runs`].
     ReadRuns(Vec<String>),
+    /// Load the listed runs that started within any of `stretches` and are not among `except`; answered by
+    /// [`Input::Unseen`].
+    LoadUnseen {
+        /// Where to look.
+        stretches: Vec<Doubt>,
+        /// Runs that have been seen.
+        except: Vec<String>,
+    },
     /// Store this; answered by [`Input::Committed`].
     Commit(Box<Commit>),
-    /// The poll is over; wake the machine at `until`.
+    /// There is nothing to do for a time; then wake the machine.
     Sleep {
-        /// When the next poll is due.
-        until: Timestamp,
-        /// How this one ended.
+        /// How long. A length, not an instant: the clock may be set meanwhile.
+        wait: Duration,
+        /// How the poll, or the part of an audit, ended.
         outcome: Outcome,
     },
 }
@@ -123,7 +155,7 @@ pub enum Command {
 /// What the daemon answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// Begin a poll.
+    /// Go on: the time to sleep is over.
     Wake,
     /// The runs to re-read.
     Open(OpenRuns),
@@ -134,10 +166,12 @@ pub enum Input {
     Located(Vec<u64>),
     /// The runs asked for; `None` for one that the account no longer knows.
     Runs(Vec<(String, Option<Seen>)>),
+    /// The runs that were not seen.
+    Unseen(Vec<String>),
     /// The commit is on disk.
     Committed,
     /// A read failed, after all the retries it was worth.
-    Failed,
+    Failed(Trouble),
 }
 
 /// Where a poll stands: which answer is awaited, and what it is for.
@@ -178,6 +212,31 @@ pub enum State {
     Singles {
         /// Runs not asked for yet.
         rest: Vec<String>,
+    },
+    /// Awaiting a page of an audit.
+    Audit {
+        /// What was asked for.
+        window: Window,
+        /// How far to step back if the page does not join.
+        stride: u64,
+        /// Whether the read follows on an accepted page, so that it must bring something new.
+        follows: bool,
+    },
+    /// Awaiting the runs that an accepted page of an audit leaves in doubt.
+    AuditUnseen {
+        /// The page.
+        page: Page,
+    },
+    /// Awaiting such runs, read singly.
+    AuditSingles {
+        /// The page.
+        page: Page,
+        /// Runs not asked for yet.
+        rest: Vec<String>,
+        /// What was found.
+        found: Vec<Observed>,
+        /// What was not.
+        gone: Vec<String>,
     },
     /// Awaiting a commit.
     Committing {
@@ -225,4 +284,6 @@ pub enum Then {
     },
     /// Nothing; the poll is over.
     Sleep(Outcome),
+    /// Nothing; a part of an audit is over.
+    Rest(Outcome),
 }

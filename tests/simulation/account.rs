@@ -7,60 +7,103 @@ use apify_mirror::simulator::{Rng, World};
 use apify_mirror::store::Db;
 use apify_mirror::sync::{Listing, Page, Seen, Window};
 
+use super::hazards::{Hazard, Hazards};
+
 /// The figures of an ended run are final within this time of its end.
 pub const FIGURES_SETTLE_MS: i64 = 10_000;
 
+/// The most runs a task lists: steps make runs, and runs make steps.
+const MOST_RUNS: usize = 80;
+
 pub struct Account {
     pub world: World,
-    pub task: String,
+    pub tasks: Vec<String>,
     pub now: Timestamp,
+    /// What the mirror's clock shows beyond the account's.
+    skew_ms: i64,
     rng: Rng,
+    hazards: Hazards,
     at_rest: bool,
     /// Runs that must stay active until the mirror has seen that they are: what comes and goes between two looks is
     /// for the audit to find.
     until_seen: BTreeSet<String>,
     /// When the figures of ended runs become final.
     settling: BTreeMap<String, Timestamp>,
-    pub created: u64,
-    pub deleted: u64,
-    pub resurrected: u64,
-    pub late: u64,
+    hidden: BTreeSet<String>,
+    /// Runs that were hidden at some time, and may be marked as removed while they are listed.
+    pub once_hidden: BTreeSet<String>,
+    /// What happened, for people.
+    pub trace: Vec<String>,
+    pub happened: BTreeMap<&'static str, u64>,
 }
 
 impl Account {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, hazards: Hazards) -> Self {
         let mut world = World::new(seed);
-        let task = world.add_task("janedoe", "my-task");
+        let mut rng = Rng::new(seed ^ 0xacc0);
+        let count = 1 + rng.below(3);
+        let tasks: Vec<String> = (0..count).map(|n| world.add_task("janedoe", &format!("task-{n}"))).collect();
         let mut account = Self {
             world,
-            task,
+            tasks,
             now: Timestamp::from_millis(1_700_000_000_000),
-            rng: Rng::new(seed ^ 0xacc0),
+            skew_ms: 0,
+            rng,
+            hazards,
             at_rest: false,
             until_seen: BTreeSet::new(),
             settling: BTreeMap::new(),
-            created: 0,
-            deleted: 0,
-            resurrected: 0,
-            late: 0,
+            hidden: BTreeSet::new(),
+            once_hidden: BTreeSet::new(),
+            trace: Vec::new(),
+            happened: BTreeMap::new(),
         };
         for _ in 0..account.rng.below(60) {
             account.create();
             account.advance_a_run(None);
             account.forward(20_000);
         }
-        let limit = *account.pick(&[1_000, 1_000, 7, 3]);
-        account.world.set_max_limit(limit);
+        if account.has(Hazard::SmallPages) {
+            let limit = *account.pick(&[1_000, 1_000, 7, 3]);
+            account.world.set_max_limit(limit);
+        }
         account
+    }
+
+    /// The mirror's clock.
+    pub fn local_now(&self) -> Timestamp {
+        Timestamp::from_millis(self.now.as_millis() + self.skew_ms)
+    }
+
+    fn has(&self, hazard: Hazard) -> bool {
+        self.hazards.has(hazard)
+    }
+
+    /// What comes and goes unseen, for the audit to find, is part of this history.
+    fn is_unwatched(&self) -> bool {
+        self.has(Hazard::Unwatched)
+    }
+
+    pub fn note(&mut self, what: &'static str, which: &str) {
+        *self.happened.entry(what).or_default() += 1;
+        if self.hazards.traced {
+            self.trace.push(format!("{}  {what} {which}", self.now));
+        }
     }
 
     fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.rng.below(from.len() as u64) as usize]
     }
 
+    fn pick_task(&mut self) -> String {
+        let tasks = self.tasks.clone();
+        self.pick(&tasks).clone()
+    }
+
     fn pick_run(&mut self, wanted: impl Fn(&RunStatus) -> bool) -> Option<String> {
+        let task = self.pick_task();
         let ids: Vec<String> =
-            self.world.runs(&self.task).filter(|run| wanted(&run.status)).map(|run| run.id.clone()).collect();
+            self.world.runs(&task).filter(|run| wanted(&run.status)).map(|run| run.id.clone()).collect();
         (!ids.is_empty()).then(|| self.pick(&ids).clone())
     }
 
@@ -75,25 +118,33 @@ impl Account {
     }
 
     fn create(&mut self) {
+        let task = self.pick_task();
+        if self.world.runs(&task).len() >= MOST_RUNS {
+            return;
+        }
         // Sometimes with the start of the newest, or within its millisecond.
-        let newest = self.world.runs(&self.task).last().map(|run| run.started_at);
+        let newest = self.world.runs(&task).last().map(|run| run.started_at);
         let started = match newest {
-            Some(newest) if self.rng.chance(30.0) => newest,
+            Some(newest) if self.has(Hazard::Ties) && self.rng.chance(30.0) => newest,
             _ => self.now,
         };
-        self.world.create(&self.task, started.max(newest.unwrap_or(started)));
-        self.created += 1;
+        let id = self.world.create(&task, started.max(newest.unwrap_or(started)));
+        self.note("created", &id);
     }
 
     /// Registers a run that started before others which are listed already.
     fn create_late(&mut self) {
-        let newest = self.world.runs(&self.task).last().map(|run| run.started_at.as_millis());
+        let task = self.pick_task();
+        let newest = self.world.runs(&task).last().map(|run| run.started_at.as_millis());
         let Some(newest) = newest else { return };
         let started = Timestamp::from_millis(newest - self.rng.below(120_000) as i64);
-        let id = self.world.create(&self.task, started);
-        self.until_seen.insert(id);
-        self.late += 1;
-        self.created += 1;
+        let id = self.world.create(&task, started);
+        self.note("registered late", &id);
+        if self.is_unwatched() && self.rng.chance(50.0) {
+            self.world.finish(&id, RunStatus::Succeeded, self.now);
+        } else {
+            self.until_seen.insert(id);
+        }
     }
 
     fn advance_a_run(&mut self, mirror: Option<&Db>) {
@@ -101,7 +152,7 @@ impl Account {
         if let Some(db) = mirror
             && self.until_seen.contains(&id)
         {
-            if !is_active_in(db, &id) {
+            if !is_active_in(db, &id) && !self.is_unwatched() {
                 return;
             }
             self.until_seen.remove(&id);
@@ -119,6 +170,7 @@ impl Account {
             _ => return,
         };
         let next = self.pick(next).clone();
+        self.note(if next.is_terminal() { "ended" } else { "advanced" }, &id);
         if next.is_terminal() {
             self.world.finish(&id, next, self.now);
             let settle = self.rng.below(FIGURES_SETTLE_MS as u64) as i64;
@@ -132,23 +184,38 @@ impl Account {
         if let Some(id) = self.pick_run(RunStatus::is_terminal) {
             self.settling.remove(&id);
             self.world.resurrect(&id);
+            self.note("resurrected", &id);
             self.until_seen.insert(id);
-            self.resurrected += 1;
         }
     }
 
     fn delete(&mut self) {
         if let Some(id) = self.pick_run(|_| true) {
             self.world.delete(&id);
-            self.deleted += 1;
+            self.note("deleted", &id);
         }
     }
 
     fn retain(&mut self) {
-        let listed = self.world.runs(&self.task).count();
-        let keep = self.rng.below(listed as u64 + 1) as usize;
-        self.deleted += (listed - keep) as u64;
-        self.world.retain_newest(&self.task, keep);
+        let task = self.pick_task();
+        let listed = self.world.runs(&task).len();
+        // Sometimes nearly everything goes at once.
+        let keep = if self.rng.chance(30.0) { listed / 100 } else { self.rng.below(listed as u64 + 1) as usize };
+        self.world.retain_newest(&task, keep);
+        self.note("retained", &format!("{keep} of {listed}"));
+    }
+
+    /// Hides a run, or shows one again.
+    fn hide_or_show(&mut self) {
+        if let Some(id) = self.hidden.pop_first() {
+            self.world.show(&id);
+            self.note("shown again", &id);
+        } else if let Some(id) = self.pick_run(RunStatus::is_terminal) {
+            self.world.hide(&id);
+            self.note("hidden", &id);
+            self.once_hidden.insert(id.clone());
+            self.hidden.insert(id);
+        }
     }
 
     /// Something may happen, as it may between any two requests.
@@ -161,13 +228,24 @@ impl Account {
             match self.rng.below(100) {
                 0..40 => self.create(),
                 40..75 => self.advance_a_run(Some(mirror)),
-                75..80 => self.create_late(),
-                80..86 => self.resurrect(),
-                86..92 => self.delete(),
-                92..94 if self.rng.chance(20.0) => self.retain(),
-                98 => {
-                    let limit = *self.pick(&[1_000, 50, 7, 3, 2]);
+                75..80 if self.has(Hazard::Late) => self.create_late(),
+                80..86 if self.has(Hazard::Resurrection) => self.resurrect(),
+                86..92 if self.has(Hazard::Deletion) => self.delete(),
+                92..94 if self.has(Hazard::Retention) && self.rng.chance(20.0) => self.retain(),
+                94..96 if self.is_unwatched() => self.hide_or_show(),
+                96 if self.has(Hazard::IgnoredOffsets) => {
+                    let ignore = self.rng.chance(30.0);
+                    self.world.set_ignore_offset(ignore);
+                    self.note("offsets ignored or not", if ignore { "ignored" } else { "not" });
+                }
+                97 if self.has(Hazard::ClockJumps) => {
+                    self.skew_ms = *self.pick(&[0, -3_600_000, 3_600_000, -86_400_000, 90_000_000]);
+                    self.note("clock set", &self.skew_ms.to_string());
+                }
+                98 if self.has(Hazard::SmallPages) => {
+                    let limit = *self.pick(&[1_000, 100, 50, 7, 3, 2]);
                     self.world.set_max_limit(limit);
+                    self.note("page size set", &limit.to_string());
                 }
                 _ => {}
             }
@@ -186,6 +264,7 @@ impl Account {
     pub fn rest(&mut self) {
         self.at_rest = true;
         self.world.set_max_limit(1_000);
+        self.world.set_ignore_offset(false);
     }
 
     /// Lets time pass at rest.
@@ -194,21 +273,29 @@ impl Account {
         self.forward(1);
     }
 
-    /// Whether the server should misbehave in one way or another, with this probability.
-    pub fn misbehaves(&mut self, percent: f64) -> bool {
-        !self.at_rest && self.rng.chance(percent)
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.rng.below(n)
     }
 
-    pub fn answer(&mut self, window: &Window) -> Page {
+    /// Whether the server, or the process, should misbehave in one way or another, with this probability.
+    pub fn misbehaves(&mut self, how: Hazard, percent: f64) -> bool {
+        let misbehaves = !self.at_rest && self.has(how) && self.rng.chance(percent);
+        if misbehaves {
+            self.note(how.name(), "");
+        }
+        misbehaves
+    }
+
+    pub fn answer(&mut self, task: &str, window: &Window) -> Page {
         let filter: Option<&[RunStatus]> = match window.listing {
             Listing::Active => Some(&RunStatus::ACTIVE),
             Listing::All | Listing::Newest => None,
         };
-        let offset = if self.misbehaves(2.0) { 0 } else { window.offset };
+        let offset = if self.misbehaves(Hazard::IgnoredOffsets, 2.0) { 0 } else { window.offset };
         let newest_first = window.listing == Listing::Newest;
-        let answer = self.world.list(&self.task, offset, u64::from(window.limit), newest_first, filter);
+        let answer = self.world.list(task, offset, u64::from(window.limit), newest_first, filter);
         let mut items: Vec<Seen> = answer.items.into_iter().map(|item| Seen::from_json(item).unwrap()).collect();
-        if items.len() > 1 && self.misbehaves(3.0) {
+        if items.len() > 1 && self.misbehaves(Hazard::CutPages, 3.0) {
             let kept = 1 + self.rng.below(items.len() as u64 - 1) as usize;
             items.truncate(kept);
         }

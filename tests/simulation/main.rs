@@ -1,25 +1,38 @@
 //! Seeded histories of an account, played against the real state machine and the real store.
 //!
-//! Each seed makes an account whose runs are created, change status, end, are resurrected, deleted, retained away,
-//! registered late and tied, while a mirror polls it through a server that caps and truncates pages, ignores offsets
-//! and fails, and while the process dies before and after commits. Then the account comes to rest, and the mirror must
+//! Each seed makes an account of one to three tasks whose runs are created, change status, end, are resurrected,
+//! deleted, retained away, hidden, registered late and tied, while a mirror polls and audits it through a server that
+//! caps and truncates pages, ignores offsets and fails, while clocks jump, and while the process dies before and after
+//! commits. What must always be true is checked after each commit. Then the account comes to rest, and the mirror must
 //! equal it, with exactly the events that happened.
 //!
-//! `SIM_SEEDS=100000 cargo test --release --test simulation` plays more histories, `SIM_SEED=42` plays one.
+//! `SIM_SEEDS=100000 cargo test --release --test simulation` plays more histories, from `SIM_FROM` on. A history that
+//! fails is made as small as it gets, and told; `SIM_SEED=42 SIM_POLLS=7 SIM_WITHOUT=ties,late` plays it again.
 
 #![allow(clippy::unwrap_used)]
 
 mod account;
+mod check;
+mod hazards;
 mod mirror;
 
+use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
+
 use account::Account;
+use apify_mirror::model::{RunStatus, Timestamp};
+use apify_mirror::sync::Outcome;
+use hazards::{Hazard, Hazards};
 use mirror::Mirror;
 
 /// Histories played by default: some seconds' worth.
 const SEEDS: u64 = 300;
 
 /// Polls amid changes in each history.
-const POLLS: u64 = 40;
+const POLLS: u64 = 30;
+
+/// The most that is told of what happened in a failing history.
+const TOLD: usize = 120;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
@@ -27,100 +40,171 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn simulation() {
+    let from = number("SIM_FROM").unwrap_or(0);
     let seeds = match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
+        None => from..from + number("SIM_SEEDS").unwrap_or(SEEDS),
     };
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
     let totals: Vec<Totals> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|nth| {
                 let mine = seeds.clone().skip(nth as usize).step_by(threads as usize);
-                scope.spawn(move || mine.map(play).fold(Totals::default(), Totals::plus))
+                scope.spawn(move || mine.map(play).fold(Totals::default(), plus))
             })
             .collect();
         workers.into_iter().map(|worker| worker.join().expect("a history failed; see above")).collect()
     });
-    let totals = totals.into_iter().fold(Totals::default(), Totals::plus);
-    println!("{totals:?}");
+    let totals = totals.into_iter().fold(Totals::default(), plus);
+    println!("{} histories: {totals:?}", seeds.end - seeds.start);
     // A simulation in which nothing happens proves nothing.
     if seeds.end - seeds.start >= 100 {
-        let Totals { runs, deleted, resurrected, late, crashes, stepped_back, .. } = totals;
-        for (what, count) in [
-            ("deleted", deleted),
-            ("resurrected", resurrected),
-            ("late", late),
-            ("crashes", crashes),
-            ("stepped back", stepped_back),
-        ] {
-            assert!(count * 50 > seeds.end - seeds.start, "hardly anything {what}: {count} in {runs} runs");
+        let happened = [
+            "created",
+            "ended",
+            "registered late",
+            "resurrected",
+            "deleted",
+            "retained",
+            "hidden",
+            "shown again",
+            "clock set",
+            "page size set",
+            "died",
+            "stepped back",
+            "audits",
+            "events",
+        ];
+        let names = Hazard::ALL.map(Hazard::name);
+        let misbehaved = ["ignored-offsets", "cut-pages", "failed-reads", "crashes"];
+        assert!(misbehaved.iter().all(|name| names.contains(name)));
+        for what in happened.iter().chain(&misbehaved) {
+            let count = totals.get(what).copied().unwrap_or(0);
+            assert!(count * 50 > seeds.end - seeds.start, "hardly anything {what}: {totals:?}");
         }
     }
+}
+
+/// Thousands of runs that end at once, far behind the cursor, are current after the next poll, and cheaply.
+#[test]
+fn five_thousand_open_runs_that_end_at_once() {
+    let hazards = Hazard::ALL.iter().fold(Hazards::of(0, 0), |hazards, hazard| hazards.but(*hazard));
+    let mut account = Account::new(0, hazards.clone());
+    let task = account.tasks[0].clone();
+    let ids: Vec<String> = (0..12_000)
+        .map(|n| account.world.create(&task, Timestamp::from_millis(account.now.as_millis() + n * 1_000)))
+        .collect();
+    account.rest();
+    account.wait(12_000_000);
+    for id in &ids[5_000..] {
+        account.world.finish(id, RunStatus::Succeeded, account.now);
+    }
+    let mut mirror = Mirror::new(0, &hazards, &account);
+    mirror.settings.page_size = 1_000;
+    mirror.restart();
+    mirror.catch_up(&mut account);
+    for id in &ids[..5_000] {
+        account.world.finish(id, RunStatus::Failed, account.now);
+    }
+    let before = mirror.requests;
+    mirror.round(&mut account);
+    assert!(mirror.feeds.iter().all(|feed| feed.outcome == Some(Outcome::CaughtUp)));
+    mirror.checks.equal(&mirror.db, &account);
+    let requests = mirror.requests - before;
+    assert!(requests <= 20, "it took {requests} requests");
 }
 
 /// What happened in a number of histories.
-#[derive(Debug, Default)]
-struct Totals {
-    histories: u64,
-    runs: u64,
-    deleted: u64,
-    resurrected: u64,
-    late: u64,
-    requests: u64,
-    crashes: u64,
-    stepped_back: u64,
-    events: u64,
-}
+type Totals = BTreeMap<&'static str, u64>;
 
-impl Totals {
-    fn plus(self, other: Self) -> Self {
-        Self {
-            histories: self.histories + other.histories,
-            runs: self.runs + other.runs,
-            deleted: self.deleted + other.deleted,
-            resurrected: self.resurrected + other.resurrected,
-            late: self.late + other.late,
-            requests: self.requests + other.requests,
-            crashes: self.crashes + other.crashes,
-            stepped_back: self.stepped_back + other.stepped_back,
-            events: self.events + other.events,
-        }
+fn plus(mut all: Totals, more: Totals) -> Totals {
+    for (what, count) in more {
+        *all.entry(what).or_default() += count;
     }
+    all
 }
 
-/// Plays the history of one seed, and names it if it fails.
+/// Plays the history of one seed; if it fails, finds a small one that fails too, and tells that.
 fn play(seed: u64) -> Totals {
-    let played = std::panic::catch_unwind(|| history(seed));
-    match played {
+    let mut hazards = Hazards::of(seed, number("SIM_POLLS").unwrap_or(POLLS));
+    for name in std::env::var("SIM_WITHOUT").unwrap_or_default().split(',').filter(|name| !name.is_empty()) {
+        let hazard = Hazard::ALL.into_iter().find(|hazard| hazard.name() == name);
+        hazards = hazards.but(hazard.unwrap_or_else(|| panic!("SIM_WITHOUT has {name}, which is no hazard")));
+    }
+    match attempt(seed, &hazards) {
         Ok(totals) => totals,
-        Err(panic) => {
+        Err(_) => {
+            let small = shrink(seed, hazards);
+            let traced = Hazards { traced: true, ..small.clone() };
+            let (trace, problem) = attempt(seed, &traced).err().unwrap_or_default();
+            let skipped = trace.len().saturating_sub(TOLD);
             eprintln!(
-                "\nthe history of seed {seed} failed; SIM_SEED={seed} cargo test --test simulation plays it again\n"
+                "\nthe history of seed {seed} failed. What happened, as small as it gets ({skipped} lines left out):"
             );
-            std::panic::resume_unwind(panic);
+            trace.iter().skip(skipped).for_each(|line| eprintln!("  {line}"));
+            eprintln!("{problem}");
+            eprintln!(
+                "play it again: SIM_SEED={seed} SIM_POLLS={} SIM_WITHOUT={} cargo test --test simulation\n",
+                small.polls,
+                small.left_out()
+            );
+            panic!("seed {seed}: {problem}");
         }
     }
 }
 
-fn history(seed: u64) -> Totals {
-    let mut account = Account::new(seed);
-    let mut mirror = Mirror::new(seed, &mut account);
-    for _ in 0..POLLS {
-        mirror.poll(&mut account);
-        account.pass_time(mirror.db());
+/// Leaves out one hazard after the other, then polls, as long as the history goes on failing.
+fn shrink(seed: u64, mut failing: Hazards) -> Hazards {
+    for hazard in Hazard::ALL {
+        // Leaving these out means that polling alone must do: another test, not a smaller one.
+        if matches!(hazard, Hazard::Unwatched | Hazard::ClockJumps) {
+            continue;
+        }
+        let fewer = failing.but(hazard);
+        if attempt(seed, &fewer).is_err() {
+            failing = fewer;
+        }
+    }
+    for polls in 0..failing.polls {
+        let fewer = Hazards { polls, ..failing.clone() };
+        if attempt(seed, &fewer).is_err() {
+            return fewer;
+        }
+    }
+    failing
+}
+
+/// Plays a history; gives what happened and what was wrong if it fails.
+fn attempt(seed: u64, hazards: &Hazards) -> Result<Totals, (Vec<String>, String)> {
+    let mut account = Account::new(seed, hazards.clone());
+    let played = panic::catch_unwind(AssertUnwindSafe(|| history(seed, hazards, &mut account)));
+    played.map_err(|panicked| {
+        let text = panicked.downcast_ref::<String>().cloned();
+        let problem = text.or_else(|| panicked.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        (std::mem::take(&mut account.trace), problem.unwrap_or_default())
+    })
+}
+
+fn history(seed: u64, hazards: &Hazards, account: &mut Account) -> Totals {
+    let mut mirror = Mirror::new(seed, hazards, account);
+    for _ in 0..hazards.polls {
+        mirror.round(account);
+        account.pass_time(&mirror.db);
     }
     account.rest();
-    mirror.settle_down(&mut account);
-    mirror.check(&account);
-    Totals {
-        histories: 1,
-        runs: account.created,
-        deleted: account.deleted,
-        resurrected: account.resurrected,
-        late: account.late,
-        requests: mirror.requests,
-        crashes: mirror.crashes,
-        stepped_back: mirror.stepped_back,
-        events: mirror.events(),
+    mirror.settle_down(account);
+    if hazards.polling_suffices() {
+        mirror.checks.equal(&mirror.db, account);
     }
+    mirror.audit(account);
+    mirror.checks.equal(&mirror.db, account);
+    mirror.checks.marked(&mirror.db, account);
+    mirror.checks.told(&mirror.db);
+    let counted = [
+        ("requests", mirror.requests),
+        ("stepped back", mirror.stepped_back),
+        ("audits", mirror.audits),
+        ("events", mirror.events()),
+    ];
+    plus(account.happened.clone(), counted.into_iter().collect())
 }

@@ -1,0 +1,43 @@
+//! SIGHUP: the configuration is read again, and taken if it is right.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::context::{Context, Plan};
+
+/// Reads the configuration again whenever SIGHUP asks for it.
+pub struct Reload {
+    hangup: Signal,
+    load: Box<dyn Fn() -> Result<Plan, String> + Send>,
+}
+
+impl Reload {
+    /// Reads plans with `load`, which gives all that is wrong with the configuration as its error.
+    ///
+    /// # Errors
+    /// When signals cannot be caught.
+    pub fn new(load: impl Fn() -> Result<Plan, String> + Send + 'static) -> io::Result<Self> {
+        Ok(Self { hangup: signal(SignalKind::hangup())?, load: Box::new(load) })
+    }
+
+    /// Puts a new plan into force each time one is asked for; one that is wrong is refused, and the old one stays.
+    /// Never ends.
+    pub async fn serve(mut self, context: Arc<Context>) {
+        while self.hangup.recv().await.is_some() {
+            match (self.load)() {
+                Ok(plan) => {
+                    let changed = *context.plan() != plan;
+                    context.plan.send_replace(Arc::new(plan));
+                    tracing::info!(changed, "SIGHUP: read the configuration again");
+                }
+                Err(problems) => {
+                    tracing::error!("SIGHUP: the configuration was not taken, what was in force stays: {problems}");
+                }
+            }
+        }
+        // Without the signal's stream there is nothing left to wait for, which must not end the daemon.
+        std::future::pending().await
+    }
+}

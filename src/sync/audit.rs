@@ -1,0 +1,169 @@
+//! The audit: comparing the whole list with the mirror, page by page, and what a page proves about runs it does not
+//! show.
+//!
+//! An audit reads the list in ascending order with a [`Cursor`] of its own, from the beginning, under the same rule as
+//! every forward read: no page is accepted that does not join the one before it, so an entry that exists throughout is
+//! certainly seen.
+//!
+//! # Why no run is marked as removed that is listed
+//!
+//! Absence is never concluded from not having come across a run. It takes one of two proofs:
+//!
+//! - *A single page that would have to show it* ([`Covered`]). The list is sorted by start, and a page is one stretch of
+//!   it from one answer. A run that started strictly between the page's first and last entry (or before the last, on
+//!   a page that truly lies at offset 0) either stands on that page or is not listed. Nothing is concluded about runs
+//!   that started with the first or the last entry: ties may lie on either side of the page's edge. Nor from a page
+//!   that is not sorted, nor beyond the last entry, whatever the server says of its total.
+//! - *The API's own word* that there is no such run: 404 on reading it singly. This is how runs are decided that no page
+//!   covers ([`Audit::doubts`]): ties at the edges between pages, and runs behind the last entry.
+//!
+//! Both are judged against rows that were in the mirror before the page was asked for: the one machine of a feed
+//! commits nothing between the page's request and its commit, so a run that appears in between is not yet a row.
+
+use super::cursor::Cursor;
+use super::page::Page;
+use crate::model::Timestamp;
+
+/// An audit in progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// When it began.
+    pub began_at: Timestamp,
+    /// How far it has come: where it reads next, and the newest entry it accepted.
+    pub cursor: Cursor,
+    /// Runs that started before this instant are decided; `None` while none are.
+    pub decided: Option<Timestamp>,
+}
+
+/// A stretch of time in which a page shows every run there is: all but its edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Covered {
+    /// It begins after this instant; `None`: at the beginning of time.
+    pub after: Option<Timestamp>,
+    /// It ends before this instant.
+    pub before: Timestamp,
+}
+
+/// A stretch of time that no page covers, edges included; `None` is the beginning or the end of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Its first instant.
+    pub from: Option<Timestamp>,
+    /// Its last instant.
+    pub to: Option<Timestamp>,
+}
+
+impl Covered {
+    /// What `page` covers; `None` where it proves nothing.
+    pub fn by(page: &Page) -> Option<Self> {
+        let starts: Vec<Timestamp> = page.items.iter().filter_map(|seen| seen.run.started()).collect();
+        let (first, last) = (*starts.first()?, *starts.last()?);
+        if !starts.is_sorted() {
+            return None;
+        }
+        let after = (page.offset > 0).then_some(first);
+        after.is_none_or(|after| after < last).then_some(Self { after, before: last })
+    }
+
+    /// Whether a run that started at `started` and is not on the page is not listed.
+    pub fn proves_absent(&self, started: Timestamp) -> bool {
+        self.after.is_none_or(|after| after < started) && started < self.before
+    }
+}
+
+impl Audit {
+    /// An audit that has read nothing yet.
+    pub fn begin(now: Timestamp) -> Self {
+        Self { began_at: now, cursor: Cursor::default(), decided: None }
+    }
+
+    /// The audit after accepting `page`, which must join.
+    #[must_use]
+    pub fn after(&self, page: &Page) -> Self {
+        let decided = self.decided.max(Covered::by(page).map(|covered| covered.before));
+        Self { began_at: self.began_at, cursor: self.cursor.after(page), decided }
+    }
+
+    /// The stretches that are left undecided by `page` and all before it: between what was decided before and what
+    /// `page` covers, and, where the list ends with it, all behind it.
+    pub fn doubts(&self, page: &Page) -> Vec<Doubt> {
+        let mut doubts = Vec::new();
+        let after = self.after(page).decided;
+        if let Some(Covered { after: Some(edge), .. }) = Covered::by(page)
+            && self.decided.is_none_or(|decided| decided <= edge)
+        {
+            doubts.push(Doubt { from: self.decided, to: Some(edge) });
+        }
+        if page.reaches_end() {
+            doubts.push(Doubt { from: after, to: None });
+        }
+        doubts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::page;
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_millis(second * 1_000)
+    }
+
+    fn absent(page: &Page) -> Vec<i64> {
+        let covered = Covered::by(page);
+        (0..100).filter(|second| covered.is_some_and(|covered| covered.proves_absent(at(*second)))).collect()
+    }
+
+    #[test]
+    fn a_page_proves_absence_between_its_edges() {
+        assert_eq!(absent(&page(5, 50, &[("a", 10), ("b", 12), ("c", 14)])), [11, 12, 13]);
+        assert_eq!(absent(&page(0, 50, &[("a", 2), ("c", 4)])), [0, 1, 2, 3], "nothing lies before offset 0");
+        assert_eq!(absent(&page(7, 9, &[("a", 90), ("b", 92)])), [91], "the end of the list proves nothing");
+    }
+
+    #[test]
+    fn pages_that_prove_nothing() {
+        for (name, page) in [
+            ("empty", page(0, 0, &[])),
+            ("a single entry", page(3, 9, &[("a", 5)])),
+            ("nothing but ties", page(3, 9, &[("a", 5), ("b", 5)])),
+            ("unsorted", page(3, 9, &[("a", 5), ("b", 9), ("c", 7)])),
+        ] {
+            assert_eq!(Covered::by(&page), None, "{name}");
+        }
+        let mut without_start = page(3, 9, &[("a", 5), ("b", 6), ("c", 8)]);
+        without_start.items[1].run.started_at = None;
+        assert_eq!(absent(&without_start), [6, 7], "an entry without a start says nothing, its neighbours do");
+    }
+
+    #[test]
+    fn what_no_page_covers_is_in_doubt() {
+        let fresh = Audit::begin(at(0));
+        let first = page(0, 6, &[("a", 10), ("b", 12)]);
+        assert_eq!(fresh.doubts(&first), []);
+        let audit = fresh.after(&first);
+        assert_eq!(audit.decided, Some(at(12)));
+
+        let edge = page(1, 6, &[("b", 12), ("c", 14)]);
+        assert_eq!(audit.doubts(&edge), [Doubt { from: Some(at(12)), to: Some(at(12)) }]);
+        let overlapping = page(0, 6, &[("a", 10), ("b", 12), ("c", 14)]);
+        assert_eq!(audit.doubts(&overlapping), [], "a page that begins earlier covers the edge");
+        let stepped_back = page(1, 6, &[("z", 11), ("c", 14)]);
+        assert_eq!(audit.doubts(&stepped_back), []);
+
+        let audit = audit.after(&edge);
+        let ties = page(2, 6, &[("c", 14), ("d", 14)]);
+        assert_eq!((audit.doubts(&ties), audit.after(&ties).decided), (vec![], Some(at(14))), "put off, not dropped");
+        let last = page(3, 6, &[("d", 14), ("e", 14), ("f", 16)]);
+        assert_eq!(
+            audit.after(&ties).doubts(&last),
+            [Doubt { from: Some(at(14)), to: Some(at(14)) }, Doubt { from: Some(at(16)), to: None }]
+        );
+    }
+
+    #[test]
+    fn an_emptied_list_leaves_everything_in_doubt() {
+        assert_eq!(Audit::begin(at(0)).doubts(&page(0, 0, &[])), [Doubt { from: None, to: None }]);
+    }
+}
