@@ -19,7 +19,7 @@ pub async fn run(
     let shutdown = daemon::on_signals()?;
     let seed = context.plan().sync.jitter_seed;
     let reload = Reload::new(move || {
-        let new = load().map_err(|error| error.to_string())?;
+        let new = load().map_err(|error| error.to_string().replace(":\n", ": ").replace('\n', "; "))?;
         if new.api != settings.api || new.database != settings.database {
             tracing::warn!("changes of [api] and [database] take effect when the daemon is restarted");
         }

@@ -25,6 +25,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// another try.
 const COURIER_FALLBACK: Duration = Duration::from_secs(5);
 
+/// How long to leave a database alone that cannot be written to.
+const STORE_RETRY: Duration = Duration::from_secs(5);
+
 /// Why the daemon ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -44,8 +47,8 @@ pub enum RunError {
 pub async fn run(context: Arc<Context>, mut shutdown: Shutdown, reload: Option<Reload>) -> Result<(), RunError> {
     let supervisors = async {
         tokio::select! {
-            result = supervise_feeds(Arc::clone(&context)) => result,
-            result = supervise_sinks(Arc::clone(&context)) => result,
+            error = endure(|| supervise_feeds(Arc::clone(&context))) => Err(error),
+            error = endure(|| supervise_sinks(Arc::clone(&context))) => Err(error),
         }
     };
     let reloads = async {
@@ -59,6 +62,20 @@ pub async fn run(context: Arc<Context>, mut shutdown: Shutdown, reload: Option<R
         () = shutdown.asked() => Ok(()),
         result = supervisors => result,
         () = reloads => Ok(()),
+    }
+}
+
+/// Does `work` again and again, as long as it fails for reasons that may pass, such as a full disk.
+async fn endure<F: Future<Output = Result<Infallible, RunError>>>(work: impl Fn() -> F) -> RunError {
+    loop {
+        match work().await {
+            Ok(never) => match never {},
+            Err(RunError::Store(error)) if error.is_passing() => {
+                tracing::error!("{error}; trying again in {} s", STORE_RETRY.as_secs());
+                tokio::time::sleep(STORE_RETRY).await;
+            }
+            Err(error) => return error,
+        }
     }
 }
 
@@ -115,7 +132,7 @@ impl<T: PartialEq> Crew<T> {
 }
 
 /// Keeps a feed going for every wanted task.
-async fn supervise_feeds(context: Arc<Context>) -> Result<(), RunError> {
+async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> {
     let mut plans = context.plan.subscribe();
     let mut feeds = Crew::new();
     let mut first = true;
@@ -129,7 +146,10 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<(), RunError> {
             tracing::warn!(task = reference, "{error}");
         }
         for task in &wanted.tasks {
-            let work = || poll(Arc::clone(&context), task.clone(), first);
+            let work = || {
+                let (context, task) = (Arc::clone(&context), task.clone());
+                async move { Err(endure(|| poll(Arc::clone(&context), task.clone(), first)).await) }
+            };
             if feeds.employ(&task.id, plan.sync.clone(), work) {
                 tracing::info!(task = task.label(), id = task.id, "mirroring");
             }
@@ -151,7 +171,7 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<(), RunError> {
 }
 
 /// Keeps a courier going for every sink.
-async fn supervise_sinks(context: Arc<Context>) -> Result<(), RunError> {
+async fn supervise_sinks(context: Arc<Context>) -> Result<Infallible, RunError> {
     let mut plans = context.plan.subscribe();
     let mut couriers = Crew::new();
     loop {
@@ -160,7 +180,10 @@ async fn supervise_sinks(context: Arc<Context>) -> Result<(), RunError> {
             tracing::info!(sink = name, "no longer delivering");
         }
         for sink in &plan.sinks {
-            couriers.employ(&sink.name, sink.clone(), || carry(Arc::clone(&context), (context.courier)(sink)));
+            couriers.employ(&sink.name, sink.clone(), || {
+                let (context, sink) = (Arc::clone(&context), sink.clone());
+                async move { Err(endure(|| carry(Arc::clone(&context), (context.courier)(&sink))).await) }
+            });
         }
         tokio::select! {
             _ = plans.changed() => {}

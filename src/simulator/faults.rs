@@ -37,6 +37,8 @@ pub struct Faults {
     pub kinds: Vec<Fault>,
     /// How long every answer takes.
     pub latency: Duration,
+    /// What a request must contain to be answered with a fault.
+    part: String,
 }
 
 impl Faults {
@@ -47,12 +49,17 @@ impl Faults {
 
     /// `percent` of all answers have one of `kinds`.
     pub fn some(seed: u64, percent: f64, kinds: Vec<Fault>) -> Self {
-        Self { rng: Rng::new(seed), percent, kinds, latency: Duration::ZERO }
+        Self { rng: Rng::new(seed), percent, kinds, latency: Duration::ZERO, part: String::new() }
     }
 
     /// Every answer has this fault.
     pub fn always(fault: Fault) -> Self {
         Self::some(0, 100.0, vec![fault])
+    }
+
+    /// Every answer to a request whose path or query contains `part` has this fault.
+    pub fn matching(part: &str, fault: Fault) -> Self {
+        Self { part: part.to_owned(), ..Self::always(fault) }
     }
 
     /// What befalls a bad network and a busy server: everything that passes by itself.
@@ -75,9 +82,9 @@ impl Faults {
         Self { latency, ..self }
     }
 
-    /// What befalls the next answer.
-    pub fn draw(&mut self) -> Option<Fault> {
-        if self.kinds.is_empty() || !self.rng.chance(self.percent) {
+    /// What befalls the answer to `request`, a path with its query.
+    pub fn draw(&mut self, request: &str) -> Option<Fault> {
+        if self.kinds.is_empty() || !request.contains(&self.part) || !self.rng.chance(self.percent) {
             return None;
         }
         let n = self.rng.below(self.kinds.len() as u64) as usize;

@@ -106,11 +106,11 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
 
 async fn respond(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Reply>, Dropped> {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    lock(&shared.requests).push(target);
     let (fault, latency) = {
         let mut faults = lock(&shared.faults);
-        (faults.draw(), faults.latency)
+        (faults.draw(&target), faults.latency)
     };
+    lock(&shared.requests).push(target);
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }

@@ -332,7 +332,11 @@ mod tests {
         assert_eq!(ids(&world, &task, 0, 10, false), [&a, &b, &c, &c2].map(String::clone));
         assert_eq!(ids(&world, &task, 0, 2, true), [&c2, &c].map(String::clone));
         world.hide(&a);
-        assert_eq!(ids(&world, &task, 1, 1, false), std::slice::from_ref(&c), "a deletion moves the others to the front");
+        assert_eq!(
+            ids(&world, &task, 1, 1, false),
+            std::slice::from_ref(&c),
+            "a deletion moves the others to the front"
+        );
         assert!(world.run(&a).is_none());
         world.show(&a);
         assert_eq!(ids(&world, &task, 0, 10, false), [a, b, c, c2]);

@@ -106,6 +106,7 @@ impl Db {
         commit: &Commit,
         subscriptions: &[Subscription],
     ) -> Result<Written, StoreError> {
+        self.check_file()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let now = commit.judgement.now.to_string();
         let mut written = Written::default();

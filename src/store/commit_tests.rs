@@ -222,6 +222,21 @@ fn distances_are_counted_in_the_list_behind_the_watermark() {
 }
 
 #[test]
+fn a_commit_is_one_transaction() {
+    let mut db = db();
+    let commits = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counter = std::sync::Arc::clone(&commits);
+    let count = move || {
+        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        false
+    };
+    db.connection().commit_hook(Some(count)).unwrap();
+    let all = Subscription { sink: "all".into(), types: None };
+    db.commit(FEED, &commit(10, 2, &[run("a", 1, "RUNNING"), run("b", 2, "FAILED")]), &[all]).unwrap();
+    assert_eq!(commits.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[test]
 fn references_are_believed_for_a_while() {
     let mut db = db();
     let hour = Duration::from_secs(3_600);

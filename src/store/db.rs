@@ -39,6 +39,15 @@ const STATEMENTS: usize = 100;
 #[derive(Debug)]
 pub struct Db {
     pub(super) connection: Connection,
+    /// The file that was opened for writing, where there is one.
+    file: Option<OpenFile>,
+}
+
+/// A file, and what tells it from others of its name.
+#[derive(Debug)]
+struct OpenFile {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
 }
 
 impl Db {
@@ -58,7 +67,18 @@ impl Db {
             expect_pragma(&connection, path, pragma, wanted)?;
         }
         migrate(&mut connection, version)?;
-        Ok(Self { connection })
+        let device_and_inode = identity(path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+        Ok(Self { connection, file: Some(OpenFile { path: path.to_owned(), device_and_inode }) })
+    }
+
+    /// That the file is still the one that was opened. SQLite would go on writing to one that nobody can find any more.
+    pub(super) fn check_file(&self) -> Result<(), StoreError> {
+        match &self.file {
+            Some(file) if identity(&file.path).ok() != Some(file.device_and_inode) => {
+                Err(StoreError::Replaced { path: file.path.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A database in memory, for simulations: the same schema and statements, no disk.
@@ -70,7 +90,7 @@ impl Db {
         connection.execute_batch("PRAGMA foreign_keys = ON")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         migrate(&mut connection, 0)?;
-        Ok(Self { connection })
+        Ok(Self { connection, file: None })
     }
 
     /// Opens the database for reading only, beside the process that writes it.
@@ -86,7 +106,7 @@ impl Db {
         if check_schema(&connection, path)? == 0 {
             return Err(StoreError::Missing { path: path.to_owned() });
         }
-        Ok(Self { connection })
+        Ok(Self { connection, file: None })
     }
 
     /// The connection, to look at the tables.
@@ -148,7 +168,12 @@ fn expect_pragma(
     Err(StoreError::Pragma { path: path.to_owned(), pragma, found, wanted })
 }
 
-#[cfg(unix)]
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
 fn refuse_if_writable_by_others(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt;
     let mode = match std::fs::metadata(path) {
@@ -160,11 +185,6 @@ fn refuse_if_writable_by_others(path: &Path) -> Result<(), StoreError> {
     if mode & 0o002 != 0 {
         return Err(StoreError::WritableByOthers { path: path.to_owned(), mode });
     }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn refuse_if_writable_by_others(_path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 

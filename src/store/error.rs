@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rusqlite::ErrorCode;
 use thiserror::Error;
 
 /// A failure of the database or of the disk beneath it.
@@ -73,10 +74,70 @@ pub enum StoreError {
         /// Its text.
         value: String,
     },
+    /// The file is no longer the one that was opened; what is written now would be lost.
+    #[error("database {path} was deleted or replaced while it was in use; start again to go on with what is there now")]
+    Replaced {
+        /// The database file.
+        path: PathBuf,
+    },
     /// SQLite reports an error.
-    #[error("database: {0}")]
+    #[error("database: {0}{remedy}", remedy = remedy(.0))]
     Sqlite(#[from] rusqlite::Error),
     /// The thread that owns the database is gone.
     #[error("the database is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// Whether the same call may well succeed later, when somebody has made room, say: nothing is lost by waiting.
+    pub fn is_passing(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::DiskFull
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::CannotOpen
+            )
+        )
+    }
+}
+
+fn remedy(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "; make room on the disk",
+        Some(ErrorCode::SystemIoFailure) => "; check the disk and the room on it",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "; another program is writing to it, end that first"
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => "; make the file and its folder writable",
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "; the file is damaged: move it out of the way, then restore a copy or mirror anew"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_told_from_what_will_not() {
+        let sqlite = |code| StoreError::Sqlite(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
+        // SQLITE_BUSY, _READONLY, _IOERR, _FULL, and SQLITE_IOERR_FSYNC.
+        for code in [5, 8, 10, 13, 1034] {
+            let error = sqlite(code);
+            assert!(error.is_passing(), "{error}");
+            assert!(error.to_string().contains("; "), "{error} has no remedy");
+        }
+        // SQLITE_CORRUPT, _CONSTRAINT, _NOTADB.
+        for code in [11, 19, 26] {
+            assert!(!sqlite(code).is_passing(), "{code}");
+        }
+        assert!(!StoreError::Closed.is_passing());
+    }
 }

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod audit;
 mod canned;
 mod cli;
 mod crashes;
 mod daemon;
+mod disk;
 mod faults;
 mod mirroring;
+mod reload;
 mod support;

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use apify_mirror::model::{Run, RunStatus, Timestamp};
@@ -105,6 +105,12 @@ impl Setup {
         values.map(|value| value.unwrap()).collect()
     }
 
+    /// The first value of a query, if there is a database that has it.
+    pub fn try_column(&self, sql: &str) -> Option<String> {
+        let db = Db::open_for_reading(&self.database()).ok()?;
+        db.connection().query_row(sql, [], |row| row.get(0)).ok()?
+    }
+
     /// The ids of runs with an event of this type, in the events' order.
     pub fn runs_with(&self, event: &str) -> Vec<String> {
         self.column(&format!("SELECT run_id FROM events WHERE type = 'ACTOR.RUN.{event}' ORDER BY seq"))
@@ -151,6 +157,7 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 pub struct Daemon {
     pub child: Child,
     events: mpsc::Receiver<String>,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Daemon {
@@ -159,7 +166,17 @@ impl Daemon {
         let (send, events) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
-        Self { child, events }
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (stderr, lines) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line))
+        });
+        Self { child, events, log }
+    }
+
+    /// Waits until the log has a line with `text`.
+    pub fn log_line(&self, text: &str) {
+        wait_until(text, || self.log.lock().unwrap().iter().any(|line| line.contains(text)));
     }
 
     /// The next event that satisfies `wanted`.

@@ -13,7 +13,7 @@ use super::hazards::{Hazard, Hazards};
 pub const FIGURES_SETTLE_MS: i64 = 10_000;
 
 /// The most runs a task lists: steps make runs, and runs make steps.
-const MOST_RUNS: usize = 80;
+const MOST_RUNS: usize = 50;
 
 pub struct Account {
     pub world: World,

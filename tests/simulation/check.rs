@@ -26,6 +26,9 @@ impl Checks {
             assert!(db.run(&watermark.id).unwrap().is_some(), "{watermark:?} has no row");
         }
         self.follow_events(db, account);
+        if commit.covered.is_none() && commit.gone.is_empty() {
+            return;
+        }
         let mut statement = db.connection().prepare_cached("SELECT id FROM runs WHERE removed_at = ?1").unwrap();
         let just_now = commit.judgement.now.to_string();
         for id in statement.query_map([just_now], |row| row.get::<_, String>(0)).unwrap() {

@@ -29,7 +29,7 @@ use mirror::Mirror;
 const SEEDS: u64 = 300;
 
 /// Polls amid changes in each history.
-const POLLS: u64 = 30;
+const POLLS: u64 = 20;
 
 /// The most that is told of what happened in a failing history.
 const TOLD: usize = 120;

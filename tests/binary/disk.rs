@@ -1,0 +1,95 @@
+//! What happens to the database file: a full disk, a file that is deleted, replaced or damaged, and readers in the way.
+
+use std::io::{Seek, SeekFrom, Write};
+use std::process::Command;
+
+use apify_mirror::model::Timestamp;
+use apify_mirror::store::Db;
+
+use crate::support::{Daemon, Setup, stderr, wait_until};
+
+/// `command`, unable to write files beyond `kilobytes`: the next best thing to a full disk.
+fn with_little_room(setup: &Setup, command: &str, kilobytes: u32) -> Command {
+    let template = setup.command(&[command]);
+    let script =
+        format!("trap '' XFSZ; ulimit -S -f {}; exec {} {command}", kilobytes * 2, env!("CARGO_BIN_EXE_apify-mirror"));
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg(script).current_dir(setup.dir.path()).env_clear();
+    limited.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited
+}
+
+#[test]
+fn a_full_disk_is_told_and_costs_nothing_once_there_is_room() {
+    let setup = Setup::with_runs(4_000);
+    let output = with_little_room(&setup, "sync", 400).output().unwrap();
+    assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
+    assert!(stderr(&output).contains("room"), "{}", stderr(&output));
+    setup.sync();
+    setup.assert_exact();
+    assert_eq!(setup.column("SELECT id FROM events"), [""; 0]);
+}
+
+#[test]
+fn the_daemon_waits_for_room_on_a_full_disk() {
+    let setup = Setup::with_runs(4_000);
+    let daemon = Daemon::start(with_little_room(&setup, "run", 400));
+    daemon.log_line("trying again");
+    let lifted =
+        Command::new("prlimit").arg("--pid").arg(daemon.child.id().to_string()).arg("--fsize=unlimited").status();
+    if lifted.is_err() {
+        eprintln!("skipped: there is no prlimit here to make room with");
+        return;
+    }
+    wait_until("the first sync", || setup.try_column("SELECT last_success_at FROM cursors").is_some());
+    setup.assert_exact();
+}
+
+#[test]
+fn a_database_that_is_deleted_or_replaced_is_not_written_into_the_void() {
+    for replace in [false, true] {
+        let setup = Setup::with_runs(5);
+        let mut command = setup.command(&["run"]);
+        command.env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "100ms");
+        let mut daemon = Daemon::start(command);
+        wait_until("the first sync", || setup.try_column("SELECT last_success_at FROM cursors").is_some());
+        std::fs::rename(setup.database(), setup.dir.path().join("away.db")).unwrap();
+        if replace {
+            std::fs::write(setup.database(), "").unwrap();
+        }
+        setup.server.world().create(&setup.task, Timestamp::now());
+        assert_eq!(daemon.wait(), Some(74));
+        daemon.log_line("was deleted or replaced");
+    }
+}
+
+#[test]
+fn a_damaged_database_is_told_with_a_remedy() {
+    let setup = Setup::with_runs(3_000);
+    setup.sync();
+    let mut file = std::fs::OpenOptions::new().write(true).open(setup.database()).unwrap();
+    for page in 2..200 {
+        file.seek(SeekFrom::Start(page * 4_096)).unwrap();
+        file.write_all(&[0xa5; 4_096]).unwrap();
+    }
+    drop(file);
+    let output = setup.command(&["sync"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the file is damaged"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_reader_in_no_hurry_is_in_nobodys_way() {
+    let mut setup = Setup::with_runs(500);
+    setup.sync();
+    let reader = Db::open_for_reading(&setup.database()).unwrap();
+    let count = || -> u64 { reader.connection().query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap() };
+    reader.connection().execute_batch("BEGIN").unwrap();
+    assert_eq!(count(), 500);
+    setup.add_runs(3_000);
+    setup.sync();
+    assert_eq!(count(), 500, "what is being read does not change under the reader");
+    reader.connection().execute_batch("COMMIT").unwrap();
+    assert_eq!(count(), 3_500);
+    setup.assert_exact();
+}
