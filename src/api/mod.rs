@@ -12,7 +12,7 @@ mod client_tests;
 mod error;
 mod retry;
 mod token;
-mod wire;
+pub mod wire;
 
 pub use client::{Client, ClientOptions};
 pub use error::{ApiError, ErrorClass};

@@ -37,7 +37,10 @@ pub struct TaskPage {
     pub tasks: Vec<Task>,
 }
 
-/// A page of a run list. The error says what is wrong with the body.
+/// A page of a run list.
+///
+/// # Errors
+/// Says what is wrong with the body.
 pub fn run_page(body: &[u8]) -> Result<Page, String> {
     let list: List<Value> = data(body)?;
     let items =
@@ -50,17 +53,26 @@ pub fn run_page(body: &[u8]) -> Result<Page, String> {
 }
 
 /// A single run.
+///
+/// # Errors
+/// Says what is wrong with the body.
 pub fn run(body: &[u8]) -> Result<Seen, String> {
     Seen::from_json(data(body)?).map_err(|error| error.to_string())
 }
 
 /// A single task.
+///
+/// # Errors
+/// Says what is wrong with the body.
 pub fn task(body: &[u8]) -> Result<Task, String> {
     let task: Task = data(body)?;
     if task.id.is_empty() { Err("the task has no id".to_owned()) } else { Ok(task) }
 }
 
 /// A page of the list of tasks.
+///
+/// # Errors
+/// Says what is wrong with the body.
 pub fn task_page(body: &[u8]) -> Result<TaskPage, String> {
     let list: List<Task> = data(body)?;
     Ok(TaskPage { offset: list.offset, total: list.total, tasks: list.items })
@@ -98,6 +110,38 @@ mod tests {
         let page = run_page(br#"{"data": {"offset": 3, "limit": null, "new": {}, "items": [{"id": "r"}]}, "more": 1}"#)
             .unwrap();
         assert_eq!((page.offset, page.limit, page.total, page.items.len()), (3, None, None, 1));
+    }
+
+    /// A page with one item that has these fields beside its id.
+    fn item(fields: &str) -> Result<Page, String> {
+        run_page(format!(r#"{{"data": {{"offset": 0, "items": [{{"id": "r", {fields}}}]}}}}"#).as_bytes())
+    }
+
+    #[test]
+    fn what_a_hostile_server_may_send() {
+        let number = |text: &str| item(&format!(r#""usageTotalUsd": {text}"#));
+        assert!(number("1e999").unwrap_err().contains("number out of range"));
+        assert!(number("NaN").unwrap_err().contains("expected"));
+        assert_eq!(
+            number("123456789012345678901234567890").unwrap().items[0].run.usage_total_usd,
+            Some(1.2345678901234568e29)
+        );
+        assert!(item(r#""status": "\ud800""#).unwrap_err().contains("hex escape"), "nothing that could be stored");
+
+        let twice = item(r#""status": "READY", "status": "RUNNING""#).unwrap();
+        assert_eq!(twice.items[0].run.status.as_str(), "RUNNING", "the last one counts, as everywhere");
+        let long = "x".repeat(10 << 20);
+        assert_eq!(item(&format!(r#""statusMessage": "{long}""#)).unwrap().items[0].run.extra["statusMessage"], long);
+
+        let wrong =
+            item(r#""status": 7, "startedAt": [], "meta": "none", "usageTotalUsd": "much", "buildId": {"a": 1}"#);
+        let run = &wrong.unwrap().items[0].run;
+        assert_eq!((&run.started_at, run.usage_total_usd, &run.build_id), (&None, None, &None));
+        assert_eq!(
+            run.extra["buildId"],
+            serde_json::json!({"a": 1}),
+            "what does not fit its column is kept all the same"
+        );
     }
 
     #[test]

@@ -28,12 +28,30 @@ pub fn load(
     overrides: Overrides,
 ) -> Result<(Settings, Option<PathBuf>), Problems> {
     let found = find_file(file, environment)?;
-    let tree = tree(found.as_deref(), environment).map_err(|error| {
-        let path = found.as_deref().map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
-        // The library begins a line of its own for the place of a syntax error.
-        Problems::from(Problem::new(path, error.to_string().trim_end()))
-    })?;
-    Ok((Settings::from_tree(tree, overrides)?, found))
+    let text = match &found {
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+            Problem::new(path.display().to_string(), format!("cannot be read: {error}; it must be readable, and UTF-8"))
+        })?),
+        None => None,
+    };
+    let source = || found.as_deref().map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
+    Ok((parse(text.as_deref(), environment, overrides, source)?, found))
+}
+
+/// Validates the settings in `text`, which is TOML, under those of `environment` and `overrides`. What cannot be read at
+/// all is a problem of `source`.
+///
+/// # Errors
+/// As for [`load`].
+pub fn parse(
+    text: Option<&str>,
+    environment: &Environment,
+    overrides: Overrides,
+    source: impl FnOnce() -> String,
+) -> Result<Settings, Problems> {
+    // The library begins a line of its own for the place of a syntax error.
+    let tree = tree(text, environment).map_err(|error| Problem::new(source(), error.to_string().trim_end()))?;
+    Settings::from_tree(tree, overrides)
 }
 
 fn find_file(named: Option<&Path>, environment: &Environment) -> Result<Option<PathBuf>, Problems> {
@@ -59,7 +77,7 @@ fn find_file(named: Option<&Path>, environment: &Environment) -> Result<Option<P
     Ok(places.into_iter().flatten().find(|path| path.is_file()))
 }
 
-fn tree(file: Option<&Path>, environment: &Environment) -> Result<Map<String, Value>, config::ConfigError> {
+fn tree(text: Option<&str>, environment: &Environment) -> Result<Map<String, Value>, config::ConfigError> {
     let ours: Environment = environment
         .iter()
         .filter(|(name, _)| name.starts_with(PREFIX) && *name != FILE_VARIABLE)
@@ -70,9 +88,8 @@ fn tree(file: Option<&Path>, environment: &Environment) -> Result<Map<String, Va
         .separator("__")
         .source(Some(ours.into_iter().collect()));
     let mut builder = Config::builder();
-    if let Some(path) = file {
-        // Named with its folder, so that the library does not look for it under other endings.
-        builder = builder.add_source(File::from(path).format(FileFormat::Toml));
+    if let Some(text) = text {
+        builder = builder.add_source(File::from_str(text, FileFormat::Toml));
     }
     builder.add_source(variables).build()?.collect()
 }

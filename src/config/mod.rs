@@ -11,7 +11,7 @@ mod settings;
 mod settings_tests;
 mod token;
 
-pub use layers::{Environment, load};
+pub use layers::{Environment, load, parse};
 pub use reader::{Problem, Problems};
 pub(crate) use settings::is_loopback;
 pub use settings::{ApiSettings, LogFormat, LogLevel, Overrides, Settings, SinkSettings};

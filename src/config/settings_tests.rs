@@ -10,10 +10,7 @@ fn environment(pairs: &[(&str, &str)]) -> Environment {
 }
 
 fn from_toml(toml: &str) -> Result<Settings, Problems> {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("config.toml");
-    std::fs::write(&path, toml).unwrap();
-    load(Some(&path), &Environment::new(), Overrides::default()).map(|(settings, _)| settings)
+    parse(Some(toml), &Environment::new(), Overrides::default(), || "config.toml".to_owned())
 }
 
 /// The problems of a file, as `path: message`.

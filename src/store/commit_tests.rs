@@ -230,7 +230,7 @@ fn a_commit_is_one_transaction() {
         counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         false
     };
-    db.connection().commit_hook(Some(count)).unwrap();
+    db.connection.commit_hook(Some(count)).unwrap();
     let all = Subscription { sink: "all".into(), types: None };
     db.commit(FEED, &commit(10, 2, &[run("a", 1, "RUNNING"), run("b", 2, "FAILED")]), &[all]).unwrap();
     assert_eq!(commits.load(std::sync::atomic::Ordering::Relaxed), 1);
