@@ -31,7 +31,7 @@ fn store(page: Page) {
     let feed = FeedState { cursor: Cursor::default().after(&page), baseline: Some(Baseline(None)), ..FeedState::default() };
     let covered = Covered::by(&page);
     let observed = page.items.into_iter().map(|seen| Observed { seen, source: Source::List }).collect();
-    let judgement = Judgement { history_until: None, settle: Duration::from_secs(60), now };
+    let judgement = Judgement { history_until: None, settle: Duration::from_secs(60), now, asked_at: now };
     let commit = Commit { observed, gone: Vec::new(), covered, feed: feed.clone(), judgement, finished: true };
     MIRROR.with_borrow_mut(|(db, executions)| {
         *executions += 1;

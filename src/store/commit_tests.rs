@@ -43,7 +43,7 @@ fn commit(now: i64, offset: u64, items: &[Value]) -> Commit {
             ..FeedState::default()
         },
         covered: None,
-        judgement: Judgement { history_until: None, settle: Duration::from_secs(60), now: at(now) },
+        judgement: Judgement { history_until: None, settle: Duration::from_secs(60), now: at(now), asked_at: at(now) },
         finished: true,
     }
 }

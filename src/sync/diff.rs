@@ -85,8 +85,10 @@ pub struct Judgement {
     pub history_until: Option<Timestamp>,
     /// How long after its end a finished run is re-read.
     pub settle: Duration,
-    /// When the observation was made, by the local clock.
+    /// When it is judged, by the local clock.
     pub now: Timestamp,
+    /// When it was asked for, by the local clock: what was seen may be as old as that.
+    pub asked_at: Timestamp,
 }
 
 /// Compares what is stored with what was seen; `None` when the row is already as it must be.
@@ -153,7 +155,7 @@ fn transition(before: &RunStatus, after: &RunStatus) -> Option<Transition> {
 /// A run first seen after its end settles `settle` after that end, judged by the local clock; an end in the future
 /// means that the clocks disagree, and counts as now.
 fn settles_at_first_sight(run: &Run, by: &Judgement) -> Option<Timestamp> {
-    let age = by.now.since(run.finished()?);
+    let age = by.asked_at.since(run.finished()?);
     by.settle.checked_sub(age).filter(|left| !left.is_zero()).map(|left| by.now.plus(left))
 }
 
@@ -168,7 +170,7 @@ fn settles_at(stored: &Stored, run: &Run, by: &Judgement) -> Option<Timestamp> {
     }
     stored
         .settles_at
-        .filter(|&until| by.now < until)
+        .filter(|&until| by.asked_at < until)
         // A clock that was set back must not keep runs unsettled for as long as it was wrong.
         .map(|until| until.min(by.now.plus(by.settle)))
 }
@@ -222,7 +224,7 @@ mod tests {
     }
 
     fn by(now: i64) -> Judgement {
-        Judgement { history_until: None, settle: SETTLE, now: at(now) }
+        Judgement { history_until: None, settle: SETTLE, now: at(now), asked_at: at(now) }
     }
 
     fn item(status: &str, started: i64, finished: Option<i64>) -> Value {
@@ -327,6 +329,15 @@ mod tests {
         assert_eq!(back.settles_at, Some(at(-940)), "a clock set back must not keep it unsettled");
         let again = observe(Some(&settled.row), &seen(item("SUCCEEDED", 0, Some(200))), &by(210)).unwrap();
         assert_eq!((again.row.settles_at, again.transitions.len()), (Some(at(270)), 0), "ended anew, unobserved");
+    }
+
+    #[test]
+    fn what_was_asked_for_early_and_judged_late_is_no_proof_of_having_settled() {
+        let late = Judgement { asked_at: at(50), ..by(100) };
+        let ended = stored(item("SUCCEEDED", 0, Some(10)), Some(90));
+        assert_eq!(observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(10))), &late), None, "still unsettled");
+        let first = observe(None, &seen(item("SUCCEEDED", 0, Some(10))), &late).unwrap();
+        assert_eq!(first.row.settles_at, Some(at(120)), "twenty more seconds, though judged after its time");
     }
 
     #[test]

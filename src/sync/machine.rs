@@ -47,6 +47,8 @@ pub struct Machine {
     polls: u64,
     /// Polls failed in a row.
     failures: u32,
+    /// When the answer that is being judged was asked for.
+    asked_at: Timestamp,
     /// Time left until the next poll, from the end of the present sleep on.
     rest: Duration,
     /// Whether an audit is wanted without delay.
@@ -76,6 +78,7 @@ impl Machine {
             reads: 0,
             polls: 0,
             failures: 0,
+            asked_at: Timestamp::default(),
             rest: Duration::ZERO,
             hurry: false,
             audit_barred: false,
@@ -100,6 +103,17 @@ impl Machine {
     /// # Panics
     /// When `input` does not answer the last command: a mistake of the caller, never of the API.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Command {
+        let command = self.transition(input, now);
+        // A page of an audit is judged together with the runs that were read singly for it, later.
+        if matches!(command, Command::Read(_) | Command::ReadRuns(_))
+            && !matches!(self.state, State::AuditSingles { .. })
+        {
+            self.asked_at = now;
+        }
+        command
+    }
+
+    fn transition(&mut self, input: Input, now: Timestamp) -> Command {
         match (std::mem::replace(&mut self.state, State::Asleep), input) {
             (State::Asleep, Input::Wake) if self.rest.is_zero() => self.begin(),
             (State::Asleep, Input::Wake) => self.audit_on(now),
@@ -387,7 +401,7 @@ impl Machine {
             Some(Baseline(until)) if !self.settings.history_events => until,
             _ => None,
         };
-        let judgement = Judgement { history_until, settle: self.settings.settle, now };
+        let judgement = Judgement { history_until, settle: self.settings.settle, now, asked_at: self.asked_at };
         Commit { observed: Vec::new(), gone: Vec::new(), covered: None, feed, judgement, finished: false }
     }
 
