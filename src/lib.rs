@@ -16,7 +16,7 @@
 //!   settled.
 //! - *Atomic*: rows, their events, their deliveries and the cursor move in one transaction, [`store::Db::commit`].
 //! - *At least once*: an event is delivered until acknowledged, always with one id and one body.
-//! - *Kept*: rows of runs that the account deletes stay.
+//! - *Kept*: rows of runs that the account deletes stay, marked; [`sync::Covered`] says what that takes.
 //! - *Cheap*: a poll that finds nothing new is one request, and writes at most a heartbeat.
 
 pub mod api;
