@@ -11,12 +11,12 @@ use reqwest::{Response, Url, redirect};
 use tokio::sync::Semaphore;
 
 use super::error::{ApiError, ErrorClass};
-use super::retry::{RetryPolicy, parse_retry_after};
+use super::retry::RetryPolicy;
 use super::token::Token;
 use super::wire;
-use crate::config::is_loopback;
 use crate::model::{RunStatus, Task};
 use crate::sync::{Listing, Page, Seen, Window};
+use crate::web::{is_loopback, parse_retry_after};
 
 /// The largest body read, in bytes after decompression. A full page of runs has less than a hundredth of that.
 const MAX_BODY: usize = 64 << 20;

@@ -6,8 +6,7 @@ use std::time::Duration;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
-/// The longest excerpt of an answer that an error message repeats, in characters.
-const EXCERPT: usize = 200;
+use crate::web::{describe, excerpt};
 
 /// What kind of trouble it is, which decides what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,24 +86,7 @@ impl ApiError {
 
     /// A request that got no answer, or not all of it.
     pub(super) fn from_transport(url: &Url, error: &reqwest::Error) -> Self {
-        let what = if error.is_connect() {
-            "cannot connect"
-        } else if error.is_timeout() {
-            "no answer in time"
-        } else {
-            "the answer broke off"
-        };
-        let mut detail = what.to_owned();
-        // The innermost cause says what happened; those around it repeat the address.
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        let cause = excerpt(&cause.to_string());
-        if !cause.is_empty() && !error.is_timeout() {
-            detail = format!("{what}: {cause}");
-        }
-        Self { never_connected: error.is_connect(), ..Self::new(ErrorClass::Temporary, url, detail) }
+        Self { never_connected: error.is_connect(), ..Self::new(ErrorClass::Temporary, url, describe(error)) }
     }
 
     /// What kind of trouble it is.
@@ -151,15 +133,6 @@ fn printable(url: &Url) -> String {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.into()
-}
-
-/// The beginning of `text`, on one line.
-fn excerpt(text: &str) -> String {
-    let mut clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(EXCERPT).collect();
-    if text.chars().nth(EXCERPT).is_some() {
-        clean.push('…');
-    }
-    clean
 }
 
 #[cfg(test)]

@@ -83,15 +83,6 @@ impl RetryPolicy {
     }
 }
 
-/// Reads a `Retry-After` header at the time `now`: seconds, or an HTTP date.
-pub(super) fn parse_retry_after(value: &str, now: jiff::Timestamp) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
-    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,22 +114,6 @@ mod tests {
         assert_eq!(after(7), Duration::from_secs(7));
         assert_eq!(after(86_400), policy.longest_asked);
         assert!(after(0) >= Duration::from_millis(499), "but never less than the usual wait");
-    }
-
-    #[test]
-    fn retry_after_in_both_forms() {
-        let now: jiff::Timestamp = "1994-11-06T08:49:30Z".parse().unwrap();
-        for (value, seconds) in [
-            ("120", Some(120)),
-            (" 0 ", Some(0)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
-            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
-            ("soon", None),
-            ("-5", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_retry_after(value, now), seconds.map(Duration::from_secs), "{value:?}");
-        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -145,6 +145,13 @@ mod tests {
     }
 
     #[test]
+    fn numbers_keep_every_digit() {
+        let seen = item(r#""usageTotalUsd": 0.9459797745628737, "extra": 0.9459797745628737"#).unwrap().items.remove(0);
+        assert_eq!(seen.run.usage_total_usd.map(f64::to_bits), Some(0.945_979_774_562_873_7_f64.to_bits()));
+        assert!(seen.json.to_string().contains(r#""extra":0.9459797745628737"#), "{}", seen.json);
+    }
+
+    #[test]
     fn deep_nesting_is_an_error_and_no_overflow() {
         let body = format!(r#"{{"data": {{"offset": 0, "items": [{}]}}}}"#, "[".repeat(1_000_000));
         assert!(run_page(body.as_bytes()).unwrap_err().contains("recursion limit"));

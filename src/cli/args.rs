@@ -66,7 +66,7 @@ pub enum Color {
 pub enum Command {
     /// Mirror until SIGTERM or SIGINT
     Run,
-    /// Mirror once: catch every task up, re-read open runs, print a summary
+    /// Mirror once: catch every task up, re-read open runs, deliver due events, print a summary
     Sync,
     /// Compare the whole mirror with the account: flag removed runs, repair any difference, tell what was found
     Audit {
@@ -74,15 +74,36 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show where every task stands
+    /// Show where every task and sink stands
     Status {
         /// As JSON
         #[arg(long)]
         json: bool,
     },
+    /// Read the event log
+    Events {
+        /// Go on with events as they are raised; waits for a database that does not exist yet
+        #[arg(long)]
+        follow: bool,
+        /// Begin after the event with this number
+        #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(0..))]
+        since: Option<i64>,
+        /// The last N events only; with --since, the first N
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// As delivered: one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look after events that could not be delivered
+    Deliveries {
+        /// What to do.
+        #[command(subcommand)]
+        action: DeliveriesAction,
+    },
     /// Validate the configuration
     Check {
-        /// Try the token and the tasks too
+        /// Try the token, the tasks and the sinks' addresses too
         #[arg(long)]
         online: bool,
     },
@@ -92,6 +113,56 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         seconds: u64,
     },
+}
+
+/// What to do about deliveries.
+#[derive(Debug, Subcommand)]
+pub enum DeliveriesAction {
+    /// Show events that were set aside, or that failed and will be tried again
+    List {
+        /// Of this sink only
+        #[arg(long, value_name = "NAME")]
+        sink: Option<String>,
+        /// Those too that have not been tried yet
+        #[arg(long)]
+        all: bool,
+        /// At most so many, oldest first
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        limit: u64,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try events again at once that were set aside or wait for another attempt
+    Retry {
+        /// Which ones
+        #[command(flatten)]
+        which: Chosen,
+    },
+    /// Give events up for good; they stay in the event log
+    Drop {
+        /// Which ones
+        #[command(flatten)]
+        which: Chosen,
+        /// With --all: those too that nobody has given up on, as of a sink that is no longer configured
+        #[arg(long, requires = "all")]
+        pending: bool,
+    },
+}
+
+/// Some deliveries.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct Chosen {
+    /// The numbers of the events
+    #[arg(value_name = "SEQ", required_unless_present = "all", conflicts_with = "all")]
+    pub seqs: Vec<i64>,
+    /// All that were set aside
+    #[arg(long)]
+    pub all: bool,
+    /// Of this sink only
+    #[arg(long, value_name = "NAME")]
+    pub sink: Option<String>,
 }
 
 impl Globals {

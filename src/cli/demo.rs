@@ -6,20 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::error::CliError;
+use super::event_line::EventLine;
 use super::exit::ExitCode;
 use super::output::print;
-use super::setup::{Setup, close};
+use super::setup::{Setup, close, jitter_seed, plan};
 use super::table::grouped;
 use crate::api::Token;
-use crate::config::{LogLevel, Settings};
+use crate::config::{Environment, LogLevel, Settings};
 use crate::daemon::{self, Progress, Scope, on_signals};
-use crate::delivery::Courier;
 use crate::model::Timestamp;
 use crate::simulator::{Activity, Faults, Server, TOKEN, World};
-use crate::sinks::Sink;
+use crate::sinks::{Delivering, Intake, Outcome, Sink};
 use crate::store::Due;
 
 /// Runs in the simulated account's past.
@@ -78,7 +76,8 @@ pub async fn demo(mut settings: Settings, seconds: u64, progress: Progress) -> R
     settings.discover_tasks = true;
     let database = settings.database.clone();
     let token = Token::new(TOKEN).map_err(io::Error::other)?;
-    let setup = Setup::new(&settings, &token, progress, |sink| Courier::new(sink.name.clone(), Lines))?;
+    let plan = plan(&settings, &Environment::new(), jitter_seed())?;
+    let setup = Setup::new(&settings, &token, plan, progress, |_| Arc::new(Lines)).await?;
 
     print(&format!(
         "A simulated account with {} runs of two tasks, served on {}.\nMirroring it into {} …\n",
@@ -145,22 +144,24 @@ fn farewell(database: &Path) -> String {
 struct Lines;
 
 impl Sink for Lines {
-    fn deliver(&mut self, events: &[Due]) -> io::Result<()> {
-        events.iter().try_for_each(|event| print(&line(&event.payload)?))
+    fn intake(&self) -> Intake {
+        Intake::STREAM
+    }
+
+    fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
+        let printed = events.iter().try_for_each(|event| print(&line(&event.payload)?));
+        let outcome = match printed {
+            Ok(()) => Outcome::Delivered,
+            Err(error) => Outcome::Failed { error: error.to_string(), retry_after: None },
+        };
+        Box::pin(std::future::ready(outcome))
     }
 }
 
 fn line(payload: &str) -> io::Result<String> {
-    let event: Value = serde_json::from_str(payload)?;
-    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let time = text("/createdAt");
-    let kind = text("/eventType");
-    let change = match event.pointer("/previousStatus").and_then(Value::as_str) {
-        Some(previous) => format!("{previous} → {}", text("/status")),
-        None => text("/status"),
-    };
+    let EventLine { time, kind, run, change, .. } = EventLine::of(payload)?;
     let clock = time.get(11..19).unwrap_or(&time);
-    Ok(format!("{clock}  {kind:<22} {}  {change}\n", text("/eventData/actorRunId")))
+    Ok(format!("{clock}  {kind:<22} {run}  {change}\n"))
 }
 
 #[cfg(test)]

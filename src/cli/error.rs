@@ -25,6 +25,12 @@ pub enum CliError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A task is asked about that the mirror has never heard of.
+    #[error("the mirror has no task {reference}; `apify-mirror status` shows those it has")]
+    UnknownTask {
+        /// What was asked for.
+        reference: String,
+    },
     /// The system refuses something the program needs.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -39,6 +45,7 @@ impl CliError {
             Self::Api(error) => code_of(error),
             Self::Store(StoreError::Locked { .. }) => ExitCode::Locked,
             Self::Store(_) => ExitCode::Storage,
+            Self::UnknownTask { .. } => ExitCode::SomeTasksFailed,
             Self::Io(_) => ExitCode::Unexpected,
         }
     }

@@ -3,12 +3,16 @@
 mod args;
 mod audit;
 mod check;
+mod deliveries;
 mod demo;
 mod error;
+mod event_line;
+mod events;
 mod exit;
 mod logging;
 mod output;
 mod pass;
+mod probe;
 mod run;
 mod setup;
 mod status;
@@ -53,6 +57,17 @@ fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<ExitCode
             let (settings, file) = load()?;
             check::check(&settings, file.as_deref(), environment, online.then(runtime).transpose()?.as_ref())
         }
+        Command::Events { follow, since, limit, json } => {
+            let wanted = events::Wanted {
+                follow: *follow,
+                since: *since,
+                limit: *limit,
+                tasks: globals.tasks.clone(),
+                json: *json,
+            };
+            events::events(&load()?.0.database, &wanted)
+        }
+        Command::Deliveries { action } => deliveries::deliveries(&load()?.0.database, action),
         Command::Status { json } => status::status(&load()?.0.database, *json),
         Command::Demo { seconds } => {
             let settings = demo::settings(globals.database.as_deref())?;
@@ -66,23 +81,28 @@ fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<ExitCode
             let bars = globals.progress_bars();
             logging::start(globals, &settings, bars.clone());
             let token = config::find_token(settings.api.token_file.as_deref(), environment)?;
-            // What opens the database needs no runtime, but what it makes, signals first of all, does.
+            let plan = setup::plan(&settings, environment, setup::jitter_seed())?;
             let runtime = runtime()?;
-            let _inside = runtime.enter();
-            let setup = setup::Setup::new(&settings, &token, Progress::new(bars), setup::courier)?;
-            match command {
-                Command::Run => {
-                    let (globals, environment) = (globals.clone(), environment.clone());
-                    let reload = move || {
-                        let (settings, _) = config::load(globals.config.as_deref(), &environment, globals.overrides())?;
-                        settings.require_tasks()?;
-                        Ok(settings)
-                    };
-                    runtime.block_on(run::run(setup, settings, reload))
+            let result = runtime.block_on(async {
+                let setup = setup::Setup::new(&settings, &token, plan, Progress::new(bars), setup::sink).await?;
+                match command {
+                    Command::Run => {
+                        let (globals, variables) = (globals.clone(), environment.clone());
+                        let reload = move || {
+                            let (settings, _) =
+                                config::load(globals.config.as_deref(), &variables, globals.overrides())?;
+                            settings.require_tasks()?;
+                            Ok(settings)
+                        };
+                        run::run(setup, settings, environment.clone(), reload).await
+                    }
+                    Command::Audit { json } => audit::audit(setup, *json).await,
+                    _ => sync::sync(setup).await,
                 }
-                Command::Audit { json } => runtime.block_on(audit::audit(setup, *json)),
-                _ => runtime.block_on(sync::sync(setup)),
-            }
+            });
+            // Standard output that nobody reads must not keep the process alive.
+            runtime.shutdown_background();
+            result
         }
     }
 }

@@ -7,6 +7,7 @@ use super::error::{CliError, code_of};
 use super::exit::ExitCode;
 use super::setup::{Setup, close};
 use super::table::counted;
+use crate::config::Target;
 use crate::daemon::{self, Report, Scope, on_signals};
 use crate::sync::Outcome;
 
@@ -30,7 +31,7 @@ pub async fn make(setup: Setup, scope: Scope) -> Result<Option<Pass>, CliError> 
     let began = Instant::now();
     let mut shutdown = on_signals()?;
     let Setup { context, writer } = setup;
-    let events_on_stdout = !context.plan().sinks.is_empty();
+    let events_on_stdout = context.plan().sinks.iter().any(|sink| sink.settings.target == Target::Stdout);
     let client = context.client.clone();
     let report = tokio::select! {
         report = daemon::pass(context, scope) => Some(report?),
@@ -68,8 +69,19 @@ impl Pass {
                 let _ = writeln!(text, "{}: {error}", feed.task.label());
             }
         }
-        for sink in &self.report.refused {
-            let _ = writeln!(text, "sink {sink}: would not take its events; they stay due");
+        for sink in &self.report.owed {
+            let why = sink.last_error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
+            if sink.pending > 0 {
+                let _ = writeln!(text, "sink {}: {} to be delivered{why}", sink.name, counted(sink.pending, "event"));
+            }
+            if sink.dead > 0 {
+                let _ = writeln!(
+                    text,
+                    "sink {}: {} set aside, see `apify-mirror deliveries list`",
+                    sink.name,
+                    counted(sink.dead, "event")
+                );
+            }
         }
         let _ = writeln!(text, "{} in {:.1} s", counted(self.requests, "request"), self.took.as_secs_f64());
         text
@@ -78,7 +90,8 @@ impl Pass {
     /// The code of the worst that happened: what somebody must mend comes before what may mend itself.
     pub fn exit_code(&self) -> ExitCode {
         let stalled = self.report.feeds.iter().any(|feed| feed.outcome == Outcome::Stalled);
-        let codes = self.report.errors().map(code_of).chain(stalled.then_some(ExitCode::Temporary));
+        let owing = self.report.owed.iter().any(|sink| sink.pending > 0);
+        let codes = self.report.errors().map(code_of).chain((stalled || owing).then_some(ExitCode::Temporary));
         codes.min_by_key(|code| severity(*code)).unwrap_or(ExitCode::Ok)
     }
 }

@@ -7,11 +7,10 @@ use tokio::sync::watch;
 
 use super::error::CliError;
 use crate::api::{Client, ClientOptions, Token};
-use crate::config::{Settings, SinkSettings};
-use crate::daemon::{Context, Plan, Progress};
-use crate::delivery::Courier;
+use crate::config::{Environment, Problems, Settings, Target};
+use crate::daemon::{Context, Plan, Progress, SinkPlan};
 use crate::model::Timestamp;
-use crate::sinks::Stdout;
+use crate::sinks::{self, Exec, Sink, Stdout, Webhook, WebhookOptions};
 use crate::store::{Store, Writer};
 use crate::sync;
 
@@ -27,39 +26,69 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Makes the client and opens the database.
+    /// Makes the client, opens the database and puts `plan` into force; `sink` makes sinks.
     ///
     /// # Errors
-    /// When either cannot be done.
-    pub fn new(
+    /// When any of these cannot be done.
+    pub async fn new(
         settings: &Settings,
         token: &Token,
+        plan: Plan,
         progress: Progress,
-        courier: fn(&SinkSettings) -> Courier,
+        sink: fn(&SinkPlan) -> Arc<dyn Sink>,
     ) -> Result<Self, CliError> {
         let client = client(settings, token)?;
         let (store, writer) = Store::open(&settings.database)?;
-        // Two instances that start together must not poll in step.
-        let seed = Timestamp::now().as_millis().unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32);
-        let plan = watch::Sender::new(Arc::new(plan(settings, seed)));
-        let context = Context { client, store, plan, courier, progress, events: watch::Sender::new(0) };
+        let current = watch::Sender::new(Arc::new(plan.clone()));
+        let context = Context { client, store, plan: current, sink, progress, events: watch::Sender::new(0) };
+        context.adopt(plan).await?;
         Ok(Self { context: Arc::new(context), writer })
     }
 }
 
-/// What `settings` say of tasks and sinks, which can change while the daemon runs.
-pub fn plan(settings: &Settings, jitter_seed: u64) -> Plan {
-    Plan {
+/// What sets this process's waits apart from others': two instances that start together must not poll in step.
+pub fn jitter_seed() -> u64 {
+    Timestamp::now().as_millis().unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32)
+}
+
+/// What `settings` say of tasks and sinks, which can change while the daemon runs, with the secrets they point to.
+///
+/// # Errors
+/// When a secret cannot be had.
+pub fn plan(settings: &Settings, environment: &Environment, jitter_seed: u64) -> Result<Plan, Problems> {
+    let keys = settings.signing_keys(environment)?;
+    let hidden = settings.secret_variables();
+    let sinks = settings.sinks.iter().zip(keys);
+    Ok(Plan {
         tasks: settings.tasks.clone(),
         discover_tasks: settings.discover_tasks,
         sync: sync::Settings { jitter_seed, ..settings.sync.clone() },
-        sinks: settings.sinks.clone(),
-    }
+        sinks: sinks
+            .map(|(settings, keys)| SinkPlan { settings: settings.clone(), keys, hidden: hidden.clone() })
+            .collect(),
+    })
 }
 
-/// The courier of a sink as configured.
-pub fn courier(sink: &SinkSettings) -> Courier {
-    Courier::new(sink.name.clone(), Stdout::default())
+/// A sink as configured.
+pub fn sink(plan: &SinkPlan) -> Arc<dyn Sink> {
+    match &plan.settings.target {
+        Target::Stdout => Arc::new(Stdout),
+        Target::File { path } => Arc::new(sinks::File::new(path.clone())),
+        Target::Webhook(webhook) => Arc::new(Webhook::new(WebhookOptions {
+            url: webhook.url.clone(),
+            headers: webhook.headers.clone(),
+            timeout: webhook.timeout,
+            concurrency: webhook.concurrency,
+            keys: plan.keys.clone(),
+        })),
+        Target::Exec(exec) => Arc::new(Exec::new(
+            exec.program.clone(),
+            exec.arguments.clone(),
+            exec.timeout,
+            exec.concurrency,
+            plan.hidden.clone(),
+        )),
+    }
 }
 
 /// A client as configured.

@@ -7,7 +7,7 @@ use super::exit::ExitCode;
 use super::output::print;
 use super::table::{grouped, table};
 use crate::model::Timestamp;
-use crate::store::{Db, Overview, TaskStatus};
+use crate::store::{Db, Overview, SinkStatus, TaskStatus};
 
 /// Prints the state of the mirror at `database`, for people or as JSON.
 ///
@@ -23,7 +23,7 @@ pub fn status(database: &Path, json: bool) -> Result<ExitCode, CliError> {
         print(&text(&overview, now))?;
     }
     // A task that is lost is for somebody to look at; what fails for now may mend itself, and is told above.
-    let lost = overview.tasks.iter().any(TaskStatus::is_lost);
+    let lost = overview.tasks.iter().any(TaskStatus::is_lost) || !overview.unresolved.is_empty();
     Ok(if lost { ExitCode::SomeTasksFailed } else { ExitCode::Ok })
 }
 
@@ -43,14 +43,17 @@ fn text(overview: &Overview, now: Timestamp) -> String {
     for unresolved in &overview.unresolved {
         text.push_str(&format!("{}: {}\n", unresolved.reference, unresolved.error));
     }
-    let rows: Vec<[String; 3]> = overview
-        .sinks
-        .iter()
-        .map(|sink| [sink.name.clone(), grouped(sink.pending), age(sink.oldest.as_deref(), now)])
-        .collect();
+    let rows: Vec<[String; 7]> = overview.sinks.iter().map(|sink| sink_row(sink, now)).collect();
     if !rows.is_empty() {
         text.push('\n');
-        text.push_str(&table(["sink", "pending", "oldest"], &rows));
+        text.push_str(&table(["sink", "type", "pending", "dead", "oldest", "last delivery", "state"], &rows));
+    }
+    for sink in overview.sinks.iter().filter(|sink| sink.state == "failing" || sink.dead > 0) {
+        text.push_str(&format!(
+            "{}: {}\n",
+            sink.name,
+            sink.last_error.as_deref().unwrap_or("some events were set aside")
+        ));
     }
     text
 }
@@ -66,6 +69,18 @@ fn row(task: &TaskStatus, now: Timestamp) -> [String; 9] {
         age(task.last_success_at.as_deref(), now),
         age(task.last_audit_at.as_deref(), now),
         task.state.clone(),
+    ]
+}
+
+fn sink_row(sink: &SinkStatus, now: Timestamp) -> [String; 7] {
+    [
+        sink.name.clone(),
+        sink.r#type.clone(),
+        grouped(sink.pending),
+        grouped(sink.dead),
+        sink.oldest.as_deref().map_or_else(|| "-".to_owned(), |at| age(Some(at), now)),
+        age(sink.last_delivered_at.as_deref(), now),
+        sink.state.clone(),
     ]
 }
 

@@ -45,9 +45,14 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// A number of things, e.g. `1 request` or `2 requests`.
+/// A number of things, e.g. `1 request`, `2 requests` or `2 deliveries`.
 pub fn counted(number: u64, thing: &str) -> String {
-    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
+    let things = match thing.strip_suffix('y') {
+        _ if number == 1 => thing.to_owned(),
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{thing}s"),
+    };
+    format!("{} {things}", grouped(number))
 }
 
 #[cfg(test)]
@@ -64,6 +69,15 @@ mod tests {
     fn thousands_are_grouped() {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn one_is_singular() {
+        for (number, thing, text) in
+            [(1, "request", "1 request"), (0, "event", "0 events"), (1_000, "delivery", "1,000 deliveries")]
+        {
+            assert_eq!(counted(number, thing), text);
         }
     }
 }

@@ -49,9 +49,15 @@ pub fn parse(
     overrides: Overrides,
     source: impl FnOnce() -> String,
 ) -> Result<Settings, Problems> {
-    // The library begins a line of its own for the place of a syntax error.
-    let tree = tree(text, environment).map_err(|error| Problem::new(source(), error.to_string().trim_end()))?;
+    let tree = tree(text, environment).map_err(|error| Problem::new(source(), without_excerpt(&error.to_string())))?;
     Settings::from_tree(tree, overrides)
+}
+
+/// A syntax error without the lines that show the place: there may be a secret in it.
+fn without_excerpt(error: &str) -> String {
+    let is_excerpt =
+        |line: &str| line.trim_start_matches([' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']).starts_with('|');
+    error.lines().filter(|line| !is_excerpt(line)).map(str::trim_end).collect::<Vec<_>>().join("; ")
 }
 
 fn find_file(named: Option<&Path>, environment: &Environment) -> Result<Option<PathBuf>, Problems> {

@@ -6,13 +6,18 @@
 
 mod layers;
 mod reader;
+mod secrets;
 mod settings;
 #[cfg(test)]
 mod settings_tests;
+mod sinks;
+#[cfg(test)]
+mod sinks_tests;
 mod token;
 
 pub use layers::{Environment, load, parse};
 pub use reader::{Problem, Problems};
-pub(crate) use settings::is_loopback;
-pub use settings::{ApiSettings, LogFormat, LogLevel, Overrides, Settings, SinkSettings};
+pub use secrets::{SecretError, SecretSource};
+pub use settings::{ApiSettings, LogFormat, LogLevel, Overrides, Settings};
+pub use sinks::{ExecSettings, SinkSettings, Start, Target, WebhookSettings};
 pub use token::{TokenError, find_token};

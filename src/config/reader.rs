@@ -120,14 +120,36 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list of text, or text with commas, as an environment variable has it; `None` when absent.
-    pub fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
-        let values = match self.take(key)?.kind {
-            ValueKind::String(text) => {
-                return Some(
-                    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect(),
-                );
+    /// Text that no message may repeat; `None` when absent.
+    pub fn secret(&mut self, key: &'static str) -> Option<String> {
+        let ValueKind::String(text) = self.take(key)?.kind else {
+            self.problem(key, "must be text in quotes");
+            return None;
+        };
+        Some(text)
+    }
+
+    /// A table of texts that no message may repeat, by name; empty when absent.
+    pub fn secret_table(&mut self, key: &'static str) -> Vec<(String, String)> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let ValueKind::Table(table) = value.kind else {
+            self.problem(key, "must be a table: { name = \"value\" }");
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for (name, value) in table {
+            match value.kind {
+                ValueKind::String(text) => texts.push((name, text)),
+                _ => self.problem(&format!("{key}.{name}"), "must be text in quotes"),
             }
+        }
+        texts.sort_unstable();
+        texts
+    }
+
+    /// A list of text; `None` when absent.
+    pub fn list(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let values = match self.take(key)?.kind {
             ValueKind::Array(values) => values,
             other => {
                 self.problem(key, format!("is {other}; it must be a list of texts, e.g. [\"a\", \"b\"]"));
@@ -142,6 +164,21 @@ impl<'a> Reader<'a> {
             }
         }
         Some(texts)
+    }
+
+    /// Leaves alone what nobody asked for: what it should be is not known.
+    pub fn forgive(&mut self) {
+        self.table.clear();
+    }
+
+    /// A list of text, or text with commas, as an environment variable has it; `None` when absent.
+    pub fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        if let Some(ValueKind::String(text)) = self.table.get(key).map(|value| &value.kind) {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+            self.take(key);
+            return Some(parts);
+        }
+        self.list(key)
     }
 
     /// One of a few words; `default` when absent or wrong.

@@ -1,6 +1,5 @@
 //! The settings, validated, and the ranges they are held to.
 
-use std::collections::HashSet;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,8 +7,11 @@ use std::time::Duration;
 use config::{Map, Value};
 use reqwest::Url;
 
+use super::layers::Environment;
 use super::reader::{Problem, Problems, Reader};
-use crate::model::{EventType, RunStatus};
+use super::sinks::{SinkSettings, sinks};
+use crate::sinks::SigningKeys;
+use crate::web::is_loopback;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -52,15 +54,6 @@ pub struct ApiSettings {
     pub requests_per_second: NonZeroU32,
     /// The most requests in flight, all feeds together.
     pub concurrency: NonZeroUsize,
-}
-
-/// Somewhere events go. In this version that is standard output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SinkSettings {
-    /// The name its deliveries are booked under.
-    pub name: String,
-    /// The types of events it wants; `None` for all.
-    pub events: Option<Vec<String>>,
 }
 
 /// How much is logged.
@@ -141,6 +134,26 @@ impl Settings {
         Self::from_tree(Map::new(), Overrides::default())
     }
 
+    /// The keys that each sink's events are signed with, in the order of the sinks, as they are now.
+    ///
+    /// # Errors
+    /// When there are none where a sink's settings say that there are.
+    pub fn signing_keys(&self, environment: &Environment) -> Result<Vec<SigningKeys>, Problems> {
+        let (mut keys, mut problems) = (Vec::new(), Vec::new());
+        for (n, sink) in self.sinks.iter().enumerate() {
+            match sink.keys(n, environment) {
+                Ok(found) => keys.push(found),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() { Ok(keys) } else { Err(Problems(problems)) }
+    }
+
+    /// The environment variables that hold secrets of sinks.
+    pub fn secret_variables(&self) -> Vec<String> {
+        self.sinks.iter().filter_map(SinkSettings::secret_variable).map(str::to_owned).collect()
+    }
+
     /// That there is something to mirror.
     ///
     /// # Errors
@@ -192,52 +205,6 @@ fn sync(section: &mut Reader<'_>) -> crate::sync::Settings {
     settings
 }
 
-/// Without the key, events go to standard output; an empty list means nowhere.
-fn sinks(root: &mut Reader<'_>) -> Vec<SinkSettings> {
-    let Some(sinks) = root.tables("sinks", sink) else {
-        return vec![SinkSettings { name: "stdout".to_owned(), events: None }];
-    };
-    let mut names = HashSet::new();
-    for (n, sink) in sinks.iter().enumerate() {
-        if !names.insert(&sink.name) {
-            root.problem(
-                &format!("sinks[{n}].name"),
-                format!("is {:?}, as another sink's; give it one of its own", sink.name),
-            );
-        }
-    }
-    sinks
-}
-
-fn sink(section: &mut Reader<'_>) -> SinkSettings {
-    let name = section.text("name").unwrap_or_default();
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if name.is_empty() || !name.chars().all(plain) {
-        section.problem("name", format!("is {name:?}; a sink needs a name of letters, digits, `-` and `_`"));
-    }
-    match section.text("type").as_deref() {
-        Some("stdout") => {}
-        Some(kind @ ("file" | "webhook" | "exec")) => {
-            section.problem("type", format!("is {kind:?}, but this version delivers to `stdout` only"));
-        }
-        Some(kind) => section.problem("type", format!("is {kind:?}; it must be `stdout`")),
-        None => section.problem("type", "is missing; it must be `stdout`"),
-    }
-    let events = section.texts("events");
-    for event in events.iter().flatten() {
-        if !known_events().any(|known| known == *event) {
-            let known: Vec<_> = known_events().collect();
-            section.problem("events", format!("has {event:?}; known are {}", known.join(", ")));
-        }
-    }
-    SinkSettings { name, events }
-}
-
-fn known_events() -> impl Iterator<Item = String> {
-    let entered = RunStatus::ACTIVE.into_iter().chain(RunStatus::TERMINAL).map(EventType::Entered);
-    [EventType::Created, EventType::Resurrected].into_iter().chain(entered).map(|event| event.name())
-}
-
 fn log(section: &mut Reader<'_>) -> (LogLevel, LogFormat) {
     let levels = [
         ("off", LogLevel::Off),
@@ -281,15 +248,5 @@ fn check_base_url(text: &str) -> Result<Url, String> {
             Err(format!("is {text:?}; use https, or the token could be read on the way (http is for loopback only)"))
         }
         _ => Err(format!("is {text:?}; it must begin with https://")),
-    }
-}
-
-/// Whether an address never leaves this machine.
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }

@@ -27,9 +27,22 @@ fn the_example_says_the_defaults_and_nothing_wrong() {
 
     // Every key, the commented ones too, is one that is known.
     let text = std::fs::read_to_string(path).unwrap();
-    let uncommented = text.replace("# events", "events");
-    let complete = from_toml(&uncommented).unwrap();
+    let is_key = |line: &str| {
+        line.starts_with("[[")
+            || line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
+    let uncomment = |line: &str| line.strip_prefix("# ").filter(|line| is_key(line)).unwrap_or(line).to_owned();
+    let complete = from_toml(&text.lines().map(uncomment).collect::<Vec<_>>().join("\n")).unwrap();
+    assert_eq!(
+        complete.sinks.iter().map(|sink| sink.target.name()).collect::<Vec<_>>(),
+        ["stdout", "file", "webhook", "exec"]
+    );
     assert_eq!(complete.sinks[0].events.as_ref().unwrap().len(), 2);
+    // And the values shown are the defaults.
+    let fewer = "[[sinks]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"https://example.com/apify\"\n\
+        secret_file = \"/etc/apify-mirror/hook-secret\"\nheaders = { authorization = \"Bearer ...\" }\n\
+        [[sinks]]\nname = \"notify\"\ntype = \"exec\"\ncommand = [\"/usr/local/bin/notify\", \"--quiet\"]\n";
+    assert_eq!(from_toml(fewer).unwrap().sinks, complete.sinks[2..]);
 }
 
 #[test]
@@ -88,11 +101,11 @@ fn every_problem_is_told_by_its_path_with_a_remedy() {
         ("tasks = [3]", "tasks[0]: is 3; it must be text in quotes"),
         ("[http]\nlisten = \"127.0.0.1:9464\"", "http.listen: is set, but this version has no HTTP endpoint"),
         ("[log]\nlevel = \"loud\"", "log.level: is \"loud\"; it must be one of `off`, `error`"),
+        ("[[sinks]]\nname = \"a\"\ntype = \"webhook\"", "sinks[0].url: is missing; it is the address"),
         (
-            "[[sinks]]\nname = \"a\"\ntype = \"webhook\"",
-            "sinks[0].type: is \"webhook\", but this version delivers to `stdout` only",
+            "[[sinks]]\nname = \"a\"\ntype = \"smtp\"",
+            "sinks[0].type: is \"smtp\"; it must be `stdout`, `file`, `webhook` or `exec`",
         ),
-        ("[[sinks]]\nname = \"a\"\ntype = \"smtp\"", "sinks[0].type: is \"smtp\"; it must be `stdout`"),
         ("[[sinks]]\ntype = \"stdout\"", "sinks[0].name: is \"\"; a sink needs a name"),
         ("[sinks]\nname = \"a\"", "sinks: is"),
         (

@@ -1,10 +1,12 @@
 //! Finding the API token.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use secrecy::ExposeSecret;
 use thiserror::Error;
 
 use super::layers::Environment;
+use super::secrets::{SecretError, read_file};
 use crate::api::{InvalidToken, Token};
 
 /// The systemd credential that holds the token.
@@ -18,22 +20,9 @@ pub enum TokenError {
         "there is no API token; set the environment variable APIFY_TOKEN, or `api.token_file`, or the systemd credential `apify-token` (Apify Console, Settings, API & Integrations)"
     )]
     Missing,
-    /// The file that should hold it cannot be read.
-    #[error("token file {path}: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Everyone could put another token there.
-    #[error("token file {path} can be written by everyone (mode {mode:o}); take that away with `chmod 600 {path}`")]
-    WritableByOthers {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// The file that should hold it cannot be used.
+    #[error("token file {0}")]
+    File(#[from] SecretError),
     /// What was found is no token.
     #[error("{invalid} (from {origin})")]
     Invalid {
@@ -65,25 +54,8 @@ pub fn find_token(token_file: Option<&Path>, environment: &Environment) -> Resul
 }
 
 fn from_file(path: &Path) -> Result<Token, TokenError> {
-    let unreadable = |source| TokenError::Unreadable { path: path.to_owned(), source };
-    refuse_if_writable_by_others(path, &std::fs::metadata(path).map_err(unreadable)?)?;
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    Token::new(&text).map_err(|invalid| TokenError::Invalid { origin: path.display().to_string(), invalid })
-}
-
-#[cfg(unix)]
-fn refuse_if_writable_by_others(path: &Path, found: &std::fs::Metadata) -> Result<(), TokenError> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = found.permissions().mode() & 0o7777;
-    if mode & 0o002 != 0 {
-        return Err(TokenError::WritableByOthers { path: path.to_owned(), mode });
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn refuse_if_writable_by_others(_path: &Path, _found: &std::fs::Metadata) -> Result<(), TokenError> {
-    Ok(())
+    let invalid = |invalid| TokenError::Invalid { origin: path.display().to_string(), invalid };
+    Token::new(read_file(path)?.expose_secret()).map_err(invalid)
 }
 
 #[cfg(test)]
@@ -119,7 +91,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         let error = || find_token(Some(&file), &Environment::new()).unwrap_err();
-        assert!(matches!(error(), TokenError::Unreadable { .. }));
+        assert!(matches!(error(), TokenError::File(_)));
         std::fs::write(&file, "two secrets").unwrap();
         assert!(!error().to_string().contains("secrets"), "{}", error());
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();

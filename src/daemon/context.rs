@@ -8,9 +8,11 @@ use tokio::sync::watch;
 
 use super::progress::Progress;
 use crate::api::Client;
-use crate::config::SinkSettings;
-use crate::delivery::{Courier, Subscription};
-use crate::store::Store;
+use crate::config::{SinkSettings, Start};
+use crate::delivery::{Courier, Enlisted, Subscription};
+use crate::model::Timestamp;
+use crate::sinks::{SigningKeys, Sink};
+use crate::store::{Store, StoreError};
 use crate::sync::Settings;
 
 /// What is to be mirrored and told, and how: what can change while the daemon runs.
@@ -23,7 +25,18 @@ pub struct Plan {
     /// How feeds are polled; the seed is mixed with each task's id.
     pub sync: Settings,
     /// Where events go.
-    pub sinks: Vec<SinkSettings>,
+    pub sinks: Vec<SinkPlan>,
+}
+
+/// A sink, with the secrets that its settings point to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SinkPlan {
+    /// What is configured.
+    pub settings: SinkSettings,
+    /// What a webhook is signed with.
+    pub keys: SigningKeys,
+    /// Environment variables that hold secrets of sinks: no program that is run gets to see them.
+    pub hidden: Vec<String>,
 }
 
 /// What every part of the daemon shares.
@@ -34,8 +47,8 @@ pub struct Context {
     pub store: Store,
     /// What to mirror and tell, now.
     pub plan: watch::Sender<Arc<Plan>>,
-    /// Makes the courier of a sink.
-    pub courier: fn(&SinkSettings) -> Courier,
+    /// Makes a sink.
+    pub sink: fn(&SinkPlan) -> Arc<dyn Sink>,
     /// Shows how far long catch-ups and audits have come.
     pub progress: Progress,
     /// Changes when a commit may have given the couriers something to do.
@@ -45,8 +58,7 @@ pub struct Context {
 impl Plan {
     /// What sinks want.
     pub fn subscriptions(&self) -> Vec<Subscription> {
-        let subscription = |sink: &SinkSettings| Subscription { sink: sink.name.clone(), types: sink.events.clone() };
-        self.sinks.iter().map(subscription).collect()
+        self.sinks.iter().map(SinkPlan::subscription).collect()
     }
 
     /// How the feed of the task `id` is polled: as every other, but not in step with them.
@@ -57,10 +69,40 @@ impl Plan {
     }
 }
 
+impl SinkPlan {
+    fn subscription(&self) -> Subscription {
+        Subscription { sink: self.settings.name.clone(), types: self.settings.events.clone() }
+    }
+}
+
 impl Context {
     /// What to mirror and tell, now.
     pub fn plan(&self) -> Arc<Plan> {
         Arc::clone(&self.plan.borrow())
+    }
+
+    /// Puts `plan` into force: its sinks are on the books before the first event is raised under it.
+    ///
+    /// # Errors
+    /// When the database fails; what was in force stays.
+    pub async fn adopt(&self, plan: Plan) -> Result<(), StoreError> {
+        let enlisted: Vec<Enlisted> = plan
+            .sinks
+            .iter()
+            .map(|SinkPlan { settings, .. }| Enlisted {
+                name: settings.name.clone(),
+                kind: settings.target.name(),
+                from_beginning: settings.start == Start::Beginning,
+            })
+            .collect();
+        self.store.call(move |db| db.enlist(&enlisted, Timestamp::now())).await?;
+        self.plan.send_replace(Arc::new(plan));
+        Ok(())
+    }
+
+    /// The courier of a sink.
+    pub fn courier(&self, sink: &SinkPlan) -> Courier {
+        Courier::new(sink.subscription(), (self.sink)(sink), sink.settings.give_up_after)
     }
 }
 

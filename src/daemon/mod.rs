@@ -11,9 +11,10 @@ mod progress;
 mod reload;
 mod run;
 mod signals;
+mod sinks;
 mod tasks;
 
-pub use context::{Context, Plan};
+pub use context::{Context, Plan, SinkPlan};
 pub use feed::{Feed, Poll};
 pub use pass::{AuditReport, FeedReport, Report, Scope, pass};
 pub use progress::Progress;

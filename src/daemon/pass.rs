@@ -1,16 +1,20 @@
 //! One pass: every feed caught up, open runs refreshed, due events delivered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::context::Context;
+use super::context::{Context, Plan};
 use super::feed::Feed;
 use super::tasks::{self, Failure};
 use crate::api::ApiError;
 use crate::model::Task;
-use crate::store::{StoreError, Written};
+use crate::store::{SinkStatus, StoreError, Written};
 use crate::sync::Outcome;
+
+/// The longest a pass delivers events. What is left stays due.
+const DELIVER_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a pass came to.
 #[derive(Debug, Default)]
@@ -19,8 +23,8 @@ pub struct Report {
     pub feeds: Vec<FeedReport>,
     /// References that could not be resolved.
     pub unresolved: Vec<Failure>,
-    /// Sinks that would not take what they are owed.
-    pub refused: Vec<String>,
+    /// What is owed to sinks in the end.
+    pub owed: Vec<SinkStatus>,
 }
 
 /// What a pass came to in one feed.
@@ -89,14 +93,33 @@ pub async fn pass(context: Arc<Context>, scope: Scope) -> Result<Report, StoreEr
     report.feeds.sort_by_key(|feed| feed.task.label());
     context.progress.clear();
     // An audit's account has standard output to itself; what it raised is delivered by the next sync, or the daemon.
-    let due = if scope == Scope::CatchUp { plan.sinks.as_slice() } else { &[] };
-    for sink in due {
-        let mut courier = (context.courier)(sink);
-        if !courier.drain(&context.store).await? {
-            report.refused.push(courier.name().to_owned());
-        }
+    if scope == Scope::CatchUp {
+        deliver(&context, &plan).await?;
+        report.owed = owed(&context, &plan).await?;
     }
     Ok(report)
+}
+
+/// Brings every sink what is due to it, side by side, within bounds.
+async fn deliver(context: &Context, plan: &Plan) -> Result<(), StoreError> {
+    let mut work = JoinSet::new();
+    for sink in &plan.sinks {
+        work.spawn(context.courier(sink).drain(context.store.clone(), DELIVER_WITHIN));
+    }
+    while let Some(ended) = work.join_next().await {
+        match ended {
+            Ok(drained) => drained?,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+    Ok(())
+}
+
+/// What configured sinks are owed.
+async fn owed(context: &Context, plan: &Plan) -> Result<Vec<SinkStatus>, StoreError> {
+    let sinks = context.store.call(|db| db.sinks()).await?;
+    let is_ours = |owed: &SinkStatus| plan.sinks.iter().any(|sink| sink.settings.name == owed.name);
+    Ok(sinks.into_iter().filter(is_ours).collect())
 }
 
 /// Polls until there is nothing left to read, then audits if that is wanted. Every poll that stays behind has read a
@@ -114,6 +137,8 @@ async fn catch_up(context: Arc<Context>, task: Task, scope: Scope) -> Result<Fee
         match poll.outcome {
             Outcome::Auditing | Outcome::Audited => {
                 let audit = audit.get_or_insert(AuditReport { resumed_at: resumed, ..AuditReport::default() });
+                // What the poll before it found is part of the account too.
+                audit.repaired.add(std::mem::take(&mut written));
                 audit.repaired.add(poll.written);
                 audit.compared = feed.audited().saturating_sub(audit.resumed_at);
             }

@@ -29,8 +29,10 @@ impl Reload {
             match (self.load)() {
                 Ok(plan) => {
                     let changed = *context.plan() != plan;
-                    context.plan.send_replace(Arc::new(plan));
-                    tracing::info!(changed, "SIGHUP: read the configuration again");
+                    match context.adopt(plan).await {
+                        Ok(()) => tracing::info!(changed, "SIGHUP: read the configuration again"),
+                        Err(error) => tracing::error!("SIGHUP: what was in force stays: {error}"),
+                    }
                 }
                 Err(problems) => {
                     tracing::error!("SIGHUP: the configuration was not taken, what was in force stays: {problems}");

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,19 +12,15 @@ use super::context::Context;
 use super::feed::Feed;
 use super::reload::Reload;
 use super::signals::Shutdown;
+use super::sinks::supervise_sinks;
 use super::tasks::{self, Failure};
 use crate::api::{ApiError, ErrorClass};
-use crate::delivery::Courier;
 use crate::model::Task;
 use crate::store::{StoreError, Written};
 use crate::sync::Outcome;
 
 /// How often references that could not be resolved are tried again, and new tasks looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
-
-/// How often couriers look for something to do when nothing rings: a sink that failed deserves
-/// another try.
-const COURIER_FALLBACK: Duration = Duration::from_secs(5);
 
 /// How long to leave a database alone that cannot be written to.
 const STORE_RETRY: Duration = Duration::from_secs(5);
@@ -44,25 +41,24 @@ pub enum RunError {
 ///
 /// # Errors
 /// When the token is refused at the start (later it may be a mistake that somebody is mending), or the database fails.
-pub async fn run(context: Arc<Context>, mut shutdown: Shutdown, reload: Option<Reload>) -> Result<(), RunError> {
-    let supervisors = async {
-        tokio::select! {
-            error = endure(|| supervise_feeds(Arc::clone(&context))) => Err(error),
-            error = endure(|| supervise_sinks(Arc::clone(&context))) => Err(error),
-        }
-    };
+pub async fn run(context: Arc<Context>, shutdown: Shutdown, reload: Option<Reload>) -> Result<(), RunError> {
     let reloads = async {
         match reload {
             Some(reload) => reload.serve(Arc::clone(&context)).await,
             None => std::future::pending().await,
         }
     };
-    // Leaving drops every task at whatever it waits for.
+    let mut told = shutdown.clone();
+    let mut sinks = pin!(supervise_sinks(Arc::clone(&context), shutdown));
+    // Leaving drops every feed at whatever it waits for.
     tokio::select! {
-        () = shutdown.asked() => Ok(()),
-        result = supervisors => result,
-        () = reloads => Ok(()),
+        () = told.asked() => {}
+        error = endure(|| supervise_feeds(Arc::clone(&context))) => return Err(error),
+        result = &mut sinks => return result,
+        () = reloads => {}
     }
+    // Deliveries under way get the time to end, so that they need not be made again.
+    sinks.await
 }
 
 /// Does `work` again and again, as long as it fails for reasons that may pass, such as a full disk.
@@ -170,28 +166,6 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
     }
 }
 
-/// Keeps a courier going for every sink.
-async fn supervise_sinks(context: Arc<Context>) -> Result<Infallible, RunError> {
-    let mut plans = context.plan.subscribe();
-    let mut couriers = Crew::new();
-    loop {
-        let plan = Arc::clone(&plans.borrow_and_update());
-        for name in couriers.keep(|name| plan.sinks.iter().any(|sink| sink.name == name)) {
-            tracing::info!(sink = name, "no longer delivering");
-        }
-        for sink in &plan.sinks {
-            couriers.employ(&sink.name, sink.clone(), || {
-                let (context, sink) = (Arc::clone(&context), sink.clone());
-                async move { Err(endure(|| carry(Arc::clone(&context), (context.courier)(&sink))).await) }
-            });
-        }
-        tokio::select! {
-            _ = plans.changed() => {}
-            error = couriers.trouble() => return Err(error),
-        }
-    }
-}
-
 /// Polls one feed for as long as the database holds.
 async fn poll(context: Arc<Context>, task: Task, mut first: bool) -> Result<Infallible, RunError> {
     let mut feed = Feed::load(context, task).await?;
@@ -221,17 +195,5 @@ async fn poll(context: Arc<Context>, task: Task, mut first: bool) -> Result<Infa
             tracing::info!(task = feed.task().label(), "first sync complete");
         }
         tokio::time::sleep(poll.wait).await;
-    }
-}
-
-/// Brings one sink what it is owed, whenever there is something.
-async fn carry(context: Arc<Context>, mut courier: Courier) -> Result<Infallible, RunError> {
-    let mut bell = context.events.subscribe();
-    loop {
-        courier.drain(&context.store).await?;
-        tokio::select! {
-            _ = bell.changed() => {}
-            () = tokio::time::sleep(COURIER_FALLBACK) => {}
-        }
     }
 }

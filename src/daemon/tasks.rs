@@ -42,6 +42,8 @@ pub struct Wanted {
 pub async fn wanted(context: &Context, plan: &Plan) -> Result<Wanted, StoreError> {
     let mut tasks = BTreeMap::new();
     let mut failures = Vec::new();
+    let configured = plan.tasks.clone();
+    context.store.call(move |db| db.forget_failures_but(&configured)).await?;
     for reference in &plan.tasks {
         match resolve(context, reference).await? {
             Ok(task) => {

@@ -1,17 +1,23 @@
-//! From the outbox to the sinks: at least once, in order.
+//! From the outbox to the sinks: at least once, in order for each run.
 //!
-//! What a sink is owed is written with the events themselves, in the commit that raised them. A [`Courier`] reads what
-//! is due in a short transaction, hands it over outside of any, and only then takes it off the books: a crash between
-//! the two delivers again, under the same id and with the same bytes.
+//! What a sink is owed is booked with the events themselves, in the commit that raised them. A [`Courier`] reads what is
+//! due in a short transaction, hands it over outside of any, and only then takes it off the books: a crash between the
+//! two delivers again, under the same id and with the same bytes.
+//!
+//! What is not accepted is tried again at growing intervals ([`judge`]), and set aside when that has gone on for too
+//! long; a sink that accepts nothing at all is left alone for a while ([`Pause`]).
 
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+mod courier;
+#[cfg(test)]
+mod courier_tests;
+mod pause;
+mod policy;
 
-use crate::sinks::Sink;
-use crate::store::{Due, Store, StoreError};
+pub use courier::Courier;
+pub use pause::{Leave, MAX_PAUSE, Pause};
+pub use policy::{Attempt, MAX_REJECTIONS, MAX_WAIT, MIN_WAIT, Verdict, judge};
 
-/// The most events handed to a sink at once.
-const BATCH: usize = 500;
+pub use crate::sinks::Order;
 
 /// Which events a sink wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,46 +35,26 @@ impl Subscription {
     }
 }
 
-/// Brings one sink what it is owed.
-pub struct Courier {
-    name: String,
-    sink: Arc<Mutex<dyn Sink>>,
+/// A configured sink, as the books know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enlisted {
+    /// Its name.
+    pub name: String,
+    /// Its type, e.g. `webhook`.
+    pub kind: &'static str,
+    /// Whether it gets, if it is new, the events from before it was added too.
+    pub from_beginning: bool,
 }
 
-impl Courier {
-    /// A courier for the sink booked as `name`.
-    pub fn new(name: String, sink: impl Sink + 'static) -> Self {
-        Self { name, sink: Arc::new(Mutex::new(sink)) }
-    }
-
-    /// The sink's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Delivers everything due. `Ok(false)` when the sink would not take it: the rest stays due.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn drain(&mut self, store: &Store) -> Result<bool, StoreError> {
-        loop {
-            let name = self.name.clone();
-            let due = store.call(move |db| db.due(&name, BATCH)).await?;
-            let Some(last) = due.last().map(|event| event.seq) else { return Ok(true) };
-            if let Err(error) = self.deliver(due).await {
-                tracing::warn!(sink = self.name, %error, "could not deliver events; they stay due");
-                return Ok(false);
-            }
-            let name = self.name.clone();
-            store.call(move |db| db.delivered(&name, last)).await?;
-        }
-    }
-
-    /// Hands `events` over on a thread where a sink may block: nobody may be reading our standard output.
-    async fn deliver(&self, events: Vec<Due>) -> io::Result<()> {
-        let sink = Arc::clone(&self.sink);
-        let delivered =
-            tokio::task::spawn_blocking(move || sink.lock().unwrap_or_else(PoisonError::into_inner).deliver(&events));
-        delivered.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
-    }
+/// A delivery that was attempted, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The event's number.
+    pub seq: i64,
+    /// The run it is about.
+    pub run_id: String,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why it was not delivered.
+    pub error: Option<String>,
 }

@@ -35,6 +35,11 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// The instant `wait` earlier, saturating.
+    pub fn minus(self, wait: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// The instant `wait` later, saturating.
     pub fn plus(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
@@ -79,5 +84,6 @@ mod tests {
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(early.plus(Duration::from_secs(2)), Timestamp::from_millis(3_000));
         assert_eq!(early.plus(Duration::MAX), Timestamp::from_millis(i64::MAX));
+        assert_eq!(late.minus(Duration::from_secs(2)), Timestamp::from_millis(1_500));
     }
 }

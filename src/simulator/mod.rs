@@ -7,7 +7,9 @@
 mod activity;
 mod endpoints;
 mod faults;
+mod http;
 mod items;
+mod receiver;
 mod reply;
 mod rng;
 mod server;
@@ -15,6 +17,7 @@ mod world;
 
 pub use activity::Activity;
 pub use faults::{Fault, Faults};
+pub use receiver::{Arrival, Reaction, Receiver};
 pub use rng::Rng;
 pub use server::{Server, TOKEN};
 pub use world::{ListAnswer, SimRun, SimTask, World};

@@ -3,17 +3,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use hyper::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
+use hyper::{Method, Request, Response};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::endpoints::{self, Answer, refusal};
 use super::faults::{Fault, Faults};
+use super::http::{reply, serve, with_header};
 use super::reply::{Dropped, Reply};
 use super::world::World;
 
@@ -33,6 +33,7 @@ struct Shared {
     world: Mutex<World>,
     faults: Mutex<Faults>,
     requests: Mutex<Vec<String>>,
+    answers: Mutex<Vec<Instant>>,
 }
 
 impl Server {
@@ -47,8 +48,10 @@ impl Server {
             world: Mutex::new(world),
             faults: Mutex::new(Faults::none()),
             requests: Mutex::default(),
+            answers: Mutex::default(),
         });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        let served = Arc::clone(&shared);
+        let accepting = tokio::spawn(serve(listener, move |request| respond(request, Arc::clone(&served))));
         Ok(Self { address, shared, accepting })
     }
 
@@ -67,6 +70,11 @@ impl Server {
         *lock(&self.shared.faults) = faults;
     }
 
+    /// When answers without a fault were made since this was last asked.
+    pub fn take_answers(&self) -> Vec<Instant> {
+        std::mem::take(&mut *lock(&self.shared.answers))
+    }
+
     /// The requests since this was last asked: paths with their queries, in the order of their arrival.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *lock(&self.shared.requests))
@@ -83,27 +91,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    // Dropped with the task, and with it every connection.
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                connections.spawn(connection(stream, Arc::clone(&shared)));
-            }
-            // Out of file descriptors, most likely: others will be closed.
-            Err(_) => tokio::task::yield_now().await,
-        }
-        while connections.try_join_next().is_some() {}
-    }
-}
-
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
-    let service = service_fn(|request| respond(request, Arc::clone(&shared)));
-    // An error is a client that went away, or a fault that was asked for.
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-}
-
 async fn respond(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Reply>, Dropped> {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let (fault, latency) = {
@@ -115,7 +102,11 @@ async fn respond(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Resp
         tokio::time::sleep(latency).await;
     }
     match fault {
-        None => Ok(json(answer(&request, &shared))),
+        None => {
+            let answer = json(answer(&request, &shared));
+            lock(&shared.answers).push(Instant::now());
+            Ok(answer)
+        }
         Some(Fault::Status(status)) => Ok(json(refusal(status, "simulated-fault", "This is a simulated fault."))),
         Some(Fault::Throttle(after)) => {
             let throttled = json(refusal(429, "rate-limit-exceeded", "You have exceeded the rate limit."));
@@ -154,18 +145,4 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Answer {
 
 fn json((status, body): Answer) -> Response<Reply> {
     reply(status, Reply::of(body.to_string()), "application/json; charset=utf-8")
-}
-
-fn reply(status: u16, body: Reply, kind: &'static str) -> Response<Reply> {
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
-
-fn with_header(mut response: Response<Reply>, name: HeaderName, value: Option<&str>) -> Response<Reply> {
-    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-        response.headers_mut().insert(name, value);
-    }
-    response
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::db::Db;
 use super::{Condition, HEARTBEAT, Written};
-use crate::delivery::Subscription;
+use crate::delivery::{Enlisted, Subscription};
 use crate::model::{Task, Timestamp};
 use crate::sync::{Baseline, Commit, Cursor, FeedState, Judgement, Observed, OpenRun, Seen, Source, Watermark};
 
@@ -19,6 +19,8 @@ fn at(second: i64) -> Timestamp {
 fn db() -> Db {
     let mut db = Db::in_memory().unwrap();
     db.save_task(&Task { id: FEED.into(), ..Task::default() }, at(0)).unwrap();
+    let sink = |name: &str| Enlisted { name: name.into(), kind: "stdout", from_beginning: false };
+    db.enlist(&[sink("all"), sink("failures")], at(0)).unwrap();
     db
 }
 

@@ -8,10 +8,10 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::error::StoreError;
 
 /// The schema's version, kept in `PRAGMA user_version`.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 /// Each step takes the schema from its index to the next version.
-const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// Marks the file as ours (`PRAGMA application_id`): "apmr".
 const APPLICATION_ID: i64 = 0x6170_6d72;
@@ -39,7 +39,7 @@ const STATEMENTS: usize = 100;
 #[derive(Debug)]
 pub struct Db {
     pub(super) connection: Connection,
-    /// The file that was opened for writing, where there is one.
+    /// The file that was opened, where there is one.
     file: Option<OpenFile>,
 }
 
@@ -48,6 +48,13 @@ pub struct Db {
 struct OpenFile {
     path: PathBuf,
     device_and_inode: (u64, u64),
+}
+
+impl OpenFile {
+    fn at(path: &Path) -> Result<Self, StoreError> {
+        let device_and_inode = identity(path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), device_and_inode })
+    }
 }
 
 impl Db {
@@ -67,12 +74,14 @@ impl Db {
             expect_pragma(&connection, path, pragma, wanted)?;
         }
         migrate(&mut connection, version)?;
-        let device_and_inode = identity(path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
-        Ok(Self { connection, file: Some(OpenFile { path: path.to_owned(), device_and_inode }) })
+        Ok(Self { connection, file: Some(OpenFile::at(path)?) })
     }
 
     /// That the file is still the one that was opened. SQLite would go on writing to one that nobody can find any more.
-    pub(super) fn check_file(&self) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// When it was deleted or replaced.
+    pub fn check_file(&self) -> Result<(), StoreError> {
         match &self.file {
             Some(file) if identity(&file.path).ok() != Some(file.device_and_inode) => {
                 Err(StoreError::Replaced { path: file.path.clone() })
@@ -98,15 +107,36 @@ impl Db {
     /// # Errors
     /// When there is none, or it is not one this version can read.
     pub fn open_for_reading(path: &Path) -> Result<Self, StoreError> {
+        Self::open_as_it_is(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
+    /// Opens the database for small changes, beside the process that writes it: each is a transaction of its own, which
+    /// waits for its turn.
+    ///
+    /// # Errors
+    /// When there is none, or it is not one this version can write.
+    pub fn open_beside(path: &Path) -> Result<Self, StoreError> {
+        refuse_if_writable_by_others(path)?;
+        let db = Self::open_as_it_is(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        for (pragma, value, wanted) in PRAGMAS {
+            db.connection.execute_batch(&format!("PRAGMA {pragma} = {value}"))?;
+            expect_pragma(&db.connection, path, pragma, wanted)?;
+        }
+        Ok(db)
+    }
+
+    /// Opens a database that must exist, and whose schema must be up to date.
+    fn open_as_it_is(path: &Path, flags: OpenFlags) -> Result<Self, StoreError> {
         if !path.exists() {
             return Err(StoreError::Missing { path: path.to_owned() });
         }
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        if check_schema(&connection, path)? == 0 {
-            return Err(StoreError::Missing { path: path.to_owned() });
+        match check_schema(&connection, path)? {
+            SCHEMA_VERSION => Ok(Self { connection, file: Some(OpenFile::at(path)?) }),
+            0 => Err(StoreError::Missing { path: path.to_owned() }),
+            found => Err(StoreError::Older { path: path.to_owned(), found, known: SCHEMA_VERSION }),
         }
-        Ok(Self { connection, file: None })
     }
 
     /// The connection, to look at the tables.
@@ -139,14 +169,18 @@ fn check_schema(connection: &Connection, path: &Path) -> Result<i64, StoreError>
     Ok(version)
 }
 
+/// Takes the schema to the newest version in one transaction: readers never see one in between.
 fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreError> {
-    for (version, step) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= from) {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", version)?;
-        transaction.commit()?;
+    if from == SCHEMA_VERSION {
+        return Ok(());
     }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for (_, step) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= from) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()?;
     Ok(())
 }
 
@@ -207,6 +241,40 @@ mod tests {
             assert_eq!(version, SCHEMA_VERSION);
         }
         Db::open_for_reading(&path).unwrap();
+    }
+
+    #[test]
+    fn a_database_of_the_first_version_is_brought_up_to_date_with_what_is_owed() {
+        let (_dir, path) = file();
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;
+             INSERT INTO tasks (id, first_seen_at, updated_at) VALUES ('t', '', '');
+             INSERT INTO runs (id, status, first_seen_at, updated_at, feed_id, is_open)
+             VALUES ('a', 'READY', '', '', 't', 0), ('b', 'READY', '', '', 't', 0);
+             INSERT INTO events (id, run_id, task_id, type, status, occurred_at, observed_at, payload)
+             VALUES ('a_1', 'a', 't', 'x', 'x', '', '', ''), ('b_1', 'b', 't', 'x', 'x', '', '', ''),
+                 ('a_2', 'a', 't', 'x', 'x', '', '', ''), ('a_3', 'a', 't', 'x', 'x', '', '', '');
+             INSERT INTO deliveries (sink, seq) VALUES ('stdout', 2), ('stdout', 3), ('stdout', 4);"
+        ))
+        .unwrap();
+        drop(old);
+        let error = Db::open_for_reading(&path).unwrap_err().to_string();
+        assert!(error.contains("schema version 1") && error.contains("apify-mirror sync"), "{error}");
+
+        let db = Db::open(&path).unwrap();
+        let due: Vec<(i64, String, bool)> = db
+            .connection
+            .prepare("SELECT seq, run_id, due_at IS NOT NULL FROM deliveries ORDER BY seq")
+            .unwrap()
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(due, [(2, "b".into(), true), (3, "a".into(), true), (4, "a".into(), false)]);
+        assert_eq!(db.sinks().unwrap()[0].state, "ok");
+        Db::open_beside(&path).unwrap();
     }
 
     #[test]

@@ -48,6 +48,18 @@ pub enum StoreError {
         /// The newest version known.
         known: i64,
     },
+    /// The database was written by an earlier version, and this is not the moment to change it.
+    #[error(
+        "database {path} has schema version {found}, and this apify-mirror reads version {known}; `apify-mirror sync` or `run` brings it up to date"
+    )]
+    Older {
+        /// The database file.
+        path: PathBuf,
+        /// The version found.
+        found: i64,
+        /// The version wanted.
+        known: i64,
+    },
     /// The file is a database, but not one of ours.
     #[error("database {path} holds tables of another program; name another file with `--db`")]
     Foreign {

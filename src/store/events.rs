@@ -1,11 +1,14 @@
 //! Events as rows: their ids, their bodies, and the deliveries they owe.
 
+use std::collections::HashSet;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rusqlite::{Connection, OptionalExtension, named_params};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::error::StoreError;
+use super::outbox::book;
 use crate::delivery::Subscription;
 use crate::model::{EventType, Run, RunStatus, Timestamp};
 use crate::sync::Transition;
@@ -44,6 +47,8 @@ pub struct EventWriter<'a> {
     feed_id: &'a str,
     now: &'a str,
     next_seq: i64,
+    /// Sinks whose events are booked later, as events from before them are still to be booked; once that is known.
+    booked_later: Option<HashSet<String>>,
 }
 
 impl<'a> EventWriter<'a> {
@@ -56,7 +61,7 @@ impl<'a> EventWriter<'a> {
     ) -> Result<Self, StoreError> {
         let mut last = connection.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")?;
         let last: i64 = last.query_row([], |row| row.get(0)).optional()?.unwrap_or(0);
-        Ok(Self { connection, subscriptions, feed_id, now, next_seq: last + 1 })
+        Ok(Self { connection, subscriptions, feed_id, now, next_seq: last + 1, booked_later: None })
     }
 
     /// Writes the event that is the `ordinal`-th of `run`, whose present JSON is `resource`.
@@ -93,12 +98,22 @@ impl<'a> EventWriter<'a> {
             ":status": run.status.as_str(), ":occurred": self.occurred_at(run, &transition.kind), ":now": self.now,
             ":payload": payload,
         })?;
-        for subscription in self.subscriptions.iter().filter(|subscription| subscription.wants(&kind)) {
-            self.connection
-                .prepare_cached("INSERT INTO deliveries (sink, seq) VALUES (?1, ?2)")?
-                .execute((&subscription.sink, self.next_seq))?;
-        }
+        self.book(run, &kind)?;
         self.next_seq += 1;
+        Ok(())
+    }
+
+    fn book(&mut self, run: &Run, kind: &str) -> Result<(), StoreError> {
+        let booked_later = match self.booked_later.take() {
+            Some(known) => known,
+            None => not_live(self.connection)?,
+        };
+        for Subscription { sink, .. } in self.subscriptions.iter().filter(|subscription| subscription.wants(kind)) {
+            if !booked_later.contains(sink) {
+                book(self.connection, sink, self.next_seq, &run.id, self.now)?;
+            }
+        }
+        self.booked_later = Some(booked_later);
         Ok(())
     }
 
@@ -111,4 +126,10 @@ impl<'a> EventWriter<'a> {
         };
         told.filter(|text| Timestamp::parse(text).is_some()).unwrap_or(self.now)
     }
+}
+
+fn not_live(connection: &Connection) -> Result<HashSet<String>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT name FROM sinks WHERE live = 0")?;
+    let names = statement.query_map([], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
 }

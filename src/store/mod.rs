@@ -8,20 +8,27 @@ mod commit;
 #[cfg(test)]
 mod commit_tests;
 mod db;
+mod deliveries;
 mod error;
+mod event_log;
 mod events;
 mod handle;
 mod lock;
 mod outbox;
+#[cfg(test)]
+mod outbox_tests;
 mod overview;
 mod reads;
 mod rows;
+mod sinks;
 mod tasks;
 
 pub use commit::{Condition, HEARTBEAT, Written};
 pub use db::{Db, SCHEMA_VERSION};
+pub use deliveries::{Delivery, Selection, Which};
 pub use error::StoreError;
+pub use event_log::LoggedEvent;
 pub use handle::{Store, Writer};
 pub use lock::InstanceLock;
-pub use outbox::Due;
+pub use outbox::{Due, Fetched, Overdue, Room};
 pub use overview::{Overview, SinkStatus, TaskStatus, Unresolved};

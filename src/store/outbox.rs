@@ -1,38 +1,342 @@
-//! Deliveries: events that sinks are still owed.
+//! The outbox: what sinks are owed, when it is due, and what became of it.
+//!
+//! Events of one run go to a sink in order, so at most one of them is *due* at a time: its delivery has a `due_at`, the
+//! later ones have none until it is off the books. Deliveries that were given up on stay, with a `dead_at`.
+//!
+//! Left to itself, SQLite prefers the primary key to the partial indexes, and would read everything a sink is owed to find
+//! one row of it: hence the `INDEXED BY`.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 
 use super::db::Db;
 use super::error::StoreError;
+use super::rows::timestamp;
+use crate::delivery::{MAX_WAIT, Order, Settled, Subscription, Verdict};
+use crate::model::Timestamp;
+
+/// The most bytes of event bodies read at once. One body is read whatever its size.
+const MAX_FETCHED_BYTES: usize = 8 << 20;
 
 /// An event as a sink gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
     /// The event's number.
     pub seq: i64,
+    /// The event's id.
+    pub id: String,
+    /// The run it is about.
+    pub run_id: String,
     /// Its body: one JSON object, always the same bytes.
     pub payload: String,
+    /// How often it was tried before.
+    pub attempts: u32,
+    /// When it was tried first.
+    pub first_attempt_at: Option<Timestamp>,
+}
+
+/// What a sink has room for.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// In which order.
+    pub order: Order,
+    /// At most so many events.
+    pub events: usize,
+    /// But none of these.
+    pub except: HashSet<i64>,
+}
+
+/// What there is for a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// Events to deliver now.
+    pub events: Vec<Due>,
+    /// When the next becomes due, where none is left that is.
+    pub next_due: Option<Timestamp>,
+}
+
+/// Which of a sink's deliveries to set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// All of them.
+    All,
+    /// Those of events observed up to this instant, and only if nothing has been delivered since then.
+    OwedSince(Timestamp),
+}
+
+/// Deliveries already looked up, to be changed together.
+struct Row {
+    seq: i64,
+    run_id: String,
 }
 
 impl Db {
-    /// The oldest events owed to `sink`, at most `limit`, in order.
+    /// Events to deliver to `sink` at `now`.
     ///
     /// # Errors
-    /// When SQLite fails.
-    pub fn due(&self, sink: &str, limit: usize) -> Result<Vec<Due>, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT d.seq, e.payload FROM deliveries d JOIN events e ON e.seq = d.seq
-             WHERE d.sink = ?1 ORDER BY d.seq LIMIT ?2",
-        )?;
-        let due =
-            statement.query_map((sink, limit as u64), |row| Ok(Due { seq: row.get(0)?, payload: row.get(1)? }))?;
-        Ok(due.collect::<Result<_, _>>()?)
+    /// When SQLite fails or a row was tampered with.
+    pub fn due(&self, sink: &str, room: &Room, now: Timestamp) -> Result<Fetched, StoreError> {
+        // Rows that are held still count as due, hence the larger limit. It is as bounded as what is held.
+        let limit = (room.events + room.except.len()) as u64;
+        let mut seqs = match room.order {
+            Order::Sink => self.seqs(
+                "SELECT seq FROM deliveries INDEXED BY deliveries_owed
+                 WHERE sink = ?1 AND dead_at IS NULL AND ?2 IS NOT NULL ORDER BY seq LIMIT ?3",
+                sink,
+                &now,
+                limit,
+            )?,
+            Order::Run => self.seqs(
+                "SELECT seq FROM deliveries WHERE sink = ?1 AND due_at <= ?2 ORDER BY due_at, seq LIMIT ?3",
+                sink,
+                &now,
+                limit,
+            )?,
+        };
+        let all = (seqs.len() as u64) < limit;
+        if room.order == Order::Run && all {
+            // Farther ahead than any wait: written before the clock was set back.
+            seqs.extend(self.seqs(
+                "SELECT seq FROM deliveries WHERE sink = ?1 AND due_at > ?2 ORDER BY due_at, seq LIMIT ?3",
+                sink,
+                &now.plus(2 * MAX_WAIT),
+                limit,
+            )?);
+        }
+        let mut fetched = Fetched::default();
+        let mut bytes = 0;
+        for seq in seqs.into_iter().filter(|seq| !room.except.contains(seq)).take(room.events) {
+            let Some(due) = self.event_due(sink, seq)? else { continue };
+            bytes += due.payload.len();
+            if bytes > MAX_FETCHED_BYTES && !fetched.events.is_empty() {
+                return Ok(fetched);
+            }
+            fetched.events.push(due);
+        }
+        if all && room.order == Order::Run {
+            fetched.next_due = self.next_due(sink, now)?;
+        }
+        Ok(fetched)
     }
 
-    /// Notes that `sink` has acknowledged its events up to and including number `seq`.
+    fn seqs(&self, sql: &str, sink: &str, at: &Timestamp, limit: u64) -> Result<Vec<i64>, StoreError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let seqs = statement.query_map((sink, at.to_string(), limit), |row| row.get(0))?;
+        Ok(seqs.collect::<Result<_, _>>()?)
+    }
+
+    fn event_due(&self, sink: &str, seq: i64) -> Result<Option<Due>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT e.id, e.run_id, e.payload, d.attempts, d.first_attempt_at
+             FROM deliveries d JOIN events e ON e.seq = d.seq WHERE d.sink = ?1 AND d.seq = ?2",
+        )?;
+        let row = statement
+            .query_row((sink, seq), |row| {
+                let first: Option<String> = row.get(4)?;
+                let due = Due {
+                    seq,
+                    id: row.get(0)?,
+                    run_id: row.get(1)?,
+                    payload: row.get(2)?,
+                    attempts: row.get(3)?,
+                    first_attempt_at: None,
+                };
+                Ok((due, first))
+            })
+            .optional()?;
+        let Some((due, first)) = row else { return Ok(None) };
+        Ok(Some(Due { first_attempt_at: timestamp("deliveries.first_attempt_at", first)?, ..due }))
+    }
+
+    fn next_due(&self, sink: &str, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT min(due_at) FROM deliveries WHERE sink = ?1 AND due_at > ?2")?;
+        timestamp("deliveries.due_at", statement.query_row((sink, now.to_string()), |row| row.get(0))?)
+    }
+
+    /// Notes what became of deliveries to `sink`. One that somebody dropped meanwhile stays dropped.
     ///
     /// # Errors
-    /// When SQLite fails; the events will be delivered again.
-    pub fn delivered(&mut self, sink: &str, seq: i64) -> Result<(), StoreError> {
-        self.connection.prepare_cached("DELETE FROM deliveries WHERE sink = ?1 AND seq <= ?2")?.execute((sink, seq))?;
+    /// When SQLite fails; nothing is noted then, and what was delivered will be delivered again.
+    pub fn record(&mut self, sink: &str, settled: &[Settled], now: Timestamp) -> Result<(), StoreError> {
+        if settled.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let text = now.to_string();
+        for Settled { seq, verdict, error, .. } in settled {
+            if *verdict == Verdict::Delivered {
+                transaction
+                    .prepare_cached("DELETE FROM deliveries WHERE sink = ?1 AND seq = ?2")?
+                    .execute((sink, seq))?;
+                continue;
+            }
+            let (due_at, dead_at) = match verdict {
+                Verdict::Retry { at } => (Some(at.to_string()), None),
+                Verdict::Delivered | Verdict::SetAside => (None, Some(&text)),
+            };
+            transaction
+                .prepare_cached(
+                    "UPDATE deliveries SET due_at = :due, dead_at = :dead, attempts = attempts + 1, last_error = :error,
+                         last_attempt_at = :now, first_attempt_at = coalesce(first_attempt_at, :now)
+                     WHERE sink = :sink AND seq = :seq AND dead_at IS NULL",
+                )?
+                .execute(named_params! {
+                    ":due": due_at, ":dead": dead_at, ":error": error, ":now": text, ":sink": sink, ":seq": seq,
+                })?;
+        }
+        for Settled { run_id, .. } in settled.iter().filter(|settled| settled.verdict.leaves_the_way_free()) {
+            promote(&transaction, sink, run_id, &text)?;
+        }
+        let delivered = settled.iter().any(|settled| settled.verdict == Verdict::Delivered);
+        let error = settled.iter().rev().find_map(|settled| settled.error.as_deref());
+        note_health(&transaction, sink, delivered, error, &text)?;
+        transaction.commit()?;
         Ok(())
     }
+
+    /// Sets deliveries to `sink` aside, at most `limit` of them, oldest first; gives how many that were.
+    ///
+    /// # Errors
+    /// When SQLite fails; nothing has changed then.
+    pub fn set_aside(
+        &mut self,
+        sink: &str,
+        which: Overdue,
+        error: &str,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let rows = overdue(&transaction, sink, which, limit)?;
+        let text = now.to_string();
+        for Row { seq, .. } in &rows {
+            transaction
+                .prepare_cached(
+                    "UPDATE deliveries SET due_at = NULL, dead_at = ?3, last_error = ?4 WHERE sink = ?1 AND seq = ?2",
+                )?
+                .execute((sink, seq, &text, error))?;
+        }
+        for Row { run_id, .. } in &rows {
+            promote(&transaction, sink, run_id, &text)?;
+        }
+        transaction.commit()?;
+        Ok(rows.len())
+    }
+
+    /// Books events for `sink` from before it was added, at most `limit` of them; gives whether it is live now: whether
+    /// from here on every commit books its own.
+    ///
+    /// # Errors
+    /// When SQLite fails; nothing has changed then.
+    pub fn book_backlog(
+        &mut self,
+        subscription: &Subscription,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sink = subscription.sink.as_str();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let state = transaction
+            .query_row("SELECT live, booked_seq FROM sinks WHERE name = ?1 AND removed_at IS NULL", [sink], |row| {
+                Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?))
+            })
+            .optional()?;
+        let Some((false, booked)) = state else { return Ok(true) };
+        let events: Vec<(i64, String, String)> = {
+            let mut statement = transaction
+                .prepare_cached("SELECT seq, run_id, type FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+            let rows =
+                statement.query_map((booked, limit as u64), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            rows.collect::<Result<_, _>>()?
+        };
+        let text = now.to_string();
+        for (seq, run_id, kind) in &events {
+            if subscription.wants(kind) {
+                book(&transaction, sink, *seq, run_id, &text)?;
+            }
+        }
+        let live = events.len() < limit;
+        let last = events.last().map_or(booked, |(seq, ..)| *seq);
+        transaction.execute("UPDATE sinks SET booked_seq = ?2, live = ?3 WHERE name = ?1", (sink, last, live))?;
+        transaction.commit()?;
+        Ok(live)
+    }
+}
+
+/// Books the event `seq` of `run_id` for `sink`: due at once, unless an earlier event of the run is owed to it.
+pub fn book(connection: &Connection, sink: &str, seq: i64, run_id: &str, now: &str) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO deliveries (sink, seq, run_id, due_at) SELECT ?1, ?2, ?3, iif(EXISTS (
+                 SELECT 1 FROM deliveries INDEXED BY deliveries_by_run
+                 WHERE sink = ?1 AND run_id = ?3 AND dead_at IS NULL), NULL, ?4)",
+        )?
+        .execute((sink, seq, run_id, now))?;
+    Ok(())
+}
+
+/// Makes the oldest event of `run_id` that `sink` is owed due, if it is not.
+pub fn promote(connection: &Connection, sink: &str, run_id: &str, now: &str) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE deliveries SET due_at = ?3 WHERE sink = ?1 AND due_at IS NULL AND seq = (
+                 SELECT min(seq) FROM deliveries INDEXED BY deliveries_by_run
+                 WHERE sink = ?1 AND run_id = ?2 AND dead_at IS NULL)",
+        )?
+        .execute((sink, run_id, now))?;
+    Ok(())
+}
+
+fn overdue(connection: &Connection, sink: &str, which: Overdue, limit: usize) -> Result<Vec<Row>, StoreError> {
+    let until = match which {
+        Overdue::All => None,
+        Overdue::OwedSince(until) => {
+            let until = until.to_string();
+            let failing = connection.query_row(
+                "SELECT count(*) FROM sinks WHERE name = ?1 AND failing_since <= ?2",
+                (sink, &until),
+                |row| row.get::<_, i64>(0),
+            )?;
+            if failing == 0 {
+                return Ok(Vec::new());
+            }
+            Some(until)
+        }
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT d.seq, d.run_id, e.observed_at FROM deliveries d INDEXED BY deliveries_owed JOIN events e ON e.seq = d.seq
+         WHERE d.sink = ?1 AND d.dead_at IS NULL ORDER BY d.seq LIMIT ?2",
+    )?;
+    let mut found = statement.query((sink, limit as u64))?;
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        // In order of observation: behind the first that is young enough there is none that is not.
+        if until
+            .as_ref()
+            .is_some_and(|until| row.get_ref(2).is_ok_and(|at| at.as_str().is_ok_and(|at| at > until.as_str())))
+        {
+            break;
+        }
+        rows.push(Row { seq: row.get(0)?, run_id: row.get(1)? });
+    }
+    Ok(rows)
+}
+
+/// Keeps what `status` tells of a sink.
+fn note_health(
+    connection: &Connection,
+    sink: &str,
+    delivered: bool,
+    error: Option<&str>,
+    now: &str,
+) -> Result<(), StoreError> {
+    let sql = if delivered {
+        "UPDATE sinks SET last_delivered_at = ?2, failing_since = NULL, last_error = ?3 WHERE name = ?1"
+    } else {
+        "UPDATE sinks SET failing_since = coalesce(failing_since, ?2), last_error = ?3 WHERE name = ?1"
+    };
+    connection.prepare_cached(sql)?.execute((sink, now, error))?;
+    Ok(())
 }

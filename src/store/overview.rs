@@ -14,7 +14,7 @@ pub struct Overview {
     pub tasks: Vec<TaskStatus>,
     /// Configured names that could not be resolved to a task.
     pub unresolved: Vec<Unresolved>,
-    /// One entry for each sink that is owed events.
+    /// One entry for each sink that is configured, or was and is still owed events.
     pub sinks: Vec<SinkStatus>,
 }
 
@@ -81,10 +81,23 @@ pub struct Unresolved {
 pub struct SinkStatus {
     /// The sink's name.
     pub name: String,
-    /// Events not acknowledged yet.
+    /// Its type.
+    pub r#type: String,
+    /// `ok`, `failing` (nothing was delivered since an attempt failed), `catching up` (with events from before it was
+    /// added) or `removed` (no longer configured, but still owed events).
+    pub state: String,
+    /// Events to be delivered.
     pub pending: u64,
-    /// When the oldest of them was observed.
+    /// Events that were given up on and set aside.
+    pub dead: u64,
+    /// When the oldest of those to be delivered was observed.
     pub oldest: Option<String>,
+    /// When anything was delivered last.
+    pub last_delivered_at: Option<String>,
+    /// Since when nothing has been delivered, though it was tried.
+    pub failing_since: Option<String>,
+    /// What went wrong last; null when the last deliveries all succeeded.
+    pub last_error: Option<String>,
 }
 
 impl Db {
@@ -131,14 +144,45 @@ impl Db {
         let unresolved = statement
             .query_map([], |row| Ok(Unresolved { reference: row.get(0)?, error: row.get(1)?, at: row.get(2)? }))?;
         let unresolved = unresolved.collect::<Result<_, _>>()?;
+        Ok(Overview { tasks, unresolved, sinks: self.sinks()? })
+    }
+}
+
+impl Db {
+    /// What sinks are owed.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn sinks(&self) -> Result<Vec<SinkStatus>, StoreError> {
         let mut statement = self.connection.prepare(
-            "SELECT d.sink, count(*), min(e.observed_at) FROM deliveries d JOIN events e ON e.seq = d.seq
-             GROUP BY d.sink ORDER BY d.sink",
+            "SELECT s.name, s.type,
+                 CASE WHEN s.removed_at IS NOT NULL THEN 'removed' WHEN s.failing_since IS NOT NULL THEN 'failing'
+                      WHEN s.live = 0 THEN 'catching up' ELSE 'ok' END,
+                 (SELECT count(*) FROM deliveries d INDEXED BY deliveries_owed
+                  WHERE d.sink = s.name AND d.dead_at IS NULL),
+                 (SELECT count(*) FROM deliveries d WHERE d.sink = s.name AND d.dead_at IS NOT NULL),
+                 (SELECT e.observed_at FROM events e WHERE e.seq =
+                     (SELECT min(d.seq) FROM deliveries d INDEXED BY deliveries_owed
+                      WHERE d.sink = s.name AND d.dead_at IS NULL)),
+                 s.last_delivered_at, s.failing_since, s.last_error
+             FROM sinks s
+             WHERE s.removed_at IS NULL OR EXISTS (SELECT 1 FROM deliveries d WHERE d.sink = s.name)
+             ORDER BY s.name",
         )?;
-        let sinks = statement
-            .query_map([], |row| Ok(SinkStatus { name: row.get(0)?, pending: row.get(1)?, oldest: row.get(2)? }))?;
-        let sinks = sinks.collect::<Result<_, _>>()?;
-        Ok(Overview { tasks, unresolved, sinks })
+        let sinks = statement.query_map([], |row| {
+            Ok(SinkStatus {
+                name: row.get(0)?,
+                r#type: row.get(1)?,
+                state: row.get(2)?,
+                pending: row.get(3)?,
+                dead: row.get(4)?,
+                oldest: row.get(5)?,
+                last_delivered_at: row.get(6)?,
+                failing_since: row.get(7)?,
+                last_error: row.get(8)?,
+            })
+        })?;
+        Ok(sinks.collect::<Result<_, _>>()?)
     }
 }
 

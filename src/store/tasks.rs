@@ -77,6 +77,18 @@ impl Db {
         Ok(Some((task, fresh)))
     }
 
+    /// Forgets what went wrong with references that are not among `wanted`, the configured ones.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn forget_failures_but(&mut self, wanted: &[String]) -> Result<(), StoreError> {
+        self.connection.execute(
+            "DELETE FROM task_refs WHERE error IS NOT NULL AND ref NOT IN (SELECT value FROM json_each(?1))",
+            [serde_json::Value::from(wanted).to_string()],
+        )?;
+        Ok(())
+    }
+
     /// Notes what `reference` was found to mean, or why that could not be found out. A failure keeps the last task
     /// known under that name.
     ///

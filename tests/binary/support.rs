@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use apify_mirror::model::{Run, RunStatus, Timestamp};
-use apify_mirror::simulator::{Server, TOKEN, World};
+use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
 use apify_mirror::store::Db;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -25,7 +25,7 @@ pub struct Setup {
     pub task: String,
     pub dir: TempDir,
     runs: i64,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Setup {
@@ -35,7 +35,7 @@ impl Setup {
         let task = world.add_task("janedoe", "my-task");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let server = runtime.block_on(Server::start(world)).unwrap();
-        let mut setup = Self { server, task, dir: tempfile::tempdir().unwrap(), runs: 0, _runtime: runtime };
+        let mut setup = Self { server, task, dir: tempfile::tempdir().unwrap(), runs: 0, runtime };
         setup.add_runs(runs);
         setup
     }
@@ -53,6 +53,29 @@ impl Setup {
         let ids = (self.runs..self.runs + count as i64).map(add).collect();
         self.runs += count as i64;
         ids
+    }
+
+    /// Has something be done on the runtime that the account is served on.
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// A receiver of webhooks.
+    pub fn receiver(&self) -> Receiver {
+        self.block_on(Receiver::start()).unwrap()
+    }
+
+    /// Writes the configuration that the binary finds.
+    pub fn configure(&self, toml: &str) {
+        std::fs::write(self.dir.path().join("apify-mirror.toml"), toml).unwrap();
+    }
+
+    /// What `status` says of a sink.
+    pub fn sink(&self, name: &str) -> Value {
+        let output = self.bare(&["status", "--json"]).output().unwrap();
+        let status: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let sinks = status["sinks"].as_array().unwrap();
+        sinks.iter().find(|sink| sink["name"] == name).cloned().unwrap_or(Value::Null)
     }
 
     /// The ids of the listed runs, oldest first.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use apify_mirror::delivery::Subscription;
+use apify_mirror::delivery::{Enlisted, Subscription};
 use apify_mirror::model::Task;
 use apify_mirror::simulator::Rng;
 use apify_mirror::store::Db;
@@ -55,6 +55,8 @@ impl Mirror {
         for task in &account.tasks {
             db.save_task(&Task { id: task.clone(), ..Task::default() }, account.now).unwrap();
         }
+        let all = Enlisted { name: "all".into(), kind: "stdout", from_beginning: false };
+        db.enlist(&[all], account.now).unwrap();
         let feeds = account.tasks.iter().map(|task| Feed::load(task, &settings, &db)).collect();
         Self { db, feeds, settings, checks: Checks::default(), requests: 0, stepped_back: 0, audits: 0 }
     }

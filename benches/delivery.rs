@@ -1,0 +1,265 @@
+//! How long events take to arrive, how many of them arrive in a second, and what a dead receiver costs: each against a
+//! stated limit. `cargo bench --bench delivery`
+//!
+//! Everything is real but the account: the daemon, its database on disk, HTTP on loopback. Receiver and account run in
+//! the same process, so the figures contain their work too.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use apify_mirror::api::{Client, ClientOptions, Token};
+use apify_mirror::config::{SecretSource, SinkSettings, Start, Target, WebhookSettings};
+use apify_mirror::daemon::{self, Context, Feed, Plan, Progress, Shutdown, SinkPlan};
+use apify_mirror::model::{RunStatus, Task, Timestamp};
+use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
+use apify_mirror::sinks::{SigningKeys, Webhook, WebhookOptions};
+use apify_mirror::store::Store;
+use apify_mirror::sync::Settings;
+use tokio::sync::watch;
+
+/// Changes whose way is measured.
+const CHANGES: usize = 300;
+
+/// From the answer that showed a change to the first byte at the receiver, at the median and at the 99th percentile.
+const LATENCY_LIMITS: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(50)];
+
+/// Events of the burst, one for each of as many runs.
+const BURST: usize = 10_000;
+
+/// Events that must arrive in a second, in the burst.
+const RATE_LIMIT: f64 = 2_000.0;
+
+/// Events that a dead receiver is owed.
+const BACKLOG: usize = 50_000;
+
+/// Polls with and without such a backlog.
+const POLLS: usize = 200;
+
+/// How much longer a poll may take at the median with it.
+const DELAY_LIMIT: Duration = Duration::from_millis(2);
+
+/// How much more memory the process may take with it.
+const MEMORY_LIMIT: usize = 64 << 20;
+
+struct Bench {
+    server: Server,
+    task: String,
+    context: Arc<Context>,
+    _dir: tempfile::TempDir,
+}
+
+fn plan(url: &str) -> Plan {
+    let hook = WebhookSettings {
+        url: url.parse().unwrap(),
+        secret: SecretSource::None,
+        headers: Default::default(),
+        timeout: Duration::from_secs(10),
+        concurrency: 32,
+    };
+    let settings = SinkSettings {
+        name: "hook".into(),
+        events: Some(vec!["ACTOR.RUN.CREATED".into()]),
+        give_up_after: Duration::from_secs(3_600),
+        start: Start::Now,
+        target: Target::Webhook(hook),
+    };
+    let keys = SigningKeys::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    Plan {
+        tasks: vec!["~it".into()],
+        discover_tasks: false,
+        sync: Settings {
+            page_size: 1_000,
+            overlap: 20,
+            poll_interval: Duration::from_millis(100),
+            watch_interval: Duration::from_secs(3_600),
+            settle: Duration::ZERO,
+            audit_interval: None,
+            read_ahead: 4,
+            history_events: false,
+            jitter_seed: 1,
+        },
+        sinks: vec![SinkPlan { settings, keys, hidden: Vec::new() }],
+    }
+}
+
+fn webhook(plan: &SinkPlan) -> Arc<dyn apify_mirror::sinks::Sink> {
+    let Target::Webhook(hook) = &plan.settings.target else { unreachable!("there is no other sink") };
+    Arc::new(Webhook::new(WebhookOptions {
+        url: hook.url.clone(),
+        headers: hook.headers.clone(),
+        timeout: hook.timeout,
+        concurrency: hook.concurrency,
+        keys: plan.keys.clone(),
+    }))
+}
+
+impl Bench {
+    async fn new(url: &str) -> Self {
+        let mut world = World::new(1);
+        let task = world.add_task("janedoe", "it");
+        let server = Server::start(world).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let options = ClientOptions {
+            base_url: server.url().parse().unwrap(),
+            timeout: Duration::from_secs(10),
+            requests_per_second: NonZeroU32::new(1_000).unwrap(),
+            concurrency: NonZeroUsize::new(4).unwrap(),
+        };
+        let client = Client::new(options, &Token::new(TOKEN).unwrap()).unwrap();
+        // The database's thread ends with the process.
+        let (store, _) = Store::open(&dir.path().join("runs.db")).unwrap();
+        let plan = plan(url);
+        let context = Context {
+            client,
+            store,
+            plan: watch::Sender::new(Arc::new(plan.clone())),
+            sink: webhook,
+            progress: Progress::new(None),
+            events: watch::Sender::new(0),
+        };
+        context.adopt(plan).await.unwrap();
+        Self { server, task, context: Arc::new(context), _dir: dir }
+    }
+
+    /// A run that has ended, so that no poll need read it again.
+    fn create(&self) {
+        let mut world = self.server.world();
+        let id = world.create(&self.task, Timestamp::now());
+        world.finish(&id, RunStatus::Succeeded, Timestamp::now());
+    }
+
+    /// A feed that has seen all there is.
+    async fn feed(&self) -> Feed {
+        let task = Task { id: self.task.clone(), ..Task::default() };
+        let mut feed = Feed::load(Arc::clone(&self.context), task).await.unwrap();
+        feed.poll().await.unwrap();
+        feed
+    }
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[(sorted.len() - 1) * percent / 100]
+}
+
+fn show(name: &str, mut durations: Vec<Duration>) -> Vec<Duration> {
+    durations.sort();
+    let at = |percent| percentile(&durations, percent).as_secs_f64() * 1e3;
+    println!("{name:<34} p50 {:7.2}  p90 {:7.2}  p99 {:7.2}  max {:7.2} ms", at(50), at(90), at(99), at(100));
+    durations
+}
+
+/// Says whether a limit holds; gives whether it does.
+fn hold(what: &str, holds: bool) -> bool {
+    println!("  {} {what}", if holds { "ok  " } else { "OVER" });
+    holds
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(120), "waited in vain");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// From the answer that showed a change to the first byte at the receiver.
+async fn latency() -> bool {
+    let receiver = Receiver::start().await.unwrap();
+    let bench = Bench::new(&receiver.url()).await;
+    bench.feed().await;
+    let (stop, shutdown) = Shutdown::new();
+    let daemon = tokio::spawn(daemon::run(Arc::clone(&bench.context), shutdown, None));
+    let mut latencies = Vec::new();
+    for n in 0..CHANGES {
+        let created = Instant::now();
+        bench.create();
+        until(|| receiver.count() > n).await;
+        let shown = bench.server.take_answers().into_iter().find(|at| *at > created).unwrap();
+        latencies.push(receiver.arrivals()[n].at - shown);
+    }
+    stop.send_replace(true);
+    daemon.await.unwrap().unwrap();
+    let sorted = show("answer to first byte", latencies);
+    let [median, high] = LATENCY_LIMITS;
+    hold(&format!("p50 within {median:?}"), percentile(&sorted, 50) <= median)
+        & hold(&format!("p99 within {high:?}"), percentile(&sorted, 99) <= high)
+}
+
+/// Many events at once.
+async fn burst() -> bool {
+    let receiver = Receiver::start().await.unwrap();
+    let bench = Bench::new(&receiver.url()).await;
+    bench.feed().await;
+    (0..BURST).for_each(|_| bench.create());
+    let (stop, shutdown) = Shutdown::new();
+    let daemon = tokio::spawn(daemon::run(Arc::clone(&bench.context), shutdown, None));
+    until(|| receiver.count() >= BURST).await;
+    stop.send_replace(true);
+    daemon.await.unwrap().unwrap();
+    let arrivals = receiver.arrivals();
+    let first = arrivals.iter().map(|arrival| arrival.at).min().unwrap();
+    let last = arrivals.iter().map(|arrival| arrival.at).max().unwrap();
+    let ids: HashMap<&str, ()> = arrivals.iter().map(|arrival| (arrival.headers["webhook-id"].as_str(), ())).collect();
+    assert_eq!(ids.len(), BURST, "every event arrived");
+    show("burst: after the first arrival", arrivals.iter().map(|arrival| arrival.at - first).collect());
+    let rate = BURST as f64 / (last - first).as_secs_f64();
+    hold(&format!("{rate:.0} events a second, at least {RATE_LIMIT:.0}"), rate >= RATE_LIMIT)
+}
+
+/// Polls that find a change each, beside a receiver that is owed much and is not there.
+async fn dead_receiver() -> bool {
+    let mut receiver = Receiver::start().await.unwrap();
+    let bench = Bench::new(&receiver.url()).await;
+    let mut feed = bench.feed().await;
+    let plain = polls(&bench, &mut feed).await;
+    (0..BACKLOG).for_each(|_| bench.create());
+    while feed.poll().await.unwrap().written.added > 0 {}
+    // Compared at the same size of everything, so that nothing is left to differ but the courier.
+    let without = polls(&bench, &mut feed).await;
+    receiver.go_away().await;
+    let memory = resident();
+    let (stop, shutdown) = Shutdown::new();
+    // A daemon that has no task has couriers only.
+    bench.context.adopt(Plan { tasks: Vec::new(), ..plan(&receiver.url()) }).await.unwrap();
+    let daemon = tokio::spawn(daemon::run(Arc::clone(&bench.context), shutdown, None));
+    let with = polls(&bench, &mut feed).await;
+    let grown = resident().saturating_sub(memory);
+    let owed = bench.context.store.call(|db| db.sinks()).await.unwrap()[0].pending;
+    stop.send_replace(true);
+    daemon.await.unwrap().unwrap();
+    assert!(owed >= BACKLOG as u64, "{owed} are owed");
+    show("poll: nothing owed", plain);
+    let without = show("poll: owed, and nobody delivers", without);
+    let with = show("poll: owed to a dead receiver", with);
+    let delay = percentile(&with, 50).saturating_sub(percentile(&without, 50));
+    hold(&format!("p50 delayed by {delay:?}, at most {DELAY_LIMIT:?}"), delay <= DELAY_LIMIT)
+        & hold(&format!("{} KiB more memory, at most {}", grown >> 10, MEMORY_LIMIT >> 10), grown <= MEMORY_LIMIT)
+}
+
+async fn polls(bench: &Bench, feed: &mut Feed) -> Vec<Duration> {
+    let mut durations = Vec::new();
+    for _ in 0..POLLS {
+        bench.create();
+        let began = Instant::now();
+        feed.poll().await.unwrap();
+        durations.push(began.elapsed());
+    }
+    durations
+}
+
+/// The memory this process takes, in bytes; 0 where the system does not tell.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<usize>().ok());
+    pages.unwrap_or_default() * 4_096
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let holds = runtime.block_on(async { latency().await & burst().await & dead_receiver().await });
+    assert!(holds, "a limit does not hold");
+}

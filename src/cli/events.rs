@@ -1,0 +1,130 @@
+//! `events`: the event log, to look at and to follow.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::error::CliError;
+use super::event_line::EventLine;
+use super::exit::ExitCode;
+use super::output::{print_if_read, wait_while_read};
+use crate::store::{Db, LoggedEvent, StoreError};
+
+/// How often the log is looked at when it is followed.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Events read at once.
+const BATCH: u64 = 500;
+
+/// What to show of the log.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Whether to go on with events as they are raised.
+    pub follow: bool,
+    /// Begin after the event with this number.
+    pub since: Option<i64>,
+    /// The last so many events; with `since`, the first.
+    pub limit: Option<u64>,
+    /// Events of these tasks; empty for all.
+    pub tasks: Vec<String>,
+    /// Whether as JSON.
+    pub json: bool,
+}
+
+/// Prints events until there are no more, or, when following, until nobody reads them any more.
+///
+/// # Errors
+/// When the database cannot be read, or has none of the tasks.
+pub fn events(database: &Path, wanted: &Wanted) -> Result<ExitCode, CliError> {
+    let mut log = None;
+    loop {
+        match step(database, wanted, &mut log) {
+            Ok(Step::MayHaveMore) => continue,
+            Ok(Step::NoMore) if !wanted.follow => return Ok(ExitCode::Ok),
+            Ok(Step::NobodyReads) => return Ok(ExitCode::Ok),
+            Ok(Step::NoMore) => {}
+            // It may come to be, or come back.
+            Err(CliError::Store(error)) if wanted.follow && is_passing(&error) => log = None,
+            Err(error) => return Err(error),
+        }
+        if !wait_while_read(LOOK_EVERY)? {
+            return Ok(ExitCode::Ok);
+        }
+    }
+}
+
+fn is_passing(error: &StoreError) -> bool {
+    error.is_passing() || matches!(error, StoreError::Missing { .. } | StoreError::Replaced { .. })
+}
+
+enum Step {
+    MayHaveMore,
+    NoMore,
+    NobodyReads,
+}
+
+/// The log, and how far it has been read.
+struct Log {
+    db: Db,
+    feeds: Option<Vec<String>>,
+    after: i64,
+    /// How many more events to show of those that are there.
+    left: Option<u64>,
+}
+
+fn step(database: &Path, wanted: &Wanted, log: &mut Option<Log>) -> Result<Step, CliError> {
+    let log = match log {
+        Some(log) => log,
+        None => match Log::open(database, wanted)? {
+            Some(opened) => log.insert(opened),
+            None => return Ok(Step::NoMore),
+        },
+    };
+    log.db.check_file()?;
+    let batch = log.left.map_or(BATCH, |left| left.min(BATCH));
+    let events = log.db.events_after(log.after, log.feeds.as_deref(), batch)?;
+    let read = events.len() as u64;
+    for event in &events {
+        if !print_if_read(&line(event, wanted.json)?)? {
+            return Ok(Step::NobodyReads);
+        }
+        log.after = event.seq;
+    }
+    log.left = log.left.map(|left| left - read);
+    if read == batch && batch > 0 {
+        return Ok(Step::MayHaveMore);
+    }
+    // What is raised from here on is followed without a limit.
+    log.left = if wanted.follow { None } else { log.left };
+    Ok(Step::NoMore)
+}
+
+impl Log {
+    /// `None` when following tasks that the mirror does not know yet.
+    fn open(database: &Path, wanted: &Wanted) -> Result<Option<Self>, CliError> {
+        let db = Db::open_for_reading(database)?;
+        let mut feeds = Vec::new();
+        for reference in &wanted.tasks {
+            match db.known_task(reference)? {
+                Some(id) => feeds.push(id),
+                None if wanted.follow => return Ok(None),
+                None => return Err(CliError::UnknownTask { reference: reference.clone() }),
+            }
+        }
+        let feeds = (!feeds.is_empty()).then_some(feeds);
+        let after = match (wanted.since, wanted.limit) {
+            (Some(since), _) => since,
+            (None, Some(limit)) => db.before_last(limit, feeds.as_deref())?,
+            (None, None) => 0,
+        };
+        Ok(Some(Self { db, feeds, after, left: wanted.limit }))
+    }
+}
+
+fn line(event: &LoggedEvent, json: bool) -> Result<String, CliError> {
+    if json {
+        return Ok(format!("{}\n", event.payload));
+    }
+    let EventLine { sequence, time, kind, run, change } =
+        EventLine::of(&event.payload).map_err(std::io::Error::from)?;
+    Ok(format!("{sequence:>8}  {time}  {kind:<22} {run:<17}  {change}\n"))
+}

@@ -1,0 +1,107 @@
+//! Sinks, right and wrong.
+
+use std::time::Duration;
+
+use super::*;
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn read(sink: &str) -> Result<SinkSettings, Problems> {
+    let toml = format!("[[sinks]]\nname = \"a\"\n{sink}");
+    parse(Some(&toml), &Environment::new(), Overrides::default(), || "config.toml".to_owned())
+        .map(|mut settings| settings.sinks.remove(0))
+}
+
+fn problems(sink: &str) -> String {
+    read(sink).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_of_each_type() {
+    let sink = read("type = \"stdout\"").unwrap();
+    assert_eq!((sink.target, sink.start, sink.events), (Target::Stdout, Start::Now, None));
+    assert_eq!(sink.give_up_after, Duration::from_secs(32 * 3_600));
+    let sink = read("type = \"file\"\npath = \"x.jsonl\"\nstart = \"beginning\"\ngive_up_after = \"1h\"").unwrap();
+    assert_eq!((sink.target, sink.start), (Target::File { path: "x.jsonl".into() }, Start::Beginning));
+    assert_eq!(sink.give_up_after, Duration::from_secs(3_600));
+    let Target::Webhook(hook) = read("type = \"webhook\"\nurl = \"https://hook.example/x\"").unwrap().target else {
+        panic!()
+    };
+    assert_eq!((hook.timeout, hook.concurrency, hook.secret), (Duration::from_secs(30), 8, SecretSource::None));
+    let Target::Exec(exec) = read("type = \"exec\"\ncommand = [\"prog\", \"a, b\"]").unwrap().target else { panic!() };
+    assert_eq!((exec.program.as_str(), exec.arguments), ("prog", vec!["a, b".to_owned()]));
+    assert_eq!((exec.timeout, exec.concurrency), (Duration::from_secs(60), 1));
+}
+
+#[test]
+fn headers_are_taken_and_never_shown() {
+    let sink = read(
+        "type = \"webhook\"\nurl = \"https://hook.example/T0KEN\"\nheaders = { Authorization = \"Bearer hunter2\", x-a = \"b\" }",
+    )
+    .unwrap();
+    let Target::Webhook(hook) = &sink.target else { panic!() };
+    assert_eq!(hook.headers["authorization"], "Bearer hunter2");
+    assert_eq!(hook.headers["x-a"], "b");
+    let shown = format!("{sink:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains("T0KEN"), "{shown}");
+}
+
+#[test]
+fn problems_are_told_by_their_path_without_a_secret() {
+    let webhook = "type = \"webhook\"\nurl = \"https://hook.example/\"\n";
+    let with = |more: &str| format!("{webhook}{more}");
+    for (sink, expected) in [
+        ("type = \"file\"".to_owned(), "sinks[0].path: is missing; name the file"),
+        ("type = \"exec\"".to_owned(), "sinks[0].command: is missing or empty; name a program"),
+        ("type = \"exec\"\ncommand = \"prog arg\"".to_owned(), "sinks[0].command: is prog arg; it must be a list"),
+        ("type = \"exec\"\ncommand = []".to_owned(), "sinks[0].command: is missing or empty"),
+        (
+            "type = \"exec\"\ncommand = [\"x\"]\nconcurrency = 0".to_owned(),
+            "sinks[0].concurrency: is 0; it must be a whole number",
+        ),
+        ("type = \"webhook\"".to_owned(), "sinks[0].url: is missing"),
+        ("type = \"webhook\"\nurl = \"hunter2\"".to_owned(), "sinks[0].url: is not an address"),
+        ("type = \"webhook\"\nurl = \"ftp://hunter2\"".to_owned(), "sinks[0].url: must begin with https://"),
+        ("type = \"webhook\"\nurl = \"https://me:hunter2@x/\"".to_owned(), "sinks[0].url: has a user or a password"),
+        (
+            "type = \"webhook\"\nurl = \"http://hook.example/\"\nheaders = { authorization = \"hunter2\" }".to_owned(),
+            "sinks[0].url: is plain http, so that the headers could be read",
+        ),
+        (with("secret = \"hunter2\""), "sinks[0].secret: must begin with `whsec_`"),
+        (with("secret = 7"), "sinks[0].secret: must be text in quotes"),
+        (with(&format!("secret = \"{SECRET}\"\nsecret_env = \"X\"")), "sinks[0].secret: is given more than once"),
+        (with("headers = { webhook-id = \"x\" }"), "sinks[0].headers.webhook-id: is set by apify-mirror itself"),
+        (with("headers = { \"a b\" = \"hunter2\" }"), "sinks[0].headers.a b: is not the name of a header"),
+        (with("headers = { a = \"hunter2\\n\" }"), "sinks[0].headers.a: has a value that no header can have"),
+        (with("headers = { a = 2 }"), "sinks[0].headers.a: must be text in quotes"),
+        (with("headers = \"hunter2\""), "sinks[0].headers: must be a table"),
+        (with("path = \"x\""), "sinks[0].path: is no known key"),
+        (with("conurrency = 3"), "sinks[0].conurrency: is no known key; did you mean `sinks[0].concurrency`?"),
+        (with("give_up_after = \"0s\""), "sinks[0].give_up_after: is 0s; it must be a time from 1s"),
+        (with("start = \"later\""), "sinks[0].start: is \"later\"; it must be one of `now`, `beginning`"),
+        (with("events = []"), "sinks[0].events: is empty"),
+    ] {
+        let told = problems(&sink);
+        assert!(told.lines().any(|line| line.starts_with(expected)), "{sink}:\n{told}");
+        assert!(!told.contains("hunter2") && !told.contains(SECRET), "{told}");
+    }
+}
+
+#[test]
+fn there_is_one_standard_output() {
+    let told = problems("type = \"stdout\"\n[[sinks]]\nname = \"b\"\ntype = \"stdout\"");
+    assert!(told.starts_with("sinks[1].type: is \"stdout\", as another sink's"), "{told}");
+}
+
+#[test]
+fn keys_are_read_from_where_the_settings_point_when_they_are_needed() {
+    let toml = "[[sinks]]\nname = \"a\"\ntype = \"stdout\"\n[[sinks]]\nname = \"b\"\ntype = \"webhook\"\n\
+                url = \"http://127.0.0.1:1/\"\nsecret_env = \"HOOK_SECRET\"";
+    let settings = parse(Some(toml), &Environment::new(), Overrides::default(), String::new).unwrap();
+    assert_eq!(settings.secret_variables(), ["HOOK_SECRET"]);
+    let told = settings.signing_keys(&Environment::new()).unwrap_err().to_string();
+    assert_eq!(told, "sinks[1].secret_env: the environment variable HOOK_SECRET is not set");
+    let environment = Environment::from([("HOOK_SECRET".to_owned(), SECRET.to_owned())]);
+    let keys = settings.signing_keys(&environment).unwrap();
+    assert_eq!(keys, [crate::sinks::SigningKeys::default(), crate::sinks::SigningKeys::parse(SECRET).unwrap()]);
+}

@@ -1,0 +1,160 @@
+//! What becomes of a delivery after an attempt: pure, as the core is.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use crate::model::Timestamp;
+use crate::sinks::Outcome;
+
+/// The shortest wait for another attempt.
+pub const MIN_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest wait for another attempt, and the longest a receiver's wish for a wait is obeyed.
+pub const MAX_WAIT: Duration = Duration::from_secs(3_600);
+
+/// How often an event is tried that the sink does not accept, though it does not say that it never will.
+pub const MAX_REJECTIONS: u32 = 5;
+
+/// What is known of a delivery when an attempt has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Attempts made, this one included.
+    pub attempts: u32,
+    /// When the first of them was made.
+    pub first: Timestamp,
+    /// When this one ended.
+    pub now: Timestamp,
+    /// Sets this delivery's waits apart from others'.
+    pub seed: u64,
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is off the books.
+    Delivered,
+    /// It is tried again.
+    Retry {
+        /// Not before this.
+        at: Timestamp,
+    },
+    /// It is given up on, and kept for somebody to look at.
+    SetAside,
+}
+
+impl Verdict {
+    /// Whether the next event of the run may go.
+    pub fn leaves_the_way_free(self) -> bool {
+        matches!(self, Self::Delivered | Self::SetAside)
+    }
+}
+
+/// Judges an attempt: what was accepted is delivered, what will never be is set aside, and all else is tried again, until
+/// `give_up_after` the first attempt.
+pub fn judge(outcome: &Outcome, attempt: Attempt, give_up_after: Duration) -> Verdict {
+    let Attempt { attempts, first, now, seed } = attempt;
+    let asked = match outcome {
+        Outcome::Delivered => return Verdict::Delivered,
+        Outcome::Refused { .. } | Outcome::Gone { .. } => return Verdict::SetAside,
+        Outcome::Rejected { .. } if attempts >= MAX_REJECTIONS => return Verdict::SetAside,
+        Outcome::Rejected { .. } => None,
+        Outcome::Failed { retry_after, .. } => *retry_after,
+    };
+    if now.since(first) >= give_up_after {
+        return Verdict::SetAside;
+    }
+    let wait = wait(attempts, MAX_WAIT, seed).max(asked.unwrap_or_default().min(MAX_WAIT));
+    Verdict::Retry { at: now.plus(wait) }
+}
+
+/// The wait after the `nth` failure in a row, from one second to `most`: between D and 2·D, where D doubles from a second
+/// to half of `most`.
+pub fn wait(nth: u32, most: Duration, seed: u64) -> Duration {
+    let doubled = MIN_WAIT.saturating_mul(1 << nth.saturating_sub(1).min(20));
+    let d = doubled.min(most / 2);
+    let mut hasher = DefaultHasher::new();
+    (seed, nth).hash(&mut hasher);
+    let millis = u64::try_from(d.as_millis()).unwrap_or(u64::MAX - 1);
+    d + Duration::from_millis(hasher.finish() % (millis + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIVE_UP: Duration = Duration::from_secs(32 * 3_600);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_millis(second * 1_000)
+    }
+
+    fn failed(retry_after: Option<u64>) -> Outcome {
+        Outcome::Failed { error: "x".into(), retry_after: retry_after.map(Duration::from_secs) }
+    }
+
+    fn wait_of(outcome: &Outcome, attempts: u32) -> Option<f64> {
+        let attempt = Attempt { attempts, first: at(0), now: at(100), seed: 7 };
+        match judge(outcome, attempt, GIVE_UP) {
+            Verdict::Retry { at: when } => Some(when.since(at(100)).as_secs_f64()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn outcomes_and_what_they_come_to() {
+        let error = || "x".to_owned();
+        let cases: [(Outcome, u32, i64, &str); 12] = [
+            (Outcome::Delivered, 1, 0, "delivered"),
+            (Outcome::Delivered, 99, 999_999, "delivered"),
+            (Outcome::Refused { error: error() }, 1, 0, "aside"),
+            (Outcome::Gone { error: error() }, 1, 0, "aside"),
+            (Outcome::Rejected { error: error() }, 1, 0, "retry"),
+            (Outcome::Rejected { error: error() }, MAX_REJECTIONS - 1, 60, "retry"),
+            (Outcome::Rejected { error: error() }, MAX_REJECTIONS, 60, "aside"),
+            (Outcome::Rejected { error: error() }, 2, 32 * 3_600, "aside"),
+            (failed(None), 1, 0, "retry"),
+            (failed(None), 500, 32 * 3_600 - 1, "retry"),
+            (failed(None), 2, 32 * 3_600, "aside"),
+            (failed(Some(5)), 2, 32 * 3_600, "aside"),
+        ];
+        for (outcome, attempts, now, expected) in cases {
+            let attempt = Attempt { attempts, first: at(0), now: at(now), seed: 1 };
+            let verdict = match judge(&outcome, attempt, GIVE_UP) {
+                Verdict::Delivered => "delivered",
+                Verdict::Retry { .. } => "retry",
+                Verdict::SetAside => "aside",
+            };
+            assert_eq!(verdict, expected, "{outcome:?} after {attempts} attempts, at {now}");
+        }
+    }
+
+    #[test]
+    fn waits_grow_from_a_second_to_an_hour() {
+        for (attempts, least, most) in [
+            (1, 1.0, 2.0),
+            (2, 2.0, 4.0),
+            (3, 4.0, 8.0),
+            (10, 512.0, 1_024.0),
+            (12, 1_800.0, 3_600.0),
+            (999, 1_800.0, 3_600.0),
+        ] {
+            let wait = wait_of(&failed(None), attempts).unwrap();
+            assert!((least..=most).contains(&wait), "after {attempts} attempts: {wait} s");
+        }
+    }
+
+    #[test]
+    fn waits_differ_by_seed_and_fill_their_range() {
+        let waits: Vec<_> = (0..1_000).map(|seed| wait(1, MAX_WAIT, seed)).collect();
+        let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+        assert!(*least >= MIN_WAIT && *least < Duration::from_millis(1_050), "{least:?}");
+        assert!(*most <= 2 * MIN_WAIT && *most > Duration::from_millis(1_950), "{most:?}");
+    }
+
+    #[test]
+    fn what_the_receiver_asks_for_is_obeyed_within_bounds() {
+        assert_eq!(wait_of(&failed(Some(90)), 1), Some(90.0));
+        assert_eq!(wait_of(&failed(Some(9_999_999)), 1), Some(3_600.0));
+        assert!(wait_of(&failed(Some(0)), 1).unwrap() >= 1.0, "never less than the usual wait");
+    }
+}

@@ -1,0 +1,273 @@
+//! One run of a program for each event.
+
+use std::fmt;
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use super::{Delivering, Intake, Order, Outcome, Sink};
+use crate::store::Due;
+
+/// The code by which a program asks to be tried again later (`EX_TEMPFAIL`).
+const TRY_AGAIN: i32 = 75;
+
+/// How much of what a program prints goes to the log, in bytes for each of its two streams.
+const MAX_OUTPUT: usize = 64 << 10;
+
+/// How long to wait for what a program printed, once it has ended: something it started may hold its streams open.
+const OUTPUT_WITHIN: Duration = Duration::from_millis(100);
+
+/// The longest value of a variable, in bytes: the system refuses to run a program with one that is much longer.
+const MAX_VARIABLE: usize = 4 << 10;
+
+/// Variables that hold secrets of ours, or lead to them.
+const OUR_SECRETS: [&str; 2] = ["APIFY_TOKEN", "CREDENTIALS_DIRECTORY"];
+
+/// Which parts of an event's body go to a program's environment.
+const VARIABLES: [(&str, &str); 8] = [
+    ("APIFY_EVENT_ID", "/id"),
+    ("APIFY_EVENT_SEQUENCE", "/sequence"),
+    ("APIFY_EVENT_TYPE", "/eventType"),
+    ("APIFY_ACTOR_ID", "/eventData/actorId"),
+    ("APIFY_TASK_ID", "/eventData/actorTaskId"),
+    ("APIFY_RUN_ID", "/eventData/actorRunId"),
+    ("APIFY_STATUS", "/status"),
+    ("APIFY_PREVIOUS_STATUS", "/previousStatus"),
+];
+
+/// Runs a program for each event: its body on standard input, its main parts in the environment.
+pub struct Exec {
+    program: String,
+    arguments: Vec<String>,
+    timeout: Duration,
+    concurrency: usize,
+    hidden: Vec<String>,
+}
+
+impl Exec {
+    /// Runs `program` with `arguments`, without a shell, at most `concurrency` times at once and for at most `timeout`
+    /// each. The variables `hidden`, which hold secrets of other sinks, are kept from it, as the API token is.
+    pub fn new(
+        program: String,
+        arguments: Vec<String>,
+        timeout: Duration,
+        concurrency: usize,
+        hidden: Vec<String>,
+    ) -> Self {
+        Self { program, arguments, timeout, concurrency, hidden }
+    }
+
+    async fn run(&self, event: &Due) -> Outcome {
+        let failed = |error: String| Outcome::Failed { error: format!("{}: {error}", self.program), retry_after: None };
+        let mut child = match self.command(event).spawn() {
+            Ok(child) => Group(child),
+            Err(error) => return failed(error.to_string()),
+        };
+        let Ok(ended) = tokio::time::timeout(self.timeout, child.feed(event, &self.program)).await else {
+            // Dropping the group kills it.
+            return failed(format!("did not end within {:?}, and was killed", self.timeout));
+        };
+        match ended {
+            Err(error) => failed(error.to_string()),
+            Ok(status) if status.success() => Outcome::Delivered,
+            Ok(status) if status.code() == Some(TRY_AGAIN) => {
+                failed("asks to be tried again (exit code 75)".to_owned())
+            }
+            Ok(status) => Outcome::Rejected { error: format!("{}: {status}", self.program) },
+        }
+    }
+
+    fn command(&self, event: &Due) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for name in OUR_SECRETS.into_iter().chain(self.hidden.iter().map(String::as_str)) {
+            command.env_remove(name);
+        }
+        let body: Value = serde_json::from_str(&event.payload).unwrap_or_default();
+        for (name, path) in VARIABLES {
+            match body.pointer(path) {
+                Some(Value::String(text)) if text.len() <= MAX_VARIABLE && !text.contains('\0') => {
+                    command.env(name, text)
+                }
+                Some(value @ Value::Number(_)) => command.env(name, value.to_string()),
+                _ => command.env_remove(name),
+            };
+        }
+        command
+    }
+}
+
+impl Sink for Exec {
+    fn intake(&self) -> Intake {
+        Intake { order: Order::Run, batch: 1, concurrency: self.concurrency }
+    }
+
+    fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
+        Box::pin(async move {
+            for event in events {
+                let outcome = self.run(event).await;
+                if outcome != Outcome::Delivered {
+                    return outcome;
+                }
+            }
+            Outcome::Delivered
+        })
+    }
+}
+
+impl fmt::Debug for Exec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exec").field("program", &self.program).finish_non_exhaustive()
+    }
+}
+
+/// A program that runs, with whatever it has started. All of it is killed when this is dropped before the program ended.
+struct Group(Child);
+
+impl Group {
+    /// Hands the event over and waits for the end.
+    async fn feed(&mut self, event: &Due, program: &str) -> io::Result<std::process::ExitStatus> {
+        let child = &mut self.0;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let mut printed = (Vec::new(), Vec::new());
+        let write = async {
+            if let Some(mut stdin) = stdin {
+                // A program that does not read what it is given may know enough from its environment.
+                let _ = stdin.write_all(event.payload.as_bytes()).await;
+            }
+        };
+        let read = async { tokio::join!(collect(stdout, &mut printed.0), collect(stderr, &mut printed.1)) };
+        let io = async { tokio::join!(write, read) };
+        let status = {
+            tokio::pin!(io);
+            tokio::select! {
+                _ = &mut io => child.wait().await?,
+                status = child.wait() => {
+                    let status = status?;
+                    // What it printed is worth a moment, no more.
+                    let _ = tokio::time::timeout(OUTPUT_WITHIN, io).await;
+                    status
+                }
+            }
+        };
+        for (stream, printed) in [("stdout", printed.0), ("stderr", printed.1)] {
+            let text = String::from_utf8_lossy(&printed);
+            for line in text.lines() {
+                tracing::debug!(program, event = event.id, stream, "{line}");
+            }
+        }
+        Ok(status)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // No id: it has ended and was waited for.
+        if let Some(id) = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+            // Failing means that it has ended meanwhile.
+            let _ = kill_process_group(id, Signal::KILL);
+        }
+    }
+}
+
+/// Reads a stream to its end, and keeps the beginning.
+async fn collect(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut stream) = stream else { return };
+    let mut chunk = [0; 4096];
+    while let Ok(read @ 1..) = stream.read(&mut chunk).await {
+        let room = MAX_OUTPUT.saturating_sub(kept.len());
+        kept.extend_from_slice(&chunk[..read.min(room)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::due;
+    use super::*;
+
+    const PAYLOAD: &str = r#"{"id":"evt_a_1","sequence":7,"eventType":"ACTOR.RUN.FAILED","status":"FAILED",
+        "previousStatus":null,"eventData":{"actorId":"act","actorTaskId":"task","actorRunId":"a"}}"#;
+
+    fn shell(script: &str, timeout: Duration) -> Exec {
+        let arguments = vec!["-c".to_owned(), script.to_owned()];
+        Exec::new("sh".to_owned(), arguments, timeout, 1, vec!["HOME".to_owned()])
+    }
+
+    async fn outcome(script: &str) -> Outcome {
+        shell(script, Duration::from_secs(30)).deliver(&[due(7, "a", PAYLOAD)]).await
+    }
+
+    #[tokio::test]
+    async fn codes_and_what_they_come_to() {
+        assert_eq!(outcome("exit 0").await, Outcome::Delivered);
+        assert!(matches!(outcome("exit 75").await, Outcome::Failed { .. }));
+        let Outcome::Rejected { error } = outcome("exit 3").await else { panic!() };
+        assert_eq!(error, "sh: exit status: 3");
+        assert!(matches!(outcome("kill -9 $$").await, Outcome::Rejected { .. }));
+        let missing = Exec::new("/nonexistent/program".to_owned(), vec![], Duration::from_secs(1), 1, vec![]);
+        let Outcome::Failed { error, .. } = missing.deliver(&[due(1, "a", "{}")]).await else { panic!() };
+        assert!(error.starts_with("/nonexistent/program: "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_event_is_on_standard_input_and_in_the_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = dir.path().join("seen");
+        let script = format!("cat > {0}; echo >> {0}; env >> {0}", seen.display());
+        assert_eq!(outcome(&script).await, Outcome::Delivered);
+        let seen = std::fs::read_to_string(seen).unwrap();
+        assert!(seen.starts_with(PAYLOAD), "{seen}");
+        for line in [
+            "APIFY_EVENT_ID=evt_a_1",
+            "APIFY_EVENT_SEQUENCE=7",
+            "APIFY_EVENT_TYPE=ACTOR.RUN.FAILED",
+            "APIFY_ACTOR_ID=act",
+            "APIFY_TASK_ID=task",
+            "APIFY_RUN_ID=a",
+            "APIFY_STATUS=FAILED",
+        ] {
+            assert!(seen.lines().any(|seen| seen == line), "{line} is not in\n{seen}");
+        }
+        assert!(!seen.contains("APIFY_PREVIOUS_STATUS"), "there is none");
+        assert!(!seen.lines().any(|line| line.starts_with("HOME=")), "it is hidden");
+    }
+
+    #[tokio::test]
+    async fn much_input_that_nobody_reads_and_much_output_are_no_matter() {
+        let payload = format!(r#"{{"id":"{}"}}"#, "x".repeat(1 << 20));
+        let chatty = shell("head -c 1000000 /dev/zero", Duration::from_secs(30));
+        assert_eq!(chatty.deliver(&[due(1, "a", &payload)]).await, Outcome::Delivered);
+    }
+
+    #[tokio::test]
+    async fn what_it_leaves_running_does_not_hold_it_up() {
+        let began = std::time::Instant::now();
+        assert_eq!(outcome("sleep 60 & exit 0").await, Outcome::Delivered);
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+
+    #[tokio::test]
+    async fn when_its_time_is_up_the_whole_group_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = dir.path().join("id");
+        let script = format!("sleep 600 & echo $! > {}; wait", id.display());
+        let Outcome::Failed { error, .. } =
+            shell(&script, Duration::from_secs(2)).deliver(&[due(1, "a", PAYLOAD)]).await
+        else {
+            panic!()
+        };
+        assert!(error.contains("did not end within 2s"), "{error}");
+        let id = std::fs::read_to_string(id).unwrap();
+        let is_running =
+            || std::fs::read_to_string(format!("/proc/{}/stat", id.trim())).is_ok_and(|stat| !stat.contains(") Z "));
+        while is_running() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

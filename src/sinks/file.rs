@@ -1,0 +1,155 @@
+//! One JSON object a line, appended to a file and on the disk before it is acknowledged.
+
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Delivering, Intake, Sink, blocking, lines};
+use crate::store::Due;
+
+/// How a line of ours begins, whole or torn.
+const BEGINNING: &[u8] = b"{\"id\":\"evt_";
+
+/// How far back a torn line is looked for.
+const TAIL: u64 = 1 << 20;
+
+/// Appends events to a file. One that was renamed or deleted, as log rotation does, is opened anew under its path.
+#[derive(Debug)]
+pub struct File {
+    path: PathBuf,
+    open: Arc<Mutex<Option<fs::File>>>,
+}
+
+impl File {
+    /// Appends to the file at `path`, which need not exist; its folder must.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, open: Arc::default() }
+    }
+}
+
+impl Sink for File {
+    fn intake(&self) -> Intake {
+        Intake::STREAM
+    }
+
+    fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
+        let (lines, path, open) = (lines(events), self.path.clone(), Arc::clone(&self.open));
+        let what = format!("file {}", self.path.display());
+        Box::pin(async move {
+            let write = move || append(&path, &mut open.lock().unwrap_or_else(PoisonError::into_inner), &lines);
+            blocking(write, &what).await
+        })
+    }
+}
+
+fn append(path: &Path, slot: &mut Option<fs::File>, lines: &[u8]) -> io::Result<()> {
+    let mut file = match slot.take() {
+        Some(file) if is_still_at(&file, path) => file,
+        _ => open(path)?,
+    };
+    // After a failure the file is opened anew, which mends a line that was written in part.
+    file.write_all(lines)?;
+    file.sync_data()?;
+    *slot = Some(file);
+    Ok(())
+}
+
+fn is_still_at(file: &fs::File, path: &Path) -> bool {
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    match (file.metadata().map(identity), fs::metadata(path).map(identity)) {
+        (Ok(open), Ok(named)) => open == named,
+        _ => false,
+    }
+}
+
+fn open(path: &Path) -> io::Result<fs::File> {
+    let is_new = !path.exists();
+    let mut file = fs::OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    if file.metadata()?.is_file() {
+        mend(&mut file)?;
+    }
+    if is_new {
+        // What was acknowledged must be found again after a power cut, under its name.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(file)
+}
+
+/// Takes a line of ours away that a crash or a full disk left in part: its event comes again. What else the file may end
+/// in is not ours, and gets a line end.
+fn mend(file: &mut fs::File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    let last = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let torn = &tail[last..];
+    if torn.is_empty() {
+        return Ok(());
+    }
+    if torn.starts_with(BEGINNING) || BEGINNING.starts_with(torn) {
+        return file.set_len(length - torn.len() as u64);
+    }
+    file.write_all(b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outcome;
+    use super::super::testing::due;
+    use super::*;
+
+    async fn deliver(sink: &File, payloads: &[&str]) -> Outcome {
+        let events: Vec<Due> = payloads.iter().map(|payload| due(1, "r", payload)).collect();
+        sink.deliver(&events).await
+    }
+
+    #[tokio::test]
+    async fn lines_are_appended_also_after_rotation() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let sink = File::new(path.clone());
+        assert_eq!(deliver(&sink, &["{\"a\":1}", "{\"a\":2}"]).await, Outcome::Delivered);
+        fs::rename(&path, dir.path().join("events.jsonl.1")).unwrap();
+        assert_eq!(deliver(&sink, &["{\"a\":3}"]).await, Outcome::Delivered);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\":3}\n");
+        assert_eq!(fs::read_to_string(dir.path().join("events.jsonl.1")).unwrap(), "{\"a\":1}\n{\"a\":2}\n");
+        fs::write(&path, "").unwrap();
+        assert_eq!(deliver(&sink, &["{\"a\":4}"]).await, Outcome::Delivered);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\":4}\n", "emptied in place");
+    }
+
+    #[tokio::test]
+    async fn a_torn_line_of_ours_goes_and_anything_else_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let whole = "{\"id\":\"evt_a_1\"}\n";
+        for (before, after) in [
+            ("", ""),
+            (whole, whole),
+            ("{\"id\":\"evt_a", ""),
+            ("{\"i", ""),
+            ("{\"id\":\"evt_a_1\"}\n{\"id\":\"evt_b_1\",\"se", whole),
+            ("somebody's notes", "somebody's notes\n"),
+            ("{\"id\":\"evt_a_1\"}\n{\"id\":7}", "{\"id\":\"evt_a_1\"}\n{\"id\":7}\n"),
+        ] {
+            fs::write(&path, before).unwrap();
+            assert_eq!(deliver(&File::new(path.clone()), &["{\"new\":1}"]).await, Outcome::Delivered);
+            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{after}{{\"new\":1}}\n"), "{before:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_missing_is_named_and_may_come_to_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logs/events.jsonl");
+        let sink = File::new(path.clone());
+        let Outcome::Failed { error, .. } = deliver(&sink, &["{}"]).await else { panic!() };
+        assert!(error.contains("logs/events.jsonl"), "{error}");
+        fs::create_dir(dir.path().join("logs")).unwrap();
+        assert_eq!(deliver(&sink, &["{}"]).await, Outcome::Delivered);
+    }
+}

@@ -1,0 +1,138 @@
+//! Signatures of webhooks, as Standard Webhooks defines them (standardwebhooks.com).
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretSlice};
+use sha2::Sha256;
+use thiserror::Error;
+
+/// What a secret begins with.
+const PREFIX: &str = "whsec_";
+
+/// The keys a webhook is signed with: one, or several while a secret is being changed. Nothing prints them.
+#[derive(Clone, Default)]
+pub struct SigningKeys(Vec<SecretSlice<u8>>);
+
+/// Text that is no secret. The message does not repeat it.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum InvalidKey {
+    /// There is none.
+    #[error("holds no secret; it must be `whsec_` and the key in base64")]
+    Missing,
+    /// It does not look like one.
+    #[error("must begin with `whsec_`, as secrets of Standard Webhooks do")]
+    Prefix,
+    /// The key cannot be read.
+    #[error("must have a key in base64 behind `whsec_`")]
+    Encoding,
+}
+
+impl SigningKeys {
+    /// Reads secrets that are set apart by spaces or line ends, the newest first by custom.
+    ///
+    /// # Errors
+    /// When there is none, or one of them is no secret.
+    pub fn parse(text: &str) -> Result<Self, InvalidKey> {
+        let keys = text.split_whitespace().map(parse_key).collect::<Result<Vec<_>, _>>()?;
+        if keys.is_empty() { Err(InvalidKey::Missing) } else { Ok(Self(keys)) }
+    }
+
+    /// The `webhook-signature` of a message, a signature for each key; `None` without keys.
+    pub fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> Option<String> {
+        let signatures = self.0.iter().filter_map(|key| {
+            // A key of any length will do.
+            let mut mac = Hmac::<Sha256>::new_from_slice(key.expose_secret()).ok()?;
+            for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+                mac.update(part);
+            }
+            Some(format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())))
+        });
+        let signatures: Vec<String> = signatures.collect();
+        (!signatures.is_empty()).then(|| signatures.join(" "))
+    }
+}
+
+fn parse_key(secret: &str) -> Result<SecretSlice<u8>, InvalidKey> {
+    let encoded = secret.strip_prefix(PREFIX).ok_or(InvalidKey::Prefix)?;
+    let key = BASE64_STANDARD.decode(encoded).map_err(|_| InvalidKey::Encoding)?;
+    if key.is_empty() { Err(InvalidKey::Encoding) } else { Ok(key.into()) }
+}
+
+impl PartialEq for SigningKeys {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |(a, b): (&SecretSlice<u8>, &SecretSlice<u8>)| a.expose_secret() == b.expose_secret();
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
+    }
+}
+
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKeys({})", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made with `standardwebhooks` from PyPI, a program that shares nothing with this one.
+    #[test]
+    fn an_independent_implementation_makes_the_same_signatures() {
+        const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let second = "whsec_YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh";
+        for (secrets, id, body, signature) in [
+            (
+                SECRET,
+                "msg_p5jXN8AQM9LWM0D4loKWxJek",
+                r#"{"test": 2432232314}"#,
+                "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+            ),
+            (
+                SECRET,
+                "evt_HG7ML7M8z78YcAPEB_2",
+                r#"{"id":"evt_HG7ML7M8z78YcAPEB_2","status":"SUCCEEDED","résumé":"…"}"#,
+                "v1,Qyh3F1a5xeTFNSyYye+3OVpR933t8+wgQ5bSPd2WLWM=",
+            ),
+            (SECRET, "evt_a%2Eb_1", "", "v1,sNlnwrFThKplxQ3WWd4iIOpWvAnBM68Tk0CHyQgc+xE="),
+            (second, "evt_1", "{}", "v1,Lim6Efcs7pOSEtCHbJJ7tuw8179sdlAS2VJojUz7vNc="),
+        ] {
+            let keys = SigningKeys::parse(secrets).unwrap();
+            assert_eq!(keys.sign(id, "1614265330", body.as_bytes()).as_deref(), Some(signature));
+        }
+        let both = SigningKeys::parse(&format!("{second}\n{SECRET}")).unwrap();
+        let signatures = both.sign("evt_1", "1614265330", b"{}").unwrap();
+        assert!(signatures.starts_with("v1,Lim6Efcs7pOSEtCHbJJ7tuw8179sdlAS2VJojUz7vNc= v1,"), "{signatures}");
+        assert_eq!(SigningKeys::default().sign("evt_1", "1614265330", b"{}"), None);
+    }
+
+    #[test]
+    fn nothing_prints_a_key() {
+        let keys = SigningKeys::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        assert_eq!(format!("{keys:?}"), "SigningKeys(1)");
+    }
+
+    #[test]
+    fn what_is_no_secret_is_refused() {
+        for (text, error) in [
+            ("", InvalidKey::Missing),
+            (" \n", InvalidKey::Missing),
+            ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", InvalidKey::Prefix),
+            ("whsec_", InvalidKey::Encoding),
+            ("whsec_not base64", InvalidKey::Encoding),
+            ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw whsec_?", InvalidKey::Encoding),
+        ] {
+            assert_eq!(SigningKeys::parse(text).unwrap_err(), error, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_told_apart() {
+        let keys = |text| SigningKeys::parse(text).unwrap();
+        assert_eq!(keys("whsec_YWFh"), keys(" whsec_YWFh\n"));
+        assert_ne!(keys("whsec_YWFh"), keys("whsec_YWFi"));
+        assert_ne!(keys("whsec_YWFh"), keys("whsec_YWFh whsec_YWFi"));
+    }
+}

@@ -1,0 +1,192 @@
+//! Deliveries as people look after them: what failed, to try again or to give up.
+
+use rusqlite::{Connection, TransactionBehavior, named_params};
+use serde::Serialize;
+
+use super::db::Db;
+use super::error::StoreError;
+use super::outbox::promote;
+use crate::model::Timestamp;
+
+/// The most rows changed in one transaction: nobody who waits to write shall wait long.
+const CHUNK: u64 = 5_000;
+
+/// Which deliveries are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Those of this sink; `None` for every sink.
+    pub sink: Option<String>,
+    /// Those of the events with these numbers; empty for every event.
+    pub seqs: Vec<i64>,
+    /// In which state.
+    pub which: Which,
+}
+
+/// Deliveries by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// Those that were set aside.
+    #[default]
+    Dead,
+    /// Those too that failed and will be tried again.
+    Failed,
+    /// All of them.
+    All,
+}
+
+/// A delivery that was set aside, or failed and will be tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Delivery {
+    /// The sink's name.
+    pub sink: String,
+    /// The event's number.
+    pub seq: i64,
+    /// The event's id.
+    pub id: String,
+    /// The event's type.
+    pub r#type: String,
+    /// The run it is about.
+    pub run_id: String,
+    /// `dead` (set aside), `retrying` or `waiting`.
+    pub state: &'static str,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was last tried.
+    pub last_attempt_at: Option<String>,
+    /// When it is tried next; null for one that was set aside, or that waits for an earlier event of its run.
+    pub due_at: Option<String>,
+    /// When it was set aside.
+    pub dead_at: Option<String>,
+    /// Why it failed last.
+    pub last_error: Option<String>,
+}
+
+const SELECTED: &str = "(:sink IS NULL OR d.sink = :sink)
+    AND (d.dead_at IS NOT NULL OR :which = 2 OR (:which = 1 AND d.attempts > 0))
+    AND (:seqs = '[]' OR d.seq IN (SELECT value FROM json_each(:seqs)))";
+
+impl Selection {
+    /// The numbers, as SQLite's JSON functions take them.
+    fn seqs(&self) -> String {
+        format!("{:?}", self.seqs)
+    }
+
+    /// The next rows after `last`, in the order of the table.
+    fn rows(&self, connection: &Connection, last: (&str, i64)) -> Result<Vec<(String, i64, String)>, StoreError> {
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT d.sink, d.seq, d.run_id FROM deliveries d
+             WHERE (d.sink, d.seq) > (:last_sink, :last_seq) AND {SELECTED} ORDER BY d.sink, d.seq LIMIT {CHUNK}"
+        ))?;
+        let rows = statement.query_map(
+            named_params! {
+                ":sink": self.sink, ":which": self.which as i64, ":seqs": self.seqs(), ":last_sink": last.0,
+                ":last_seq": last.1,
+            },
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+impl Db {
+    /// Deliveries of `selection`, at most `limit`, oldest first.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn deliveries(&self, selection: &Selection, limit: u64) -> Result<Vec<Delivery>, StoreError> {
+        let mut statement = self.connection.prepare(&format!(
+            "SELECT d.sink, d.seq, e.id, e.type, d.run_id, d.attempts, d.last_attempt_at, d.due_at, d.dead_at, d.last_error
+             FROM deliveries d JOIN events e ON e.seq = d.seq WHERE {SELECTED} ORDER BY d.seq, d.sink LIMIT :limit"
+        ))?;
+        let rows = statement.query_map(
+            named_params! {
+                ":sink": selection.sink, ":which": selection.which as i64, ":seqs": selection.seqs(), ":limit": limit,
+            },
+            |row| {
+                let (attempts, dead_at): (u32, Option<String>) = (row.get(5)?, row.get(8)?);
+                let state = match (&dead_at, attempts) {
+                    (Some(_), _) => "dead",
+                    (None, 0) => "waiting",
+                    (None, _) => "retrying",
+                };
+                Ok(Delivery {
+                    sink: row.get(0)?,
+                    seq: row.get(1)?,
+                    id: row.get(2)?,
+                    r#type: row.get(3)?,
+                    run_id: row.get(4)?,
+                    state,
+                    attempts,
+                    last_attempt_at: row.get(6)?,
+                    due_at: row.get(7)?,
+                    dead_at,
+                    last_error: row.get(9)?,
+                })
+            },
+        )?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Makes the deliveries of `selection` due at `now`, as if they had never been tried; gives how many that were. An
+    /// event that had been set aside comes after later ones of its run that were delivered meanwhile.
+    ///
+    /// # Errors
+    /// When SQLite fails; what was changed until then stays.
+    pub fn retry_deliveries(&mut self, selection: &Selection, now: Timestamp) -> Result<u64, StoreError> {
+        self.change(selection, now, |connection, sink, seq, run_id| {
+            connection
+                .prepare_cached(
+                    "UPDATE deliveries SET dead_at = NULL, attempts = 0, first_attempt_at = NULL, last_attempt_at = NULL
+                     WHERE sink = ?1 AND seq = ?2",
+                )?
+                .execute((sink, seq))?;
+            // One event of a run is due at a time, the oldest.
+            connection
+                .prepare_cached(
+                    "UPDATE deliveries INDEXED BY deliveries_by_run SET due_at = NULL
+                     WHERE sink = ?1 AND run_id = ?2 AND dead_at IS NULL AND due_at IS NOT NULL",
+                )?
+                .execute((sink, run_id))?;
+            Ok(())
+        })
+    }
+
+    /// Takes the deliveries of `selection` off the books; gives how many that were. The events stay.
+    ///
+    /// # Errors
+    /// When SQLite fails; what was dropped until then stays dropped.
+    pub fn drop_deliveries(&mut self, selection: &Selection, now: Timestamp) -> Result<u64, StoreError> {
+        self.change(selection, now, |connection, sink, seq, _| {
+            connection.prepare_cached("DELETE FROM deliveries WHERE sink = ?1 AND seq = ?2")?.execute((sink, seq))?;
+            Ok(())
+        })
+    }
+
+    /// Changes rows with `each`, a chunk at a time.
+    fn change(
+        &mut self,
+        selection: &Selection,
+        now: Timestamp,
+        each: impl Fn(&Connection, &str, i64, &str) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError> {
+        let now = now.to_string();
+        let mut changed = 0;
+        let mut last = (String::new(), 0);
+        loop {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let rows = selection.rows(&transaction, (&last.0, last.1))?;
+            for (sink, seq, run_id) in &rows {
+                each(&transaction, sink, *seq, run_id)?;
+            }
+            for (sink, _, run_id) in &rows {
+                promote(&transaction, sink, run_id, &now)?;
+            }
+            transaction.commit()?;
+            changed += rows.len() as u64;
+            match rows.into_iter().next_back() {
+                Some((sink, seq, _)) => last = (sink, seq),
+                None => return Ok(changed),
+            }
+        }
+    }
+}

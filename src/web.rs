@@ -1,0 +1,78 @@
+//! What the two HTTP clients, the API's and the webhooks', have in common.
+
+use std::time::Duration;
+
+use reqwest::Url;
+
+/// The longest excerpt of what others say that a message repeats, in characters.
+const EXCERPT: usize = 200;
+
+/// Whether an address never leaves this machine.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Reads a `Retry-After` header at the time `now`: seconds, or an HTTP date.
+pub fn parse_retry_after(value: &str, now: jiff::Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
+    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
+}
+
+/// Says what became of a request that got no answer, or not all of it, without its address.
+pub fn describe(error: &reqwest::Error) -> String {
+    let what = if error.is_connect() {
+        "cannot connect"
+    } else if error.is_timeout() {
+        return "no answer in time".to_owned();
+    } else if error.is_builder() {
+        "cannot be asked"
+    } else {
+        "the answer broke off"
+    };
+    // The innermost cause says what happened; those around it repeat the address.
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let repeats_address = std::ptr::addr_eq(cause, error);
+    let cause = if repeats_address { String::new() } else { excerpt(&cause.to_string()) };
+    if cause.is_empty() { what.to_owned() } else { format!("{what}: {cause}") }
+}
+
+/// The beginning of `text`, on one line.
+pub fn excerpt(text: &str) -> String {
+    let mut clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(EXCERPT).collect();
+    if text.chars().nth(EXCERPT).is_some() {
+        clean.push('…');
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let now: jiff::Timestamp = "1994-11-06T08:49:30Z".parse().unwrap();
+        for (value, seconds) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("soon", None),
+            ("-5", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_retry_after(value, now), seconds.map(Duration::from_secs), "{value:?}");
+        }
+    }
+}
