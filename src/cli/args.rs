@@ -139,12 +139,12 @@ pub enum DeliveriesAction {
         #[command(flatten)]
         which: Chosen,
     },
-    /// Give events up for good; they stay in the event log
+    /// Give events up for good that were set aside; they stay in the event log
     Drop {
         /// Which ones
         #[command(flatten)]
         which: Chosen,
-        /// With --all: those too that nobody has given up on, as of a sink that is no longer configured
+        /// With --all: those too that were not set aside, as those of a sink that is no longer configured
         #[arg(long, requires = "all")]
         pending: bool,
     },
@@ -157,7 +157,7 @@ pub struct Chosen {
     /// The numbers of the events
     #[arg(value_name = "SEQ", required_unless_present = "all", conflicts_with = "all")]
     pub seqs: Vec<i64>,
-    /// All that were set aside
+    /// Not some, but all
     #[arg(long)]
     pub all: bool,
     /// Of this sink only

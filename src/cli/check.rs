@@ -72,16 +72,21 @@ async fn try_out(settings: &Settings, environment: &Environment) -> Result<ExitC
         }
     }
     if settings.discover_tasks {
-        let tasks = client.tasks().await?;
-        print(&format!("  discovery ok   {} tasks\n", tasks.len()))?;
+        match client.tasks().await {
+            Ok(tasks) => print(&format!("  discovery ok   {} tasks\n", tasks.len()))?,
+            Err(error) => {
+                eprintln!("error: {error}");
+                code = code_of(&error);
+            }
+        }
     }
     for sink in &settings.sinks {
         match probe(sink, environment).await {
             Ok(found) => print(&format!("  sink ok        {} {found}\n", sink.name))?,
-            Err(problem) => {
+            Err((problem, worse)) => {
                 eprintln!("error: sink {}: {problem}", sink.name);
                 // What the API says comes first.
-                code = if code == ExitCode::Ok { ExitCode::Temporary } else { code };
+                code = if code == ExitCode::Ok { worse } else { code };
             }
         }
     }

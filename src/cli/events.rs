@@ -36,14 +36,18 @@ pub struct Wanted {
 /// When the database cannot be read, or has none of the tasks.
 pub fn events(database: &Path, wanted: &Wanted) -> Result<ExitCode, CliError> {
     let mut log = None;
+    let mut place = None;
     loop {
-        match step(database, wanted, &mut log) {
+        match step(database, wanted, &mut log, &mut place) {
             Ok(Step::MayHaveMore) => continue,
             Ok(Step::NoMore) if !wanted.follow => return Ok(ExitCode::Ok),
             Ok(Step::NobodyReads) => return Ok(ExitCode::Ok),
             Ok(Step::NoMore) => {}
-            // It may come to be, or come back.
-            Err(CliError::Store(error)) if wanted.follow && is_passing(&error) => log = None,
+            // Another one may come in its place, which is read from its beginning.
+            Err(CliError::Store(StoreError::Missing { .. } | StoreError::Replaced { .. })) if wanted.follow => {
+                (log, place) = (None, None);
+            }
+            Err(CliError::Store(error)) if wanted.follow && error.is_passing() => log = None,
             Err(error) => return Err(error),
         }
         if !wait_while_read(LOOK_EVERY)? {
@@ -52,26 +56,26 @@ pub fn events(database: &Path, wanted: &Wanted) -> Result<ExitCode, CliError> {
     }
 }
 
-fn is_passing(error: &StoreError) -> bool {
-    error.is_passing() || matches!(error, StoreError::Missing { .. } | StoreError::Replaced { .. })
-}
-
 enum Step {
     MayHaveMore,
     NoMore,
     NobodyReads,
 }
 
-/// The log, and how far it has been read.
+/// The log.
 struct Log {
     db: Db,
     feeds: Option<Vec<String>>,
+}
+
+/// How far the log has been read.
+struct Place {
     after: i64,
     /// How many more events to show of those that are there.
     left: Option<u64>,
 }
 
-fn step(database: &Path, wanted: &Wanted, log: &mut Option<Log>) -> Result<Step, CliError> {
+fn step(database: &Path, wanted: &Wanted, log: &mut Option<Log>, place: &mut Option<Place>) -> Result<Step, CliError> {
     let log = match log {
         Some(log) => log,
         None => match Log::open(database, wanted)? {
@@ -80,21 +84,26 @@ fn step(database: &Path, wanted: &Wanted, log: &mut Option<Log>) -> Result<Step,
         },
     };
     log.db.check_file()?;
-    let batch = log.left.map_or(BATCH, |left| left.min(BATCH));
-    let events = log.db.events_after(log.after, log.feeds.as_deref(), batch)?;
-    let read = events.len() as u64;
+    let place = match place {
+        Some(place) => place,
+        None => place.insert(log.beginning(wanted)?),
+    };
+    let batch = place.left.map_or(BATCH, |left| left.min(BATCH));
+    let (events, through) = log.db.events_after(place.after, log.feeds.as_deref(), batch)?;
     for event in &events {
         if !print_if_read(&line(event, wanted.json)?)? {
             return Ok(Step::NobodyReads);
         }
-        log.after = event.seq;
+        place.after = event.seq;
     }
-    log.left = log.left.map(|left| left - read);
+    let read = events.len() as u64;
+    place.left = place.left.map(|left| left - read);
     if read == batch && batch > 0 {
         return Ok(Step::MayHaveMore);
     }
+    place.after = through;
     // What is raised from here on is followed without a limit.
-    log.left = if wanted.follow { None } else { log.left };
+    place.left = if wanted.follow { None } else { place.left };
     Ok(Step::NoMore)
 }
 
@@ -110,13 +119,16 @@ impl Log {
                 None => return Err(CliError::UnknownTask { reference: reference.clone() }),
             }
         }
-        let feeds = (!feeds.is_empty()).then_some(feeds);
+        Ok(Some(Self { db, feeds: (!feeds.is_empty()).then_some(feeds) }))
+    }
+
+    fn beginning(&self, wanted: &Wanted) -> Result<Place, CliError> {
         let after = match (wanted.since, wanted.limit) {
             (Some(since), _) => since,
-            (None, Some(limit)) => db.before_last(limit, feeds.as_deref())?,
+            (None, Some(limit)) => self.db.before_last(limit, self.feeds.as_deref())?,
             (None, None) => 0,
         };
-        Ok(Some(Self { db, feeds, after, left: wanted.limit }))
+        Ok(Place { after, left: wanted.limit })
     }
 }
 

@@ -4,24 +4,29 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::Access;
 use tokio::net::TcpStream;
 
+use super::exit::ExitCode;
 use crate::config::{Environment, SinkSettings, Target};
 
 /// The longest wait for a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// Says what was found of a sink, or what is in its way.
-pub async fn probe(sink: &SinkSettings, environment: &Environment) -> Result<String, String> {
+/// Says what was found of a sink, or what is in its way and whether that may mend itself.
+pub async fn probe(sink: &SinkSettings, environment: &Environment) -> Result<String, (String, ExitCode)> {
+    let to_be_mended = |problem| (problem, ExitCode::Configuration);
     match &sink.target {
         Target::Stdout => Ok("is standard output".to_owned()),
-        Target::File { path } => file(path),
+        Target::File { path } => file(path).map_err(to_be_mended),
         Target::Webhook(webhook) => {
             let host = webhook.url.host_str().unwrap_or_default();
             let port = webhook.url.port_or_known_default().unwrap_or_default();
-            connect(host, port).await
+            connect(host, port).await.map_err(|problem| (problem, ExitCode::Temporary))
         }
-        Target::Exec(exec) => program(&exec.program, environment.get("PATH").map_or("", String::as_str)),
+        Target::Exec(exec) => {
+            program(&exec.program, environment.get("PATH").map_or("", String::as_str)).map_err(to_be_mended)
+        }
     }
 }
 
@@ -30,7 +35,11 @@ fn file(path: &Path) -> Result<String, String> {
     if !folder.is_dir() {
         return Err(format!("there is no folder {}; make it", folder.display()));
     }
-    if path.exists() {
+    if rustix::fs::access(folder, Access::WRITE_OK).is_err() {
+        return Err(format!("folder {} cannot be written to", folder.display()));
+    }
+    // Opening what is no file, such as a pipe, could wait for somebody at the other end.
+    if path.is_file() {
         let opened = std::fs::OpenOptions::new().append(true).open(path);
         opened.map_err(|error| format!("cannot append to {}: {error}", path.display()))?;
     }

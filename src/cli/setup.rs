@@ -64,7 +64,11 @@ pub fn plan(settings: &Settings, environment: &Environment, jitter_seed: u64) ->
         discover_tasks: settings.discover_tasks,
         sync: sync::Settings { jitter_seed, ..settings.sync.clone() },
         sinks: sinks
-            .map(|(settings, keys)| SinkPlan { settings: settings.clone(), keys, hidden: hidden.clone() })
+            .map(|(settings, keys)| {
+                let runs_programs = matches!(settings.target, Target::Exec(_));
+                let hidden = if runs_programs { hidden.clone() } else { Vec::new() };
+                SinkPlan { settings: settings.clone(), keys, hidden }
+            })
             .collect(),
     })
 }

@@ -46,6 +46,17 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// A value as messages tell of it: nothing of what is in a table or a list, which may hold secrets in their places, and
+/// nothing that looks like one.
+fn told(kind: &ValueKind) -> String {
+    match kind {
+        ValueKind::Table(_) => "a table".to_owned(),
+        ValueKind::Array(_) => "a list".to_owned(),
+        ValueKind::String(text) if text.contains("whsec_") => "a secret".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// A table of settings, read key by key. What nobody asked for is unknown.
 pub(super) struct Reader<'a> {
     prefix: String,
@@ -77,7 +88,7 @@ impl<'a> Reader<'a> {
             None => Map::new(),
             Some(ValueKind::Table(table)) => table,
             Some(other) => {
-                self.problem(key, format!("is {other}; it must be a section, `[{key}]`"));
+                self.problem(key, format!("is {}; it must be a section, `[{key}]`", told(&other)));
                 Map::new()
             }
         };
@@ -91,8 +102,12 @@ impl<'a> Reader<'a> {
     pub fn tables<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Reader<'_>) -> T) -> Option<Vec<T>> {
         let values = match self.take(key)?.kind {
             ValueKind::Array(values) => values,
-            other => {
-                self.problem(key, format!("is {other}; write each as a section of its own, `[[{key}]]`"));
+            _ => {
+                let message = format!(
+                    "must be sections of their own in the file, each beginning with `[[{key}]]`; an environment \
+                     variable cannot set them"
+                );
+                self.problem(key, message);
                 return Some(Vec::new());
             }
         };
@@ -114,7 +129,7 @@ impl<'a> Reader<'a> {
         match self.take(key)?.kind {
             ValueKind::String(text) => Some(text),
             other => {
-                self.problem(key, format!("is {other}; it must be text in quotes"));
+                self.problem(key, format!("is {}; it must be text in quotes", told(&other)));
                 None
             }
         }
@@ -152,7 +167,8 @@ impl<'a> Reader<'a> {
         let values = match self.take(key)?.kind {
             ValueKind::Array(values) => values,
             other => {
-                self.problem(key, format!("is {other}; it must be a list of texts, e.g. [\"a\", \"b\"]"));
+                let is = if matches!(other, ValueKind::String(_)) { "text".to_owned() } else { told(&other) };
+                self.problem(key, format!("is {is}; it must be a list of texts, e.g. [\"a\", \"b\"]"));
                 return None;
             }
         };
@@ -160,7 +176,9 @@ impl<'a> Reader<'a> {
         for (n, value) in values.into_iter().enumerate() {
             match value.kind {
                 ValueKind::String(text) => texts.push(text),
-                other => self.problem(&format!("{key}[{n}]"), format!("is {other}; it must be text in quotes")),
+                other => {
+                    self.problem(&format!("{key}[{n}]"), format!("is {}; it must be text in quotes", told(&other)))
+                }
             }
         }
         Some(texts)
@@ -200,7 +218,7 @@ impl<'a> Reader<'a> {
             ValueKind::String(text) if text == "true" => true,
             ValueKind::String(text) if text == "false" => false,
             other => {
-                self.problem(key, format!("is {other}; it must be true or false"));
+                self.problem(key, format!("is {}; it must be true or false", told(other)));
                 default
             }
         }
@@ -218,7 +236,7 @@ impl<'a> Reader<'a> {
             return number;
         }
         let (least, most) = range.into_inner();
-        self.problem(key, format!("is {}; it must be a whole number from {least} to {most}", value.kind));
+        self.problem(key, format!("is {}; it must be a whole number from {least} to {most}", told(&value.kind)));
         default
     }
 
@@ -235,8 +253,10 @@ impl<'a> Reader<'a> {
         let (least, most) = range.into_inner();
         let least = if least.is_zero() { "0s".to_owned() } else { format!("{least:?}") };
         let most = format!("{}h", most.as_secs() / 3_600);
-        let message =
-            format!("is {}; it must be a time from {least} to {most}, with its unit: \"15s\", \"6h\"", value.kind);
+        let message = format!(
+            "is {}; it must be a time from {least} to {most}, with its unit: \"15s\", \"6h\"",
+            told(&value.kind)
+        );
         self.problem(key, message);
         default
     }

@@ -28,8 +28,8 @@ pub enum SecretError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The environment variable is not set.
-    #[error("the environment variable {0} is not set")]
+    /// The environment variable is not set. It is named if it looks like one, not like a secret in the wrong place.
+    #[error("the environment variable{0} is not set")]
     Unset(String),
     /// What was found is no signing secret.
     #[error("{origin} {invalid}")]
@@ -68,7 +68,9 @@ impl SecretSource {
             Self::Inline(keys) => Ok(keys.clone()),
             Self::File(path) => parse(path.display().to_string(), read_file(path)?.expose_secret()),
             Self::Variable(name) => {
-                let text = environment.get(name).ok_or_else(|| SecretError::Unset(name.clone()))?;
+                let is_usual = name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+                let named = if is_usual { format!(" {name}") } else { String::new() };
+                let text = environment.get(name).ok_or(SecretError::Unset(named))?;
                 parse(format!("the environment variable {name}"), text)
             }
         }

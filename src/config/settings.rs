@@ -111,7 +111,7 @@ impl Settings {
         let database = root.section("database", |section| section.text("path"));
         let database = overrides.database.or(database.map(PathBuf::from)).unwrap_or_else(|| "apify-mirror.db".into());
         let mut sync = root.section("sync", sync);
-        let sinks = sinks(&mut root);
+        let sinks = sinks(&mut root, &database);
         root.section("http", |section| {
             if section.text("listen").is_some_and(|listen| !listen.is_empty()) {
                 section.problem("listen", "is set, but this version has no HTTP endpoint; leave it empty");

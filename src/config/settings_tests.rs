@@ -107,7 +107,7 @@ fn every_problem_is_told_by_its_path_with_a_remedy() {
             "sinks[0].type: is \"smtp\"; it must be `stdout`, `file`, `webhook` or `exec`",
         ),
         ("[[sinks]]\ntype = \"stdout\"", "sinks[0].name: is \"\"; a sink needs a name"),
-        ("[sinks]\nname = \"a\"", "sinks: is"),
+        ("[sinks]\nname = \"a\"", "sinks: must be sections of their own"),
         (
             "[[sinks]]\nname = \"a\"\ntype = \"stdout\"\nevents = [\"ACTOR.RUN.DONE\"]",
             "sinks[0].events: has \"ACTOR.RUN.DONE\"; known are",

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -133,7 +133,7 @@ impl fmt::Debug for WebhookSettings {
 }
 
 /// Without the key, events go to standard output; an empty list means nowhere.
-pub(super) fn sinks(root: &mut Reader<'_>) -> Vec<SinkSettings> {
+pub(super) fn sinks(root: &mut Reader<'_>, database: &Path) -> Vec<SinkSettings> {
     let Some(sinks) = root.tables("sinks", sink) else {
         return vec![SinkSettings {
             name: "stdout".to_owned(),
@@ -143,8 +143,7 @@ pub(super) fn sinks(root: &mut Reader<'_>) -> Vec<SinkSettings> {
             target: Target::Stdout,
         }];
     };
-    let mut names = HashSet::new();
-    let mut streams = 0;
+    let (mut names, mut places) = (HashSet::new(), HashSet::new());
     for (n, sink) in sinks.iter().enumerate() {
         if !names.insert(&sink.name) {
             root.problem(
@@ -152,11 +151,18 @@ pub(super) fn sinks(root: &mut Reader<'_>) -> Vec<SinkSettings> {
                 format!("is {:?}, as another sink's; give it one of its own", sink.name),
             );
         }
-        streams += u32::from(sink.target == Target::Stdout);
-        if sink.target == Target::Stdout && streams == 2 {
+        let place = match &sink.target {
+            Target::Stdout => Some(("type", None)),
+            Target::File { path } => Some(("path", Some(path))),
+            Target::Webhook(_) | Target::Exec(_) => None,
+        };
+        if place == Some(("path", Some(&database.to_owned()))) {
+            root.problem(&format!("sinks[{n}].path"), "is the database; name another file");
+        }
+        if let Some((key, _)) = place.filter(|place| !places.insert(*place)) {
             root.problem(
-                &format!("sinks[{n}].type"),
-                "is \"stdout\", as another sink's; there is only one standard output",
+                &format!("sinks[{n}].{key}"),
+                "is another sink's too, and their lines would mix; give it its own",
             );
         }
     }
@@ -261,14 +267,17 @@ fn headers(section: &mut Reader<'_>) -> HeaderMap {
 
 fn secret(section: &mut Reader<'_>) -> SecretSource {
     let inline = section.secret("secret");
-    let file = section.text("secret_file").filter(|path| !path.is_empty());
-    let variable = section.text("secret_env").filter(|name| !name.is_empty());
-    for (key, value) in [("secret_file", &file), ("secret_env", &variable)] {
-        // Neither must find its way into a message about a file or a variable that does not exist.
-        if value.as_ref().is_some_and(|value| value.trim_start().starts_with("whsec_")) {
-            section.problem(key, "holds a secret itself, not where to find it; that is what `secret` is for");
-            return SecretSource::None;
-        }
+    let file = section.secret("secret_file").filter(|path| !path.is_empty());
+    let variable = section.secret("secret_env").filter(|name| !name.is_empty());
+    // Neither must find its way into a message about a file or a variable that does not exist.
+    let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if file.as_ref().is_some_and(|path| path.trim_start().starts_with("whsec_")) {
+        section.problem("secret_file", "holds a secret itself, not where to find it; that is what `secret` is for");
+        return SecretSource::None;
+    }
+    if variable.as_ref().is_some_and(|name| !is_name(name)) {
+        section.problem("secret_env", "must be the name of an environment variable: letters, digits and `_`");
+        return SecretSource::None;
     }
     if [inline.is_some(), file.is_some(), variable.is_some()].into_iter().filter(|is| *is).count() > 1 {
         section.problem("secret", "is given more than once; keep one of `secret`, `secret_file` and `secret_env`");

@@ -53,7 +53,7 @@ fn problems_are_told_by_their_path_without_a_secret() {
     for (sink, expected) in [
         ("type = \"file\"".to_owned(), "sinks[0].path: is missing; name the file"),
         ("type = \"exec\"".to_owned(), "sinks[0].command: is missing or empty; name a program"),
-        ("type = \"exec\"\ncommand = \"prog arg\"".to_owned(), "sinks[0].command: is prog arg; it must be a list"),
+        ("type = \"exec\"\ncommand = \"prog arg\"".to_owned(), "sinks[0].command: is text; it must be a list"),
         ("type = \"exec\"\ncommand = []".to_owned(), "sinks[0].command: is missing or empty"),
         (
             "type = \"exec\"\ncommand = [\"x\"]\nconcurrency = 0".to_owned(),
@@ -88,9 +88,42 @@ fn problems_are_told_by_their_path_without_a_secret() {
 }
 
 #[test]
-fn there_is_one_standard_output() {
+fn lines_of_two_sinks_must_not_mix() {
     let told = problems("type = \"stdout\"\n[[sinks]]\nname = \"b\"\ntype = \"stdout\"");
-    assert!(told.starts_with("sinks[1].type: is \"stdout\", as another sink's"), "{told}");
+    assert!(told.starts_with("sinks[1].type: is another sink's too"), "{told}");
+    let file = "type = \"file\"\npath = \"x\"\n";
+    let told = problems("type = \"file\"\npath = \"apify-mirror.db\"\n");
+    assert!(told.starts_with("sinks[0].path: is the database"), "{told}");
+    let told = problems(&format!("{file}[[sinks]]\nname = \"b\"\n{file}"));
+    assert!(told.starts_with("sinks[1].path: is another sink's too"), "{told}");
+}
+
+#[test]
+fn what_is_in_the_wrong_place_is_not_repeated() {
+    let read = |toml: &str, variable: Option<(&str, &str)>| {
+        let environment = variable.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+        parse(Some(toml), &environment, Overrides::default(), || "config.toml".to_owned()).unwrap_err().to_string()
+    };
+    let inside =
+        format!("secret = \"{SECRET}\"\nurl = \"https://x/T0KEN\"\nheaders = {{ authorization = \"hunter2\" }}\n");
+    let array = "[[sinks]]\nname = \"a\"\ntype = \"webhook\"\nurl = \"https://x/\"\n";
+    for told in [
+        read(&format!("[sinks]\n{inside}"), None),
+        read(&format!("[api]\ntimeout = \"{SECRET}\"\nbase_url = [\"hunter2\"]"), None),
+        read(&format!("[log.level]\n{inside}"), None),
+        read("sync = [\"hunter2\"]\ntasks = { a = \"hunter2\" }\ndiscover_tasks = [\"hunter2\"]", None),
+        read(&format!("{array}secret_file = {{ x = \"hunter2\" }}"), None),
+        read(&format!("{array}secret_env = \"hunter2=\""), None),
+        read(&format!("{array}secret_env = [\"{SECRET}\"]"), None),
+        read(&format!("{array}timeout = {{ x = \"hunter2\" }}\nconcurrency = [\"hunter2\"]"), None),
+        read("[[sinks]]\nname = \"a\"\ntype = \"exec\"\ncommand = \"curl -H authorization:hunter2\"", None),
+        read(array, Some(("APIFY_MIRROR_SINKS__0__SECRET", SECRET))),
+        read(array, Some(("APIFY_MIRROR_SINKS", "hunter2"))),
+    ] {
+        assert!(!["hunter2", "T0KEN", SECRET].iter().any(|secret| told.contains(secret)), "{told}");
+    }
+    let told = read(array, Some(("APIFY_MIRROR_SINKS__0__SECRET", SECRET)));
+    assert!(told.contains("an environment variable cannot set them"), "{told}");
 }
 
 #[test]
@@ -101,6 +134,13 @@ fn keys_are_read_from_where_the_settings_point_when_they_are_needed() {
     assert_eq!(settings.secret_variables(), ["HOOK_SECRET"]);
     let told = settings.signing_keys(&Environment::new()).unwrap_err().to_string();
     assert_eq!(told, "sinks[1].secret_env: the environment variable HOOK_SECRET is not set");
+    let lower =
+        parse(Some(&toml.replace("HOOK_SECRET", "hunter2")), &Environment::new(), Overrides::default(), String::new);
+    let told = lower.unwrap().signing_keys(&Environment::new()).unwrap_err().to_string();
+    assert_eq!(
+        told, "sinks[1].secret_env: the environment variable is not set",
+        "it may be a secret in the wrong place"
+    );
     let environment = Environment::from([("HOOK_SECRET".to_owned(), SECRET.to_owned())]);
     let keys = settings.signing_keys(&environment).unwrap();
     assert_eq!(keys, [crate::sinks::SigningKeys::default(), crate::sinks::SigningKeys::parse(SECRET).unwrap()]);

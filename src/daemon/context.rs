@@ -35,7 +35,7 @@ pub struct SinkPlan {
     pub settings: SinkSettings,
     /// What a webhook is signed with.
     pub keys: SigningKeys,
-    /// Environment variables that hold secrets of sinks: no program that is run gets to see them.
+    /// For a sink that runs a program: environment variables that hold secrets of sinks, for it not to see.
     pub hidden: Vec<String>,
 }
 

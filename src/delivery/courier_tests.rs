@@ -1,6 +1,7 @@
 //! Couriers, with sinks that do as they are told and a real database.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,7 +24,24 @@ struct Fake {
     plan: Plan,
     handed: Mutex<Vec<(String, i64)>>,
     attempts: Mutex<HashMap<i64, u32>>,
+    /// How many calls were under way at each.
+    at_once: Mutex<Vec<usize>>,
+    under_way: AtomicUsize,
     changed: Notify,
+}
+
+impl Fake {
+    fn new(intake: Intake, plan: impl Fn(&Due, u32) -> Outcome + Send + Sync + 'static) -> Self {
+        Self {
+            intake,
+            plan: Box::new(plan),
+            handed: Mutex::default(),
+            attempts: Mutex::default(),
+            at_once: Mutex::default(),
+            under_way: AtomicUsize::new(0),
+            changed: Notify::new(),
+        }
+    }
 }
 
 impl Sink for Fake {
@@ -33,7 +51,10 @@ impl Sink for Fake {
 
     fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
         Box::pin(async move {
+            let others = self.under_way.fetch_add(1, Ordering::Relaxed);
+            self.at_once.lock().unwrap().push(others + 1);
             tokio::task::yield_now().await;
+            self.under_way.fetch_sub(1, Ordering::Relaxed);
             let mut outcome = Outcome::Delivered;
             for event in events {
                 self.handed.lock().unwrap().push((event.run_id.clone(), event.seq));
@@ -51,7 +72,7 @@ impl Sink for Fake {
 }
 
 struct Setup {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     store: Store,
     _writer: Writer,
     sink: Arc<Fake>,
@@ -77,15 +98,8 @@ impl Setup {
             })
             .await
             .unwrap();
-        let sink = Fake {
-            intake,
-            plan: Box::new(plan),
-            handed: Mutex::default(),
-            attempts: Mutex::default(),
-            changed: Notify::new(),
-        };
         let (bell, stop) = (watch::Sender::new(0), watch::Sender::new(false));
-        Self { _dir: dir, store, _writer: writer, sink: Arc::new(sink), bell, stop }
+        Self { dir, store, _writer: writer, sink: Arc::new(Fake::new(intake, plan)), bell, stop }
     }
 
     fn courier(&self, give_up_after: Duration) -> Courier {
@@ -176,6 +190,24 @@ async fn a_stream_gets_batches_in_the_order_of_numbers() {
 }
 
 #[tokio::test]
+async fn a_stream_stays_in_order_when_it_fails() {
+    let setup = Setup::new(Intake::STREAM, |due, attempt| {
+        if [1, 700].contains(&due.seq) && attempt == 1 { failed() } else { Outcome::Delivered }
+    })
+    .await;
+    for status in ["READY", "RUNNING", "SUCCEEDED", "RUNNING"] {
+        setup.see(status, runs(700)).await;
+    }
+    let work = setup.start(Duration::from_secs(60));
+    setup.until(async || setup.status().await.pending == 0).await;
+    let mut seen = std::collections::HashSet::new();
+    let first: Vec<i64> = setup.handed().into_iter().map(|(_, seq)| seq).filter(|seq| seen.insert(*seq)).collect();
+    assert_eq!(first, (1..=2_800).collect::<Vec<_>>());
+    setup.stop.send_replace(true);
+    work.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_run_that_fails_delays_only_itself() {
     let setup = Setup::new(BY_RUN, |due, _| if due.run_id == "r0" { failed() } else { Outcome::Delivered }).await;
     for status in ["READY", "RUNNING"] {
@@ -189,13 +221,28 @@ async fn a_run_that_fails_delays_only_itself() {
 }
 
 #[tokio::test]
-async fn what_failed_is_tried_again_and_a_bell_wakes_at_once() {
+async fn what_failed_is_tried_again() {
     let setup = Setup::new(BY_RUN, |_, attempt| if attempt < 2 { failed() } else { Outcome::Delivered }).await;
     let work = setup.start(Duration::from_secs(60));
     setup.see("READY", runs(3)).await;
     setup.until(async || setup.status().await.pending == 0).await;
     assert_eq!(setup.handed().len(), 6);
     assert_eq!(setup.status().await.last_error, None);
+    setup.stop.send_replace(true);
+    work.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bell_wakes_a_courier_that_has_nothing_to_do() {
+    let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
+    let work = setup.start(Duration::from_secs(60));
+    let began = std::time::Instant::now();
+    for round in 1..=10 {
+        setup.see(if round % 2 == 0 { "READY" } else { "RUNNING" }, runs(1)).await;
+        setup.until(async || setup.handed().len() == round && setup.status().await.pending == 0).await;
+    }
+    // Looking by itself every five seconds, it would take fifty.
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     setup.stop.send_replace(true);
     work.await.unwrap();
 }
@@ -240,29 +287,88 @@ async fn an_ill_sink_is_tried_one_event_at_a_time() {
     let attempts = setup.handed().len();
     assert!(attempts < 20, "{attempts} attempts");
     assert_eq!(setup.status().await.pending, 5_000);
+
+    let work = setup.start(Duration::from_secs(60));
+    setup.until(async || setup.handed().len() >= 2 * attempts + 2).await;
+    let at_once = setup.sink.at_once.lock().unwrap().clone();
+    assert_eq!(at_once[2 * attempts..], [1, 1], "{at_once:?}");
+    setup.stop.send_replace(true);
+    work.await.unwrap();
+}
+
+/// While another process keeps the database to itself, nothing is delivered that could not be written down.
+#[tokio::test]
+async fn nothing_more_is_delivered_while_the_books_cannot_be_written() {
+    let other: Arc<Mutex<Option<rusqlite::Connection>>> = Arc::default();
+    let intruder = Arc::clone(&other);
+    let setup = Setup::new(BY_RUN, move |due, _| {
+        if due.seq == 2 {
+            intruder.lock().unwrap().as_ref().unwrap().execute_batch("BEGIN IMMEDIATE").unwrap();
+        }
+        Outcome::Delivered
+    })
+    .await;
+    *other.lock().unwrap() = Some(rusqlite::Connection::open(setup.dir.path().join("runs.db")).unwrap());
+    setup.store.call(|db| Ok(db.connection().busy_timeout(Duration::from_millis(1))?)).await.unwrap();
+    let work = setup.start(Duration::from_secs(60));
+    setup.see("READY", runs(1)).await;
+    setup.until(async || setup.status().await.pending == 0).await;
+    setup.see("RUNNING", runs(1_000)).await;
+    setup.until(async || setup.handed().len() > 1).await;
+    // Every question goes through the same thread as the attempts to write.
+    for _ in 0..200 {
+        setup.status().await;
+    }
+    let handed = setup.handed().len();
+    assert!(handed < 100, "{handed} were handed over");
+    other.lock().unwrap().as_ref().unwrap().execute_batch("COMMIT").unwrap();
+    setup.until(async || setup.status().await.pending == 0).await;
+    let mut handed = setup.handed();
+    handed.sort();
+    assert!(handed.windows(2).all(|two| two[0] != two[1]) && handed.len() == 1_001, "each once: {}", handed.len());
+    setup.stop.send_replace(true);
+    work.await.unwrap();
+}
+
+#[tokio::test]
+async fn booking_the_past_can_be_stopped_and_goes_on_later() {
+    let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
+    setup.see("READY", runs(12_000)).await;
+    let other = Enlisted { name: "other".into(), kind: "webhook", from_beginning: true };
+    setup.store.call(move |db| db.enlist(&[other], Timestamp::now())).await.unwrap();
+    let courier = || {
+        let subscription = Subscription { sink: "other".into(), types: None };
+        Courier::new(subscription, Arc::<Fake>::clone(&setup.sink), Duration::from_secs(60))
+    };
+    setup.stop.send_replace(true);
+    courier().run(setup.store.clone(), setup.bell.subscribe(), setup.stop.subscribe()).await.unwrap();
+    let state = async || setup.store.call(|db| Ok(db.sinks()?.remove(0).state)).await.unwrap();
+    assert_eq!(state().await, "catching up");
+    courier().drain(setup.store.clone(), Duration::from_secs(60)).await.unwrap();
+    assert_eq!((state().await, setup.handed().len()), ("ok".to_owned(), 12_000));
+}
+
+#[tokio::test]
+async fn draining_has_a_bound() {
+    let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
+    setup.see("READY", runs(100)).await;
+    let subscription = Subscription { sink: SINK.into(), types: None };
+    let courier = Courier::new(subscription, Arc::new(Hanging(Arc::default())), Duration::from_secs(60));
+    let drained = courier.drain(setup.store.clone(), Duration::from_millis(50));
+    tokio::time::timeout(Duration::from_secs(30), drained).await.expect("it ends").unwrap();
+    assert_eq!(setup.status().await.pending, 100);
 }
 
 #[tokio::test]
 async fn an_ill_sink_that_is_well_again_gets_everything() {
-    let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
-    let well = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let well = Arc::new(AtomicBool::new(false));
     let is_well = Arc::clone(&well);
-    let setup = Setup {
-        sink: Arc::new(Fake {
-            intake: BY_RUN,
-            plan: Box::new(move |_, _| {
-                if is_well.load(std::sync::atomic::Ordering::Relaxed) { Outcome::Delivered } else { failed() }
-            }),
-            handed: Mutex::default(),
-            attempts: Mutex::default(),
-            changed: Notify::new(),
-        }),
-        ..setup
-    };
+    let plan = move |_: &Due, _| if is_well.load(Ordering::Relaxed) { Outcome::Delivered } else { failed() };
+    let setup = Setup::new(BY_RUN, plan).await;
     setup.see("READY", runs(1_000)).await;
     let work = setup.start(Duration::from_secs(600));
     setup.until(async || setup.status().await.state == "failing").await;
-    well.store(true, std::sync::atomic::Ordering::Relaxed);
+    well.store(true, Ordering::Relaxed);
     setup.until(async || setup.status().await.pending == 0).await;
     setup.stop.send_replace(true);
     work.await.unwrap();
@@ -312,18 +418,22 @@ async fn what_is_under_way_when_it_is_time_to_stop_is_written_down() {
     assert_eq!(setup.status().await.pending, 0);
 }
 
+/// A sink that never answers.
+struct Hanging(Arc<Notify>);
+
+impl Sink for Hanging {
+    fn intake(&self) -> Intake {
+        BY_RUN
+    }
+
+    fn deliver<'a>(&'a self, _: &'a [Due]) -> Delivering<'a> {
+        self.0.notify_one();
+        Box::pin(std::future::pending())
+    }
+}
+
 #[tokio::test]
 async fn what_hangs_does_not_keep_a_courier_from_stopping() {
-    struct Hanging(Arc<Notify>);
-    impl Sink for Hanging {
-        fn intake(&self) -> Intake {
-            BY_RUN
-        }
-        fn deliver<'a>(&'a self, _: &'a [Due]) -> Delivering<'a> {
-            self.0.notify_one();
-            Box::pin(std::future::pending())
-        }
-    }
     let entered = Arc::new(Notify::new());
     let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
     let subscription = Subscription { sink: SINK.into(), types: None };

@@ -10,8 +10,10 @@
 mod courier;
 #[cfg(test)]
 mod courier_tests;
+mod errand;
 mod pause;
 mod policy;
+mod work;
 
 pub use courier::Courier;
 pub use pause::{Leave, MAX_PAUSE, Pause};

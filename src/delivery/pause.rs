@@ -7,10 +7,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::policy::wait;
+use super::policy::{MAX_WAIT, wait};
 use crate::model::Timestamp;
 
-/// The longest a sink is left alone, and so the longest it takes to notice that it is well again.
+/// The longest a sink is left alone that does not ask for more, and so the longest it takes to notice that it is well
+/// again.
 pub const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Whether, and how much, a sink may be tried.
@@ -62,7 +63,7 @@ impl Pause {
             self.failed.clear();
         }
         self.pauses = self.pauses.saturating_add(1);
-        let wait = wait(self.pauses, MAX_PAUSE, self.seed).max(asked.unwrap_or_default().min(MAX_PAUSE));
+        let wait = wait(self.pauses, MAX_PAUSE, self.seed).max(asked.unwrap_or_default().min(MAX_WAIT));
         self.until = Some(now.plus(wait));
     }
 
@@ -76,7 +77,7 @@ impl Pause {
         match self.until {
             None => Leave::Free,
             // One that lies farther ahead than any pause was begun before the clock was set back.
-            Some(until) if now < until && until.since(now) <= MAX_PAUSE => Leave::Wait(until),
+            Some(until) if now < until && until.since(now) <= MAX_WAIT => Leave::Wait(until),
             Some(_) => Leave::Probe,
         }
     }
@@ -139,7 +140,7 @@ mod tests {
         assert_eq!(pause.leave(at(0)), Leave::Wait(at(50_000)));
         let mut pause = Pause::new(1, 1);
         pause.failed("a", Some(Duration::from_secs(5_000)), at(0));
-        assert_eq!(pause.leave(at(0)), Leave::Wait(at(60_000)));
+        assert_eq!(pause.leave(at(0)), Leave::Wait(at(0).plus(MAX_WAIT)));
     }
 
     #[test]

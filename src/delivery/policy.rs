@@ -13,7 +13,7 @@ pub const MIN_WAIT: Duration = Duration::from_secs(1);
 pub const MAX_WAIT: Duration = Duration::from_secs(3_600);
 
 /// How often an event is tried that the sink does not accept, though it does not say that it never will.
-pub const MAX_REJECTIONS: u32 = 5;
+pub const MAX_REJECTIONS: u32 = 10;
 
 /// What is known of a delivery when an attempt has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -136,8 +136,10 @@ async fn receive(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Resp
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let arrival = Arrival { at, path, headers: head.headers.iter().filter_map(text).collect(), body: bytes };
     let reaction = (shared.react.lock().unwrap_or_else(PoisonError::into_inner))(&arrival);
+    // As careless ones do, it repeats what it was told.
+    let echo = format!("{:?} {:?}", arrival.headers, String::from_utf8_lossy(&arrival.body));
     shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
-    let answer = |status| reply(status, Reply::of("{}"), "application/json");
+    let answer = |status| reply(status, Reply::of(echo), "text/plain");
     match reaction {
         Reaction::Status(status) => Ok(answer(status)),
         Reaction::RetryAfter(status, after) => Ok(with_header(answer(status), RETRY_AFTER, Some(&after))),

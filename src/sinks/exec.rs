@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::process::Stdio;
+use std::pin::pin;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -68,17 +69,15 @@ impl Exec {
             Ok(child) => Group(child),
             Err(error) => return failed(error.to_string()),
         };
-        let Ok(ended) = tokio::time::timeout(self.timeout, child.feed(event, &self.program)).await else {
-            // Dropping the group kills it.
-            return failed(format!("did not end within {:?}, and was killed", self.timeout));
-        };
-        match ended {
+        match child.feed(event, &self.program, self.timeout).await {
             Err(error) => failed(error.to_string()),
-            Ok(status) if status.success() => Outcome::Delivered,
-            Ok(status) if status.code() == Some(TRY_AGAIN) => {
+            // Dropping the group kills it.
+            Ok(None) => failed(format!("did not end within {:?}, and was killed", self.timeout)),
+            Ok(Some(status)) if status.success() => Outcome::Delivered,
+            Ok(Some(status)) if status.code() == Some(TRY_AGAIN) => {
                 failed("asks to be tried again (exit code 75)".to_owned())
             }
-            Ok(status) => Outcome::Rejected { error: format!("{}: {status}", self.program) },
+            Ok(Some(status)) => Outcome::Rejected { error: format!("{}: {status}", self.program) },
         }
     }
 
@@ -131,8 +130,8 @@ impl fmt::Debug for Exec {
 struct Group(Child);
 
 impl Group {
-    /// Hands the event over and waits for the end.
-    async fn feed(&mut self, event: &Due, program: &str) -> io::Result<std::process::ExitStatus> {
+    /// Hands the event over and waits for the end; `None` when that does not come in time.
+    async fn feed(&mut self, event: &Due, program: &str, timeout: Duration) -> io::Result<Option<ExitStatus>> {
         let child = &mut self.0;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let mut printed = (Vec::new(), Vec::new());
@@ -143,18 +142,23 @@ impl Group {
             }
         };
         let read = async { tokio::join!(collect(stdout, &mut printed.0), collect(stderr, &mut printed.1)) };
-        let io = async { tokio::join!(write, read) };
         let status = {
-            tokio::pin!(io);
-            tokio::select! {
-                _ = &mut io => child.wait().await?,
-                status = child.wait() => {
-                    let status = status?;
-                    // What it printed is worth a moment, no more.
-                    let _ = tokio::time::timeout(OUTPUT_WITHIN, io).await;
-                    status
+            let mut talk = pin!(async { tokio::join!(write, read) });
+            let mut talked = false;
+            let ended = tokio::time::timeout(timeout, async {
+                loop {
+                    tokio::select! {
+                        _ = &mut talk, if !talked => talked = true,
+                        status = child.wait() => return status,
+                    }
                 }
+            });
+            let Ok(status) = ended.await else { return Ok(None) };
+            if !talked {
+                // What it printed is worth a moment, no more.
+                let _ = tokio::time::timeout(OUTPUT_WITHIN, talk).await;
             }
+            status?
         };
         for (stream, printed) in [("stdout", printed.0), ("stderr", printed.1)] {
             let text = String::from_utf8_lossy(&printed);
@@ -162,7 +166,7 @@ impl Group {
                 tracing::debug!(program, event = event.id, stream, "{line}");
             }
         }
-        Ok(status)
+        Ok(Some(status))
     }
 }
 
@@ -256,18 +260,21 @@ mod tests {
     async fn when_its_time_is_up_the_whole_group_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let id = dir.path().join("id");
-        let script = format!("sleep 600 & echo $! > {}; wait", id.display());
+        let script = format!("sleep 3000 & echo $! > {0}.new; mv {0}.new {0}; wait", id.display());
         let Outcome::Failed { error, .. } =
-            shell(&script, Duration::from_secs(2)).deliver(&[due(1, "a", PAYLOAD)]).await
+            shell(&script, Duration::from_secs(3)).deliver(&[due(1, "a", PAYLOAD)]).await
         else {
             panic!()
         };
-        assert!(error.contains("did not end within 2s"), "{error}");
-        let id = std::fs::read_to_string(id).unwrap();
+        assert!(error.contains("did not end within 3s"), "{error}");
+        let id = std::fs::read_to_string(id).expect("it got that far in three seconds");
         let is_running =
             || std::fs::read_to_string(format!("/proc/{}/stat", id.trim())).is_ok_and(|stat| !stat.contains(") Z "));
-        while is_running() {
-            tokio::task::yield_now().await;
-        }
+        let killed = async {
+            while is_running() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), killed).await.expect("it was killed");
     }
 }

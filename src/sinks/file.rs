@@ -12,8 +12,8 @@ use crate::store::Due;
 /// How a line of ours begins, whole or torn.
 const BEGINNING: &[u8] = b"{\"id\":\"evt_";
 
-/// How far back a torn line is looked for.
-const TAIL: u64 = 1 << 20;
+/// How far back the beginning of the last line is looked for at first, in bytes.
+const TAIL: u64 = 64 << 10;
 
 /// Appends events to a file. One that was renamed or deleted, as log rotation does, is opened anew under its path.
 #[derive(Debug)]
@@ -51,7 +51,9 @@ fn append(path: &Path, slot: &mut Option<fs::File>, lines: &[u8]) -> io::Result<
     };
     // After a failure the file is opened anew, which mends a line that was written in part.
     file.write_all(lines)?;
-    file.sync_data()?;
+    if file.metadata()?.is_file() {
+        file.sync_data()?;
+    }
     *slot = Some(file);
     Ok(())
 }
@@ -65,12 +67,9 @@ fn is_still_at(file: &fs::File, path: &Path) -> bool {
 }
 
 fn open(path: &Path) -> io::Result<fs::File> {
-    let is_new = !path.exists();
-    let mut file = fs::OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let mut file = fs::OpenOptions::new().append(true).create(true).open(path)?;
     if file.metadata()?.is_file() {
-        mend(&mut file)?;
-    }
-    if is_new {
+        mend(path, &mut file)?;
         // What was acknowledged must be found again after a power cut, under its name.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::File::open(folder)?.sync_all()?;
@@ -79,21 +78,35 @@ fn open(path: &Path) -> io::Result<fs::File> {
 }
 
 /// Takes a line of ours away that a crash or a full disk left in part: its event comes again. What else the file may end
-/// in is not ours, and gets a line end.
-fn mend(file: &mut fs::File) -> io::Result<()> {
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
-    let last = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    let torn = &tail[last..];
-    if torn.is_empty() {
+/// in stays, and gets a line end.
+fn mend(path: &Path, file: &mut fs::File) -> io::Result<()> {
+    let last = last_line(path)?;
+    if last.is_empty() {
         return Ok(());
     }
-    if torn.starts_with(BEGINNING) || BEGINNING.starts_with(torn) {
-        return file.set_len(length - torn.len() as u64);
+    let is_ours = last.starts_with(BEGINNING) || BEGINNING.starts_with(&last);
+    if is_ours && serde_json::from_slice::<serde::de::IgnoredAny>(&last).is_err() {
+        let length = file.metadata()?.len();
+        return file.set_len(length.saturating_sub(last.len() as u64));
     }
     file.write_all(b"\n")
+}
+
+/// What stands behind the last line end.
+fn last_line(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut back = TAIL;
+    loop {
+        file.seek(SeekFrom::Start(length.saturating_sub(back)))?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail)?;
+        match tail.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => return Ok(tail.split_off(end + 1)),
+            None if back >= length => return Ok(tail),
+            None => back = back.saturating_mul(4),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -134,12 +147,27 @@ mod tests {
             ("{\"i", ""),
             ("{\"id\":\"evt_a_1\"}\n{\"id\":\"evt_b_1\",\"se", whole),
             ("somebody's notes", "somebody's notes\n"),
+            ("{\"id\":\"evt_a_1\"}", whole),
             ("{\"id\":\"evt_a_1\"}\n{\"id\":7}", "{\"id\":\"evt_a_1\"}\n{\"id\":7}\n"),
         ] {
             fs::write(&path, before).unwrap();
             assert_eq!(deliver(&File::new(path.clone()), &["{\"new\":1}"]).await, Outcome::Delivered);
             assert_eq!(fs::read_to_string(&path).unwrap(), format!("{after}{{\"new\":1}}\n"), "{before:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_long_torn_line_goes_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        fs::write(&path, format!("{{\"id\":\"evt_a_1\"}}\n{{\"id\":\"evt_b_1\",\"{}", "x".repeat(3 << 20))).unwrap();
+        assert_eq!(deliver(&File::new(path.clone()), &["{}"]).await, Outcome::Delivered);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"id\":\"evt_a_1\"}\n{}\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_on_a_disk_needs_no_disk() {
+        assert_eq!(deliver(&File::new("/dev/null".into()), &["{}"]).await, Outcome::Delivered);
     }
 
     #[tokio::test]

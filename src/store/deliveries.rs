@@ -71,10 +71,20 @@ impl Selection {
         format!("{:?}", self.seqs)
     }
 
+    /// The tables to look in, so that single events are looked up and not searched for.
+    fn tables(&self) -> &'static str {
+        if self.seqs.is_empty() {
+            "deliveries d"
+        } else {
+            "sinks s CROSS JOIN json_each(:seqs) j CROSS JOIN deliveries d ON d.sink = s.name AND d.seq = j.value"
+        }
+    }
+
     /// The next rows after `last`, in the order of the table.
     fn rows(&self, connection: &Connection, last: (&str, i64)) -> Result<Vec<(String, i64, String)>, StoreError> {
+        let tables = self.tables();
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT d.sink, d.seq, d.run_id FROM deliveries d
+            "SELECT d.sink, d.seq, d.run_id FROM {tables}
              WHERE (d.sink, d.seq) > (:last_sink, :last_seq) AND {SELECTED} ORDER BY d.sink, d.seq LIMIT {CHUNK}"
         ))?;
         let rows = statement.query_map(

@@ -16,7 +16,7 @@ pub struct LoggedEvent {
 
 impl Db {
     /// Events with a number greater than `after`, of the feeds `feeds` or, if that is `None`, of all; at most `limit`,
-    /// in order.
+    /// in order. Also gives up to which number the log has been looked through.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -25,15 +25,26 @@ impl Db {
         after: i64,
         feeds: Option<&[String]>,
         limit: u64,
-    ) -> Result<Vec<LoggedEvent>, StoreError> {
+    ) -> Result<(Vec<LoggedEvent>, i64), StoreError> {
+        let last: i64 = self
+            .connection
+            .prepare_cached("SELECT coalesce(max(seq), 0) FROM events")?
+            .query_row([], |row| row.get(0))?;
         let mut statement = self.connection.prepare_cached(
             "SELECT e.seq, e.payload FROM events e JOIN runs r ON r.id = e.run_id
-             WHERE e.seq > ?1 AND (?2 IS NULL OR r.feed_id IN (SELECT value FROM json_each(?2)))
+             WHERE e.seq > ?1 AND e.seq <= ?4 AND (?2 IS NULL OR r.feed_id IN (SELECT value FROM json_each(?2)))
              ORDER BY e.seq LIMIT ?3",
         )?;
-        let events = statement
-            .query_map((after, json(feeds), limit), |row| Ok(LoggedEvent { seq: row.get(0)?, payload: row.get(1)? }))?;
-        Ok(events.collect::<Result<_, _>>()?)
+        let events = statement.query_map((after, json(feeds), limit, last), |row| {
+            Ok(LoggedEvent { seq: row.get(0)?, payload: row.get(1)? })
+        })?;
+        let events: Vec<LoggedEvent> = events.collect::<Result<_, _>>()?;
+        let through = match events.last() {
+            Some(event) if events.len() as u64 == limit => event.seq,
+            // A number that was asked for may lie ahead of the log.
+            _ => last.max(after),
+        };
+        Ok((events, through))
     }
 
     /// The number after which the last `count` events of `feeds` come.

@@ -155,7 +155,8 @@ impl Db {
         timestamp("deliveries.due_at", statement.query_row((sink, now.to_string()), |row| row.get(0))?)
     }
 
-    /// Notes what became of deliveries to `sink`. One that somebody dropped meanwhile stays dropped.
+    /// Notes what became of deliveries to `sink`. One that somebody dropped meanwhile stays dropped, and one that is not
+    /// its run's turn does not become due by having been tried.
     ///
     /// # Errors
     /// When SQLite fails; nothing is noted then, and what was delivered will be delivered again.
@@ -178,7 +179,7 @@ impl Db {
             };
             transaction
                 .prepare_cached(
-                    "UPDATE deliveries SET due_at = :due, dead_at = :dead, attempts = attempts + 1, last_error = :error,
+                    "UPDATE deliveries SET due_at = iif(due_at IS NULL, NULL, :due), dead_at = :dead, attempts = attempts + 1, last_error = :error,
                          last_attempt_at = :now, first_attempt_at = coalesce(first_attempt_at, :now)
                      WHERE sink = :sink AND seq = :seq AND dead_at IS NULL",
                 )?

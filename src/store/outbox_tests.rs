@@ -103,6 +103,26 @@ fn a_stream_gets_everything_in_order_whatever_the_runs() {
 }
 
 #[test]
+fn having_been_tried_does_not_make_an_event_due_before_its_turn() {
+    let mut db = db();
+    see(&mut db, 10, &[("a", "READY")], &[all_of(HOOK)]);
+    see(&mut db, 20, &[("a", "RUNNING")], &[all_of(HOOK)]);
+    // A stream's batch, which fails as a whole.
+    let settled = |seq| {
+        let verdict = Verdict::Retry { at: at(30) };
+        Settled { seq, run_id: "a".into(), verdict, error: Some("no".into()) }
+    };
+    db.record(HOOK, &[settled(1), settled(2)], at(21)).unwrap();
+    assert_eq!(due(&db, 30), pairs(&[(1, "a")]));
+    settle(&mut db, 31, 1, "a", Verdict::SetAside);
+    // The second is under way when somebody has the first tried again.
+    let first = Selection { seqs: vec![1], which: Which::Failed, ..Selection::default() };
+    assert_eq!(db.retry_deliveries(&first, at(32)).unwrap(), 1);
+    settle(&mut db, 33, 2, "a", Verdict::Retry { at: at(34) });
+    assert_eq!(due(&db, 40), pairs(&[(1, "a")]));
+}
+
+#[test]
 fn fetching_is_bounded_in_bytes() {
     let mut db = db();
     let big = "x".repeat(5 << 20);
@@ -248,6 +268,7 @@ fn a_sink_that_is_removed_keeps_what_it_is_owed_and_goes_on_from_there() {
     see(&mut db, 10, &[("a", "READY"), ("b", "READY")], &[all_of(HOOK)]);
     settle(&mut db, 11, 1, "a", Verdict::Delivered);
     db.enlist(&[], at(20)).unwrap();
+    settle(&mut db, 25, 2, "b", Verdict::Retry { at: at(26) });
     see(&mut db, 30, &[("a", "RUNNING")], &[]);
     let status = db.sinks().unwrap().remove(0);
     assert_eq!((status.state.as_str(), status.pending), ("removed", 1));
@@ -255,6 +276,7 @@ fn a_sink_that_is_removed_keeps_what_it_is_owed_and_goes_on_from_there() {
     // Back again: what it missed, or not.
     db.enlist(&[enlisted(HOOK, true)], at(40)).unwrap();
     catch_up(&mut db, &all_of(HOOK));
+    assert_eq!(db.sinks().unwrap()[0].failing_since, None, "what it did long ago does not count");
     assert_eq!(due(&db, 100), pairs(&[(2, "b"), (3, "a")]));
     settle(&mut db, 50, 2, "b", Verdict::Delivered);
     settle(&mut db, 50, 3, "a", Verdict::Delivered);

@@ -33,6 +33,8 @@ impl Db {
             transaction.execute(
                 "INSERT INTO sinks (name, type, added_at, live, booked_seq) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT (name) DO UPDATE SET type = excluded.type, removed_at = NULL,
+                     failing_since = iif(removed_at IS NULL, failing_since, NULL),
+                     last_error = iif(removed_at IS NULL, last_error, NULL),
                      live = iif(removed_at IS NULL, live, excluded.live)
                  WHERE removed_at IS NOT NULL OR type <> excluded.type",
                 (name, kind, now.to_string(), !from_beginning, booked),

@@ -306,7 +306,7 @@ fn standard_output_that_nobody_reads_does_not_keep_it_from_stopping() {
 fn secrets_are_nowhere_but_where_they_belong() {
     let mut setup = Setup::with_runs(5);
     let mut receiver = setup.receiver();
-    // A receiver that says everything it was told, as careless ones do.
+    // Its answers repeat everything it was told.
     receiver.set_reaction(|_| Reaction::Status(500));
     let path = setup.dir.path().join("secret");
     std::fs::write(&path, SECRET).unwrap();

@@ -66,6 +66,28 @@ fn a_program_gets_each_event_and_says_what_became_of_it() {
 }
 
 #[test]
+fn a_program_that_runs_when_it_is_time_to_stop_is_killed_and_run_again() {
+    let mut setup = Setup::with_runs(5);
+    let script = "echo $$ > id.new; mv id.new id; [ -e released ] || exec sleep 3000";
+    setup.configure(&format!(
+        "{QUICK}[[sinks]]\nname = \"slow\"\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\nevents = [\"ACTOR.RUN.CREATED\"]\n"
+    ));
+    setup.sync();
+    setup.add_runs(1);
+    let mut daemon = Daemon::start(setup.command(&["run"]));
+    let id = || std::fs::read_to_string(setup.dir.path().join("id")).ok();
+    wait_until("the program", || id().is_some());
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0));
+    let stat = format!("/proc/{}/stat", id().unwrap().trim());
+    wait_until("its end", || !std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")));
+    assert_eq!(setup.sink("slow")["pending"], 1, "it did not say that it was done");
+    std::fs::write(setup.dir.path().join("released"), "").unwrap();
+    setup.sync();
+    assert_eq!(setup.sink("slow")["pending"], 0);
+}
+
+#[test]
 fn sinks_come_and_go_and_keep_what_they_are_owed() {
     let mut setup = Setup::with_runs(5);
     let file = |name: &str, start: &str| {
