@@ -65,16 +65,16 @@ impl Db {
     /// of these changes the file.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         refuse_if_writable_by_others(path)?;
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        let version = check_schema(&connection, path)?;
-        for (pragma, value, wanted) in PRAGMAS {
-            connection.execute_batch(&format!("PRAGMA {pragma} = {value}"))?;
-            expect_pragma(&connection, path, pragma, wanted)?;
-        }
-        migrate(&mut connection, version)?;
-        Ok(Self { connection, file: Some(OpenFile::at(path)?) })
+        let open = || {
+            let mut connection = Connection::open(path)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            let version = check_schema(&connection, path)?;
+            set_pragmas(&connection, path)?;
+            migrate(&mut connection, version)?;
+            Ok(Self { connection, file: Some(OpenFile::at(path)?) })
+        };
+        open().map_err(|error: StoreError| error.opening(path))
     }
 
     /// That the file is still the one that was opened. SQLite would go on writing to one that nobody can find any more.
@@ -118,10 +118,7 @@ impl Db {
     pub fn open_beside(path: &Path) -> Result<Self, StoreError> {
         refuse_if_writable_by_others(path)?;
         let db = Self::open_as_it_is(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        for (pragma, value, wanted) in PRAGMAS {
-            db.connection.execute_batch(&format!("PRAGMA {pragma} = {value}"))?;
-            expect_pragma(&db.connection, path, pragma, wanted)?;
-        }
+        set_pragmas(&db.connection, path).map_err(|error| error.opening(path))?;
         Ok(db)
     }
 
@@ -130,13 +127,16 @@ impl Db {
         if !path.exists() {
             return Err(StoreError::Missing { path: path.to_owned() });
         }
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        match check_schema(&connection, path)? {
-            SCHEMA_VERSION => Ok(Self { connection, file: Some(OpenFile::at(path)?) }),
-            0 => Err(StoreError::Missing { path: path.to_owned() }),
-            found => Err(StoreError::Older { path: path.to_owned(), found, known: SCHEMA_VERSION }),
-        }
+        let open = || {
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            match check_schema(&connection, path)? {
+                SCHEMA_VERSION => Ok(Self { connection, file: Some(OpenFile::at(path)?) }),
+                0 => Err(StoreError::Missing { path: path.to_owned() }),
+                found => Err(StoreError::Older { path: path.to_owned(), found, known: SCHEMA_VERSION }),
+            }
+        };
+        open().map_err(|error| error.opening(path))
     }
 
     /// The connection, to look at the tables.
@@ -181,6 +181,14 @@ fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreError> {
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()?;
+    Ok(())
+}
+
+fn set_pragmas(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    for (pragma, value, wanted) in PRAGMAS {
+        connection.execute_batch(&format!("PRAGMA {pragma} = {value}"))?;
+        expect_pragma(connection, path, pragma, wanted)?;
+    }
     Ok(())
 }
 
@@ -325,6 +333,9 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         assert!(matches!(Db::open_for_reading(&path), Err(StoreError::Missing { .. })));
         std::fs::write(&path, "not a database, but long enough to be looked at as one".repeat(20)).unwrap();
-        assert!(Db::open_for_reading(&path).unwrap_err().to_string().contains("not a database"));
+        for error in [Db::open_for_reading(&path).unwrap_err(), Db::open(&path).unwrap_err()] {
+            let error = error.to_string();
+            assert!(error.contains("runs.db: file is not a database; the file is damaged"), "{error}");
+        }
     }
 }

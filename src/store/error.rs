@@ -1,6 +1,6 @@
 //! What can go wrong with the database, and what to do about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 use thiserror::Error;
@@ -92,6 +92,14 @@ pub enum StoreError {
         /// The database file.
         path: PathBuf,
     },
+    /// SQLite cannot open the database.
+    #[error("database {path}: {source}{remedy}", remedy = remedy(.source))]
+    Opening {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
     /// SQLite reports an error.
     #[error("database: {0}{remedy}", remedy = remedy(.0))]
     Sqlite(#[from] rusqlite::Error),
@@ -101,9 +109,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The same, naming the database that was being opened.
+    pub(super) fn opening(self, path: &Path) -> Self {
+        match self {
+            Self::Sqlite(source) => Self::Opening { path: path.to_owned(), source },
+            other => other,
+        }
+    }
+
     /// Whether the same call may well succeed later, when somebody has made room, say: nothing is lost by waiting.
     pub fn is_passing(&self) -> bool {
-        let Self::Sqlite(error) = self else { return false };
+        let (Self::Sqlite(error) | Self::Opening { source: error, .. }) = self else { return false };
         matches!(
             error.sqlite_error_code(),
             Some(

@@ -1,13 +1,12 @@
 //! Events that must arrive, whatever happens to either side.
 
 use std::collections::HashMap;
-use std::process::Command;
 
 use apify_mirror::simulator::{Arrival, Reaction, Receiver, Rng, TOKEN};
 use apify_mirror::sinks::SigningKeys;
 use serde_json::Value;
 
-use crate::support::{Daemon, Setup, stderr, stdout, wait_until};
+use crate::support::{Daemon, Setup, signal, stderr, stdout, wait_until};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -295,7 +294,7 @@ fn standard_output_that_nobody_reads_does_not_keep_it_from_stopping() {
             setup.database().exists()
                 && setup.try_column("SELECT max(seq) || '' FROM events WHERE seq > 5000").is_some()
         });
-        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        signal(&child, "TERM");
         wait_until("its end", || child.try_wait().unwrap().is_some());
         assert_eq!(child.wait().unwrap().code(), Some(code));
         drop(reader);

@@ -176,6 +176,12 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Sends a signal, by the shell's own `kill`: a machine may have no program of that name.
+pub fn signal(child: &Child, name: &str) {
+    let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", child.id())).status().unwrap();
+    assert!(sent.success());
+}
+
 /// A running daemon. Killed when dropped.
 pub struct Daemon {
     pub child: Child,
@@ -216,8 +222,7 @@ impl Daemon {
     }
 
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status().unwrap();
-        assert!(sent.success());
+        signal(&self.child, name);
     }
 
     /// Waits for the end; gives the exit code.
