@@ -113,7 +113,8 @@ impl Client {
         self.get(url, wire::run_page).await
     }
 
-    /// The run `run_id` (`GET /v2/actor-runs/:id`); `None` when there is none any more.
+    /// The run `run_id` (`GET /v2/actor-runs/:id`); `None` when there is none any more, by Apify's own word: a row is
+    /// marked as removed on that, and a proxy's 404 must not do.
     ///
     /// # Errors
     /// When no attempt succeeds, or the answer is about another run.
@@ -129,7 +130,8 @@ impl Client {
         };
         match self.get(url, decode).await {
             Ok(seen) => Ok(Some(seen)),
-            Err(error) if error.class() == ErrorClass::NotFound => Ok(None),
+            Err(error) if error.is_apifys_not_found() => Ok(None),
+            Err(error) if error.class() == ErrorClass::NotFound => Err(error.unclassed()),
             Err(error) => Err(error),
         }
     }

@@ -109,6 +109,16 @@ async fn what_passes_is_retried_and_what_does_not_is_not() {
 }
 
 #[tokio::test]
+async fn a_run_is_gone_only_if_apify_says_so() {
+    let (server, _) = server().await;
+    let client = client(&server.url());
+    assert_eq!(client.run("nothing").await.unwrap(), None);
+    server.set_faults(Faults::always(Fault::Status(404)));
+    let error = client.run("nothing").await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Other, "somebody else's 404: {error}");
+}
+
+#[tokio::test]
 async fn nobody_there_is_found_out_sooner() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let client = client(&format!("http://{closed}"));

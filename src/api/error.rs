@@ -40,7 +40,11 @@ pub struct ApiError {
     detail: String,
     retry_after: Option<Duration>,
     never_connected: bool,
+    is_apifys_not_found: bool,
 }
+
+/// What Apify says, in the error body's `type`, when there is no such thing.
+const RECORD_NOT_FOUND: &str = "record-not-found";
 
 /// Apify's error body: `{"error": {"type": "...", "message": "..."}}`.
 #[derive(Deserialize)]
@@ -57,7 +61,14 @@ struct ErrorDetail {
 
 impl ApiError {
     pub(super) fn new(class: ErrorClass, url: &Url, detail: impl Into<String>) -> Self {
-        Self { class, url: printable(url), detail: detail.into(), retry_after: None, never_connected: false }
+        Self {
+            class,
+            url: printable(url),
+            detail: detail.into(),
+            retry_after: None,
+            never_connected: false,
+            is_apifys_not_found: false,
+        }
     }
 
     /// An answer that is no success.
@@ -71,8 +82,10 @@ impl ApiError {
             300..=399 => ErrorClass::Redirected,
             _ => ErrorClass::Other,
         };
+        let mut is_apifys_not_found = false;
         let said = match serde_json::from_slice::<ErrorBody>(body) {
             Ok(ErrorBody { error: ErrorDetail { kind, message } }) => {
+                is_apifys_not_found = class == ErrorClass::NotFound && kind.as_deref() == Some(RECORD_NOT_FOUND);
                 let parts = [kind, message].into_iter().flatten().map(|part| excerpt(&part));
                 parts.collect::<Vec<_>>().join(": ")
             }
@@ -81,7 +94,7 @@ impl ApiError {
         };
         let said =
             if said.is_empty() { status.canonical_reason().unwrap_or("no reason given").to_owned() } else { said };
-        Self { retry_after, ..Self::new(class, url, format!("{} {said}", status.as_u16())) }
+        Self { retry_after, is_apifys_not_found, ..Self::new(class, url, format!("{} {said}", status.as_u16())) }
     }
 
     /// A request that got no answer, or not all of it.
@@ -92,6 +105,16 @@ impl ApiError {
     /// What kind of trouble it is.
     pub fn class(&self) -> ErrorClass {
         self.class
+    }
+
+    /// Whether Apify itself says that there is no such thing, and not something between it and us.
+    pub(super) fn is_apifys_not_found(&self) -> bool {
+        self.is_apifys_not_found
+    }
+
+    /// The same trouble, as one that says nothing about the task.
+    pub(super) fn unclassed(self) -> Self {
+        Self { class: ErrorClass::Other, ..self }
     }
 
     /// Whether the same request may well succeed later.

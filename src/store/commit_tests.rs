@@ -8,7 +8,9 @@ use super::db::Db;
 use super::{Condition, HEARTBEAT, Written};
 use crate::delivery::{Enlisted, Subscription};
 use crate::model::{Task, Timestamp};
-use crate::sync::{Baseline, Commit, Cursor, FeedState, Judgement, Observed, OpenRun, Seen, Source, Watermark};
+use crate::sync::{
+    Audit, Baseline, Commit, Covered, Cursor, Doubt, FeedState, Judgement, Observed, OpenRun, Seen, Source, Watermark,
+};
 
 const FEED: &str = "task";
 
@@ -106,7 +108,7 @@ fn nothing_new_writes_nothing_but_a_heartbeat() {
     let items = [run("a", 1, "RUNNING"), run("b", 2, "READY")];
     db.commit(FEED, &commit(10, 2, &items), &[]).unwrap();
     let beat = 10 + HEARTBEAT.as_secs() as i64;
-    for (now, writes) in [(11, false), (beat - 1, false), (beat, true), (beat + 1, false), (5, true)] {
+    for (now, writes) in [(11, false), (beat - 1, false), (beat, true), (beat + 1, false), (5, true), (5, false)] {
         let before = db.connection().total_changes();
         assert_eq!(db.commit(FEED, &commit(now, 2, &items), &[]).unwrap(), Written::default());
         assert_eq!(db.connection().total_changes() > before, writes, "at {now}");
@@ -266,4 +268,105 @@ fn views_answer_for_people() {
     );
     assert_eq!(column(&db, "SELECT id FROM open_runs"), ["b"]);
     assert_eq!(column(&db, "SELECT last_run_id || ' ' || runs || ' ' || open_runs FROM task_health"), ["b 2 1"]);
+}
+
+#[test]
+fn what_a_commit_changed_is_counted_by_kind() {
+    let mut db = db();
+    let before: Vec<Value> = ["status", "usage", "fields", "back", "gone", "absent", "absent-too"]
+        .iter()
+        .zip(1..)
+        .map(|(id, second)| run(id, second, "RUNNING"))
+        .collect();
+    db.commit(FEED, &commit(10, 7, &before), &[]).unwrap();
+    db.commit(FEED, &Commit { gone: vec!["back".into()], ..commit(11, 7, &[]) }, &[]).unwrap();
+
+    let mut now: Vec<Value> = before[..4].to_vec();
+    now[0]["status"] = json!("FAILED");
+    now[1]["usageTotalUsd"] = json!(9);
+    now[2]["buildId"] = json!("b");
+    now.push(run("new", 8, "FAILED"));
+    let covered = Some(Covered { after: None, before: at(8) });
+    let step = Commit { gone: vec!["gone".into()], covered, ..commit(12, 8, &now) };
+    let written = db.commit(FEED, &step, &[]).unwrap();
+    let expected = Written { added: 1, returned: 1, status: 1, usage: 1, fields: 1, removed: 3, events: 3 };
+    assert_eq!(written, expected);
+    assert_eq!(written.changed(), 4);
+    assert_eq!(
+        column(&db, "SELECT id FROM runs WHERE removed_at IS NOT NULL ORDER BY id"),
+        ["absent", "absent-too", "gone"]
+    );
+    let mut twice = written;
+    twice.add(written);
+    let doubled = Written { added: 2, returned: 2, status: 2, usage: 2, fields: 2, removed: 6, events: 6 };
+    assert_eq!(twice, doubled);
+}
+
+#[test]
+fn an_audit_in_progress_is_kept_and_forgotten_with_the_commit() {
+    let mut db = db();
+    let cursor = Cursor { offset: 7, watermark: Some(Watermark { started: at(6), id: "r6".into() }) };
+    for decided in [None, Some(at(5))] {
+        let mut step = commit(10, 1, &[]);
+        step.feed.audit = Some(Audit { began_at: at(1), cursor: cursor.clone(), decided });
+        db.commit(FEED, &step, &[]).unwrap();
+        assert_eq!(db.feed(FEED).unwrap(), step.feed);
+    }
+    db.commit(FEED, &commit(11, 1, &[]), &[]).unwrap();
+    assert_eq!(db.feed(FEED).unwrap().audit, None);
+}
+
+#[test]
+fn a_failure_that_goes_on_is_noted_again_after_a_while() {
+    let mut db = db();
+    let noted = |db: &Db| column(db, "SELECT unixepoch(last_error_at) FROM cursors");
+    for (now, expected) in [(1_000, "1000"), (1_059, "1000"), (1_060, "1060")] {
+        db.record_failure(FEED, Condition::Failing, "unreachable", at(now)).unwrap();
+        assert_eq!(noted(&db), [expected], "at {now}");
+    }
+}
+
+#[test]
+fn what_is_unseen_is_listed_within_bounds_and_without_a_start() {
+    let mut db = db();
+    let mut items: Vec<Value> = (0..1_005).map(|n| run(&format!("r{n:04}"), n, "SUCCEEDED")).collect();
+    items.push(json!({"id": "no-start", "status": "SUCCEEDED"}));
+    db.commit(FEED, &commit(5_000, 1, &items), &[]).unwrap();
+    let unseen = |from: Option<i64>, to: Option<i64>, except: &[&str]| {
+        let except: Vec<String> = except.iter().map(|id| (*id).to_owned()).collect();
+        db.unseen(FEED, &[Doubt { from: from.map(at), to: to.map(at) }], &except).unwrap()
+    };
+    assert_eq!(unseen(Some(3), Some(5), &["r0004"]), ["r0003", "r0005"]);
+    assert_eq!(unseen(Some(1_003), None, &[]), ["r1003", "r1004", "no-start"]);
+    let most = unseen(None, None, &["r0000", "r0001", "r0002"]);
+    assert_eq!((most.len(), most.first().map(String::as_str)), (1_000, Some("r0003")));
+}
+
+#[test]
+fn a_status_that_is_no_end_did_not_happen_at_the_end() {
+    let mut db = db();
+    db.commit(FEED, &commit(10, 1, &[run("a", 1, "READY")]), &[]).unwrap();
+    let mut odd = run("a", 1, "ABORTING");
+    odd["finishedAt"] = json!(at(7).to_string());
+    db.commit(FEED, &commit(20, 1, &[odd]), &[]).unwrap();
+    assert_eq!(column(&db, "SELECT unixepoch(occurred_at) FROM events ORDER BY seq"), ["1", "20"]);
+}
+
+#[test]
+fn the_overview_tells_lost_tasks_from_failing_ones() {
+    let mut db = db();
+    db.commit(FEED, &commit(10, 1, &[]), &[]).unwrap();
+    let state = |db: &Db| {
+        let task = db.overview(at(15)).unwrap().tasks.remove(0);
+        (task.is_lost(), task.state, task.last_success_age_seconds)
+    };
+    assert_eq!(state(&db), (false, "ok".into(), Some(5)));
+    for (condition, lost, name) in [
+        (Condition::Failing, false, "failing"),
+        (Condition::NotFound, true, "not found"),
+        (Condition::Forbidden, true, "forbidden"),
+    ] {
+        db.record_failure(FEED, condition, "why", at(12)).unwrap();
+        assert_eq!(state(&db), (lost, name.into(), Some(5)));
+    }
 }

@@ -338,4 +338,29 @@ mod tests {
             assert!(error.contains("runs.db: file is not a database; the file is damaged"), "{error}");
         }
     }
+
+    #[test]
+    fn a_file_that_was_deleted_or_replaced_is_written_no_more() {
+        let (dir, path) = file();
+        let db = Db::open(&path).unwrap();
+        db.check_file().unwrap();
+        std::fs::rename(&path, dir.path().join("away.db")).unwrap();
+        assert!(matches!(db.check_file(), Err(StoreError::Replaced { .. })), "deleted");
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(db.check_file(), Err(StoreError::Replaced { .. })), "replaced");
+    }
+
+    #[test]
+    fn a_setting_that_was_not_taken_is_told() {
+        let connection = Connection::open_in_memory().unwrap();
+        let error = expect_pragma(&connection, Path::new("runs.db"), "journal_mode", "wal").unwrap_err();
+        assert!(error.to_string().contains("`PRAGMA journal_mode` is memory, not wal"), "{error}");
+    }
+
+    #[test]
+    fn a_path_through_a_file_is_told_as_the_system_tells_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert!(matches!(Db::open(&dir.path().join("file/runs.db")), Err(StoreError::Io { .. })));
+    }
 }

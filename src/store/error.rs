@@ -168,4 +168,12 @@ mod tests {
         }
         assert!(!StoreError::Closed.is_passing());
     }
+
+    #[test]
+    fn a_damaged_file_is_told_with_a_remedy() {
+        for code in [11, 26] {
+            let error = StoreError::Sqlite(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
+            assert!(error.to_string().contains("the file is damaged"), "{error}");
+        }
+    }
 }

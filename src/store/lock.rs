@@ -76,4 +76,13 @@ mod tests {
         let error = InstanceLock::acquire(Path::new("/nonexistent/folder/runs.db")).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/folder/runs.db"), "{error}");
     }
+
+    #[test]
+    fn links_that_lead_nowhere_are_no_new_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a.db"), dir.path().join("b.db"));
+        std::os::unix::fs::symlink(&a, &b).unwrap();
+        std::os::unix::fs::symlink(&b, &a).unwrap();
+        assert!(matches!(InstanceLock::acquire(&a), Err(StoreError::Io { .. })));
+    }
 }

@@ -197,7 +197,9 @@ impl Machine {
     /// than a small page less the overlap would never be caught up.
     fn read_forward(&mut self, follows: bool, reach: u64) -> Command {
         let offset = self.feed.cursor.offset;
-        let back = if follows { 1 } else { u64::from(self.settings.overlap.min(self.page / 2)).max(reach) };
+        // Where pages are small, a larger overlap would take several to come back from.
+        let overlap = u64::from(self.settings.overlap.min(self.page / 2));
+        let back = if follows { 1 } else { overlap.max(reach) };
         let start = offset.saturating_sub(back);
         let ahead = match self.feed.total {
             Some(total) if follows => self.read_ahead(total.saturating_sub(start)),
@@ -205,7 +207,7 @@ impl Machine {
         };
         let step = u64::from(self.page.saturating_sub(1).max(1));
         let windows = (0..ahead).map(|n| self.window(start.saturating_add(n * step))).collect();
-        self.read_windows(windows, u64::from(self.settings.overlap.max(1)), follows)
+        self.read_windows(windows, overlap.max(1), follows)
     }
 
     /// How many pages to ask for at once when `left` entries are known to remain.
@@ -440,7 +442,7 @@ impl Machine {
     /// Sleeps until the next poll, or until the next part of an audit is due.
     fn doze(&mut self, outcome: Outcome, now: Timestamp) -> Command {
         match outcome {
-            Outcome::Audited => (self.hurry, self.audit_reads) = (false, 0),
+            Outcome::Audited => self.hurry = false,
             // Whatever keeps an audit from going on may be over after the next poll.
             Outcome::Failed | Outcome::Stalled => self.audit_barred = true,
             Outcome::CaughtUp | Outcome::Behind | Outcome::Auditing => {}

@@ -316,3 +316,204 @@ fn only_a_poll_that_did_everything_is_recorded_as_a_success() {
     }
     assert_eq!(finished, [false, true]);
 }
+
+/// Polls once, with every answer taking two seconds; gives the commits.
+fn commits(machine: &mut Machine, list: &List, open: &OpenRuns, distances: &[u64]) -> Vec<Commit> {
+    let mut commits = Vec::new();
+    let mut now = NOW;
+    let mut command = machine.step(Input::Wake, at(now));
+    loop {
+        let input = match command {
+            Command::Sleep { .. } => return commits,
+            Command::LoadOpen { .. } => Input::Open(open.clone()),
+            Command::Locate(_) => Input::Located(distances.to_vec()),
+            Command::LoadUnseen { .. } => panic!("no audit is due"),
+            Command::Commit(commit) => {
+                commits.push(*commit);
+                Input::Committed
+            }
+            Command::Read(windows) => {
+                now += 2;
+                Input::Pages(windows.iter().map(|window| list.answer(window)).collect())
+            }
+            Command::ReadRuns(ids) => {
+                now += 2;
+                let find = |id: &String| list.items.iter().find(|seen| seen.run.id == *id).cloned();
+                Input::Runs(ids.iter().map(|id| (id.clone(), find(id))).collect())
+            }
+        };
+        command = machine.step(input, at(now));
+    }
+}
+
+fn ids_of(commits: &[Commit]) -> Vec<&str> {
+    commits.iter().flat_map(|commit| &commit.observed).map(|observed| observed.seen.run.id.as_str()).collect()
+}
+
+#[test]
+fn what_is_seen_is_judged_by_when_it_was_asked_for() {
+    let mut machine = Machine::new(settings(), caught_up(500, 499));
+    let seen = commits(&mut machine, &List::of(0..500), &OpenRuns::default(), &[]);
+    assert_eq!((seen[0].judgement.asked_at, seen[0].judgement.now), (at(NOW), at(NOW + 2)));
+}
+
+#[test]
+fn runs_behind_the_cursor_are_stored_as_seen_and_told_when_gone() {
+    let mut list = List::of(0..5_000);
+    list.items.retain(|seen| seen.run.id != "r900");
+    let mut machine = Machine::new(settings(), caught_up(4_999, 4_999));
+    let single = commits(&mut machine, &list, &open(false, &["r800", "r900"], 0), &[]);
+    assert!(ids_of(&single).contains(&"r800"));
+    assert_eq!(single.iter().flat_map(|commit| &commit.gone).collect::<Vec<_>>(), ["r900"]);
+    let distances = [4_899, 4_898, 4_897];
+    let beside = commits(&mut machine, &list, &open(false, &["r100", "r101", "r102"], 0), &distances);
+    assert!(ids_of(&beside).contains(&"r101"));
+}
+
+#[test]
+fn history_is_what_was_there_before_unless_it_is_wanted() {
+    for (history_events, expected) in [(false, Some(at(0))), (true, None)] {
+        let mut machine = Machine::new(Settings { history_events, ..settings() }, caught_up(500, 499));
+        let seen = commits(&mut machine, &List::of(0..500), &OpenRuns::default(), &[]);
+        assert_eq!(seen[0].judgement.history_until, expected);
+    }
+}
+
+#[test]
+fn many_active_runs_are_read_page_by_page_with_an_overlap() {
+    let mut list = List::of(0..0);
+    list.items = (0..25).map(|n| item(&format!("r{n}"), n, "RUNNING")).collect();
+    for (overlap, expected) in [
+        (2, ["Active 0", "Active 8", "Active 16"].as_slice()),
+        (20, ["Active 0", "Active 5", "Active 10", "Active 15"].as_slice()),
+    ] {
+        let settings = Settings { page_size: 10, overlap, ..settings() };
+        let mut machine = Machine::new(settings, FeedState { watched_at: None, ..caught_up(25, 24) });
+        let (requests, outcome) = poll(&mut machine, &list, OpenRuns::default(), &[], NOW);
+        let active: Vec<_> =
+            requests.iter().map(String::as_str).filter(|request| request.starts_with("Active")).collect();
+        assert_eq!((active.as_slice(), outcome), (expected, Outcome::CaughtUp));
+    }
+}
+
+#[test]
+fn active_runs_are_read_within_bounds() {
+    let settings = Settings { page_size: 10, overlap: 2, ..settings() };
+    for (stuck, expected) in [(true, 2), (false, 100)] {
+        let mut list = List::of(0..0);
+        list.items = (0..2_000).map(|n| item(&format!("r{n}"), n, "RUNNING")).collect();
+        let mut machine = Machine::new(settings.clone(), FeedState { watched_at: None, ..caught_up(2_000, 1_999) });
+        let mut reads = 0;
+        let mut command = machine.step(Input::Wake, at(NOW));
+        while !matches!(command, Command::Sleep { .. }) {
+            let input = match command {
+                Command::LoadOpen { .. } => Input::Open(OpenRuns::default()),
+                Command::Commit(_) => Input::Committed,
+                Command::Read(windows) => {
+                    let active = windows[0].listing == Listing::Active;
+                    reads += usize::from(active);
+                    list.ignores_offset = active && stuck;
+                    Input::Pages(vec![list.answer(&windows[0])])
+                }
+                other => panic!("{other:?}"),
+            };
+            command = machine.step(input, at(NOW));
+        }
+        assert_eq!(reads, expected);
+    }
+}
+
+#[test]
+fn more_single_runs_than_one_poll_may_read_have_their_turns() {
+    let small = List::of(199_990..200_000);
+    let ids: Vec<String> = (0..1_200).map(|n| format!("r{}", n * 100)).collect();
+    let wanted: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let distances: Vec<u64> = (0..1_200).map(|n| 200_000 - n * 100).collect();
+    let settings = Settings { page_size: 20, overlap: 2, read_ahead: 64, ..settings() };
+    let mut machine = Machine::new(settings, caught_up(200_000, 199_999));
+    let mut read = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let mut singles = Vec::new();
+        let mut command = machine.step(Input::Wake, at(NOW));
+        while !matches!(command, Command::Sleep { .. }) {
+            let input = match command {
+                Command::LoadOpen { .. } => Input::Open(open(false, &wanted, 0)),
+                Command::Locate(_) => Input::Located(distances.clone()),
+                Command::Commit(_) => Input::Committed,
+                Command::Read(windows) => {
+                    let shown = windows.iter().map(|window| {
+                        let at = Window { offset: window.offset - 199_990, ..*window };
+                        Page { offset: window.offset, total: Some(200_000), ..small.answer(&at) }
+                    });
+                    Input::Pages(shown.collect())
+                }
+                Command::ReadRuns(ids) => {
+                    singles.extend(ids.iter().cloned());
+                    Input::Runs(ids.into_iter().map(|id| (id, None)).collect())
+                }
+                other => panic!("{other:?}"),
+            };
+            command = machine.step(input, at(NOW));
+        }
+        assert_eq!(singles.len(), 500);
+        read.extend(singles);
+    }
+    assert_eq!(read.len(), 1_200, "three polls reach them all");
+}
+
+#[test]
+fn small_pages_overlap_by_half_at_most() {
+    let settings = Settings { page_size: 6, ..settings() };
+    let mut machine = Machine::new(settings, caught_up(50, 49));
+    let (requests, _) = poll(&mut machine, &List::of(0..50), OpenRuns::default(), &[], NOW);
+    assert_eq!(requests, ["All 47"]);
+}
+
+#[test]
+fn pages_are_read_ahead_in_the_servers_size_and_never_first() {
+    let mut list = List::of(0..4_500);
+    list.cap = 100;
+    let (requests, _, feed) = quiet_poll(FeedState::default(), &list);
+    assert_eq!(requests[1..6], ["All 0", "All 99", "All 198", "All 297", "All 396"].map(String::from));
+    assert_eq!(feed.total, Some(4_500));
+    let (requests, ..) = quiet_poll(FeedState { total: Some(4_500), ..caught_up(100, 99) }, &List::of(2_000..6_500));
+    assert_eq!(requests[..2], ["All 80", "All 60"].map(String::from), "one page, until one joins");
+}
+
+#[test]
+fn a_limit_of_nothing_is_not_believed() {
+    let mut machine = Machine::new(settings(), caught_up(50, 49));
+    for _ in 0..2 {
+        let Command::LoadOpen { within: 1_000 } = machine.step(Input::Wake, at(NOW)) else { panic!() };
+        let Command::Read(windows) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else { panic!() };
+        let page = Page { limit: Some(0), ..List::of(0..50).answer(&windows[0]) };
+        let mut command = machine.step(Input::Pages(vec![page]), at(NOW));
+        while let Command::Commit(_) = command {
+            command = machine.step(Input::Committed, at(NOW));
+        }
+        assert!(matches!(command, Command::Sleep { .. }), "{command:?}");
+    }
+}
+
+#[test]
+fn a_page_reached_by_stepping_back_may_end_before_the_cursor() {
+    let mut machine =
+        Machine::new(Settings { page_size: 10, overlap: 2, read_ahead: 1, ..settings() }, caught_up(100, 99));
+    let (requests, outcome) = poll(&mut machine, &List::of(30..200), OpenRuns::default(), &[], NOW);
+    assert_eq!(requests[..6], ["All 98", "All 96", "All 92", "All 84", "All 68", "All 77"].map(String::from));
+    assert_eq!((outcome, machine.feed().cursor.offset), (Outcome::CaughtUp, 170));
+}
+
+#[test]
+fn a_server_that_never_shows_the_beginning_ends_the_poll() {
+    let mut machine = Machine::new(
+        settings(),
+        FeedState { baseline: Some(Baseline(None)), watched_at: Some(at(NOW)), ..FeedState::default() },
+    );
+    machine.step(Input::Wake, at(NOW));
+    let Command::Read(windows) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else { panic!() };
+    assert_eq!(windows[0].offset, 0);
+    let elsewhere = Page { offset: 5, ..List::of(5..50).answer(&windows[0]) };
+    let Command::Commit(_) = machine.step(Input::Pages(vec![elsewhere]), at(NOW)) else { panic!("it reads on") };
+    let Command::Sleep { outcome: Outcome::Stalled, .. } = machine.step(Input::Committed, at(NOW)) else { panic!() };
+}

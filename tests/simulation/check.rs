@@ -80,6 +80,19 @@ impl Checks {
         }
     }
 
+    /// Once everything has settled, polls re-read what is active and nothing else.
+    pub fn open(&self, db: &Db, account: &Account) {
+        let mut statement = db.connection().prepare("SELECT id FROM runs WHERE is_open = 1").unwrap();
+        for id in statement.query_map([], |row| row.get::<_, String>(0)).unwrap() {
+            let id = id.unwrap();
+            let listed = account.world.run(&id);
+            assert!(
+                listed.is_some_and(|run| !run.status.is_terminal()),
+                "{id} is open, but settled or gone: {listed:?}"
+            );
+        }
+    }
+
     /// After an audit: what is marked as removed is what is not listed, no more and no less.
     pub fn marked(&self, db: &Db, account: &Account) {
         for (id, row) in rows(db) {

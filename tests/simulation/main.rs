@@ -191,10 +191,15 @@ fn history(seed: u64, hazards: &Hazards, account: &mut Account) -> Totals {
         mirror.round(account);
         account.pass_time(&mirror.db);
     }
+    // In half of all histories something is left open.
+    if seed % 4 < 2 {
+        account.end_all();
+    }
     account.rest();
     mirror.settle_down(account);
     if hazards.polling_suffices() {
         mirror.checks.equal(&mirror.db, account);
+        mirror.checks.open(&mirror.db, account);
     }
     mirror.audit(account);
     mirror.checks.equal(&mirror.db, account);

@@ -194,10 +194,11 @@ impl Mirror {
         let open = self.db.open_runs(&feed.task, &feed.machine.feed().cursor, 1_000).unwrap().runs.len();
         let watch = u64::from(self.settings.watch_interval.is_zero());
         // An overlap that begins among entries as new as the watermark proves nothing, no more than none at all: the
-        // read is made again further back, and where pages are small, another leads back to the end.
+        // read is made again further back, until it begins before them, and where pages are small, others lead back to
+        // the end.
         let newest: Vec<_> = account.world.runs(&feed.task).map(|run| run.started_at).collect();
-        let tied = newest.len() > 1 && newest[newest.len() - 1] == newest[newest.len() - 2];
-        let back = if self.settings.overlap == 0 || tied { 2 } else { 0 };
+        let ties = newest.iter().rev().take_while(|started| Some(*started) == newest.last()).count() as u64;
+        let back = if self.settings.overlap == 0 || ties > 1 { 2 + ties } else { 0 };
         if open == 0 {
             assert!(idle <= 1 + back + watch, "an idle poll took {idle} requests: {:?}", feed.machine);
         }

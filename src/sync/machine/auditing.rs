@@ -52,6 +52,9 @@ impl Machine {
     }
 
     pub(super) fn audit_on(&mut self, now: Timestamp) -> Command {
+        if self.feed.audit.is_none() {
+            self.audit_reads = 0;
+        }
         let audit = self.feed.audit.get_or_insert_with(|| Audit::begin(now));
         let follows = audit.cursor.watermark.is_some();
         let offset = audit.cursor.offset.saturating_sub(u64::from(follows));
@@ -59,7 +62,6 @@ impl Machine {
     }
 
     fn read_audit(&mut self, offset: u64, stride: u64, follows: bool) -> Command {
-        self.audit_reads = self.audit_reads.saturating_add(1);
         let window = Window { listing: Listing::All, offset, limit: self.settings.page_size };
         self.state = State::Audit { window, stride, follows };
         Command::Read(vec![window])
@@ -73,6 +75,7 @@ impl Machine {
         follows: bool,
         now: Timestamp,
     ) -> Command {
+        self.audit_reads = self.audit_reads.saturating_add(1);
         let (Some(page), Some(audit)) = (pages.into_iter().next(), &self.feed.audit) else {
             return self.give_audit_up(now);
         };

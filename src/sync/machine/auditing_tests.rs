@@ -299,3 +299,39 @@ fn a_lost_task_is_looked_for_rarely() {
     }
     assert_eq!(bench.wake(NOW).1, Outcome::CaughtUp, "and resumes when it is back");
 }
+
+#[test]
+fn the_first_audit_is_due_within_the_interval_not_at_once() {
+    let list = List::of(0..35);
+    let mut bench = Bench::new(List::of(0..35));
+    bench.machine = Machine::new(settings(), FeedState { audit_due_at: None, ..mirrored(&list) });
+    bench.wake(NOW);
+    let due = bench.machine.feed().audit_due_at.unwrap();
+    assert!(due >= at(NOW) && due.since(at(NOW)) < Duration::from_secs(HOUR), "{due}");
+}
+
+#[test]
+fn a_page_of_an_audit_is_judged_by_when_it_was_asked_for() {
+    let mut bench = Bench::new(List::of(0..35));
+    bench.machine.hurry_audit();
+    bench.wake(NOW);
+    bench.wake(NOW);
+    // The second page leaves the edge between the two in doubt, which the mirror is asked about.
+    let Command::Read(windows) = bench.machine.step(Input::Wake, at(NOW + 10)) else { panic!() };
+    let page = Input::Pages(vec![bench.list.answer(&windows[0])]);
+    let Command::LoadUnseen { .. } = bench.machine.step(page, at(NOW + 20)) else { panic!() };
+    let Command::Commit(commit) = bench.machine.step(Input::Unseen(Vec::new()), at(NOW + 30)) else { panic!() };
+    assert_eq!((commit.judgement.asked_at, commit.judgement.now), (at(NOW + 10), at(NOW + 30)));
+}
+
+#[test]
+fn failed_reads_do_not_count_against_an_audit() {
+    let mut bench = Bench::new(List::of(0..35));
+    for _ in 0..100_001 {
+        bench.wake(NOW);
+        let Command::Read(_) = bench.machine.step(Input::Wake, at(NOW)) else { panic!() };
+        bench.machine.step(Input::Failed(Trouble::Passing), at(NOW));
+    }
+    let outcomes = [bench.audit().1, bench.audit().1, bench.audit().1];
+    assert_eq!(outcomes, [Outcome::Audited; 3]);
+}
