@@ -14,11 +14,16 @@
 //!   a page that truly lies at offset 0) either stands on that page or is not listed. Nothing is concluded about runs
 //!   that started with the first or the last entry: ties may lie on either side of the page's edge. Nor from a page
 //!   that is not sorted, nor beyond the last entry, whatever the server says of its total.
-//! - *The API's own word* that there is no such run: 404 on reading it singly. This is how runs are decided that no page
-//!   covers ([`Audit::doubts`]): ties at the edges between pages, and runs behind the last entry.
+//! - *The API's own word* that there is no such run: `record-not-found` on reading it singly; a 404 of anything else, such
+//!   as a proxy, proves nothing. This is how runs are decided that no page covers ([`Audit::doubts`]): ties at the edges
+//!   between pages, and runs behind the last entry.
 //!
 //! Both are judged against rows that were in the mirror before the page was asked for: the one machine of a feed
 //! commits nothing between the page's request and its commit, so a run that appears in between is not yet a row.
+//!
+//! The first proof rests on what Apify documents of the list: that it is in the order of starts, that a run's start does
+//! not change, and that an answer is one stretch of the list as it is. Were one of these untrue, a listed run could be
+//! marked; the next page or audit that shows it would take the mark away again, and no row or event would be lost.
 
 use super::cursor::Cursor;
 use super::page::Page;
