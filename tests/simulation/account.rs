@@ -27,6 +27,8 @@ pub struct Account {
     /// Runs that must stay active until the mirror has seen that they are: what comes and goes between two looks is
     /// for the audit to find.
     until_seen: BTreeSet<String>,
+    /// The newest start that each task ever had, deleted or not.
+    newest_ever: BTreeMap<String, Timestamp>,
     /// When the figures of ended runs become final.
     settling: BTreeMap<String, Timestamp>,
     hidden: BTreeSet<String>,
@@ -52,6 +54,7 @@ impl Account {
             hazards,
             at_rest: false,
             until_seen: BTreeSet::new(),
+            newest_ever: BTreeMap::new(),
             settling: BTreeMap::new(),
             hidden: BTreeSet::new(),
             once_hidden: BTreeSet::new(),
@@ -128,8 +131,15 @@ impl Account {
             Some(newest) if self.has(Hazard::Ties) && self.rng.chance(30.0) => newest,
             _ => self.now,
         };
-        let id = self.world.create(&task, started.max(newest.unwrap_or(started)));
+        let started = started.max(newest.unwrap_or(started));
+        let id = self.world.create(&task, started);
         self.note("created", &id);
+        let newest_ever = self.newest_ever.entry(task).or_insert(started);
+        if started < *newest_ever {
+            // A tie with what is the newest now, since a newer one was deleted: as good as registered late.
+            self.until_seen.insert(id);
+        }
+        *newest_ever = started.max(*newest_ever);
     }
 
     /// Registers a run that started before others which are listed already.
