@@ -111,6 +111,7 @@ mod tests {
             assert!(!pause.is_paused());
             pause.failed(run, None, at(0));
         }
+        assert!(pause.is_paused());
         let Leave::Wait(until) = pause.leave(at(0)) else { panic!("{pause:?}") };
         assert!((1_000..=2_000).contains(&until.as_millis()), "{until}");
         pause.failed("d", None, at(10));

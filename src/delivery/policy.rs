@@ -42,13 +42,6 @@ pub enum Verdict {
     SetAside,
 }
 
-impl Verdict {
-    /// Whether the next event of the run may go.
-    pub fn leaves_the_way_free(self) -> bool {
-        matches!(self, Self::Delivered | Self::SetAside)
-    }
-}
-
 /// Judges an attempt: what was accepted is delivered, what will never be is set aside, and all else is tried again, until
 /// `give_up_after` the first attempt.
 pub fn judge(outcome: &Outcome, attempt: Attempt, give_up_after: Duration) -> Verdict {
@@ -74,8 +67,8 @@ pub fn wait(nth: u32, most: Duration, seed: u64) -> Duration {
     let d = doubled.min(most / 2);
     let mut hasher = DefaultHasher::new();
     (seed, nth).hash(&mut hasher);
-    let millis = u64::try_from(d.as_millis()).unwrap_or(u64::MAX - 1);
-    d + Duration::from_millis(hasher.finish() % (millis + 1))
+    let millis = u64::try_from(d.as_millis()).unwrap_or(u64::MAX).max(1);
+    d + Duration::from_millis(hasher.finish() % millis)
 }
 
 #[cfg(test)]

@@ -130,6 +130,11 @@ mod tests {
         assert_eq!(deliver(&sink, &["{\"a\":3}"]).await, Outcome::Delivered);
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\":3}\n");
         assert_eq!(fs::read_to_string(dir.path().join("events.jsonl.1")).unwrap(), "{\"a\":1}\n{\"a\":2}\n");
+        // Rotation that makes a new file in the old one's place, and rotation that empties the old one.
+        fs::rename(&path, dir.path().join("events.jsonl.2")).unwrap();
+        fs::write(&path, "").unwrap();
+        assert_eq!(deliver(&sink, &["{\"b\":1}"]).await, Outcome::Delivered);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"b\":1}\n");
         fs::write(&path, "").unwrap();
         assert_eq!(deliver(&sink, &["{\"a\":4}"]).await, Outcome::Delivered);
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\":4}\n", "emptied in place");

@@ -187,7 +187,7 @@ impl Db {
                     ":due": due_at, ":dead": dead_at, ":error": error, ":now": text, ":sink": sink, ":seq": seq,
                 })?;
         }
-        for Settled { run_id, .. } in settled.iter().filter(|settled| settled.verdict.leaves_the_way_free()) {
+        for Settled { run_id, .. } in settled {
             promote(&transaction, sink, run_id, &text)?;
         }
         let delivered = settled.iter().any(|settled| settled.verdict == Verdict::Delivered);
