@@ -142,6 +142,18 @@ fn a_clock_that_was_set_back_does_not_put_retries_off() {
     settle(&mut db, 20, 1, "a", Verdict::Retry { at: soon });
     assert_eq!(due(&db, 20), []);
     assert_eq!(due(&db, -100 * 86_400).len(), 1);
+    assert_eq!(fetch(&db, Order::Sink, -100 * 86_400, &[]).events.len(), 1, "and is not read twice by a stream");
+}
+
+#[test]
+fn what_is_held_does_not_hide_what_else_is_due() {
+    let mut db = db();
+    see(&mut db, 10, &[("a", "READY"), ("b", "READY"), ("c", "READY")], &[all_of(HOOK)]);
+    for order in [Order::Run, Order::Sink] {
+        let room = Room { order, events: 1, except: HashSet::from([1, 2]) };
+        let fetched = db.due(HOOK, &room, at(10)).unwrap();
+        assert_eq!(fetched.events.iter().map(|due| due.seq).collect::<Vec<_>>(), [3]);
+    }
 }
 
 #[test]
