@@ -272,6 +272,12 @@ fn a_sink_added_later_starts_now_or_at_the_beginning() {
     assert_eq!((owed(&db, "all"), owed(&db, "failures")), (vec![1, 2, 3, 4, 5], vec![3]));
     see(&mut db, 50, &[("c", "READY")], &sinks);
     assert_eq!((owed(&db, "all").len(), owed(&db, "failures").len()), (6, 1));
+
+    // The next start finds the same sinks but one: nothing begins anew, and nobody else is taken for removed.
+    db.enlist(&[enlisted(HOOK, false), enlisted("all", true), enlisted("failures", true)], at(60)).unwrap();
+    let states: Vec<_> = db.sinks().unwrap().into_iter().map(|sink| (sink.name, sink.state)).collect();
+    let expected = [("all", "ok"), ("failures", "ok"), (HOOK, "ok"), ("now", "removed")];
+    assert_eq!(states, expected.map(|(name, state)| (name.to_owned(), state.to_owned())));
 }
 
 #[test]
