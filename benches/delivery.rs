@@ -82,12 +82,18 @@ fn plan(url: &str) -> Plan {
             history_events: false,
             jitter_seed: 1,
         },
-        sinks: vec![SinkPlan { settings, keys, hidden: Vec::new() }],
+        sinks: vec![SinkPlan {
+            settings,
+            keys,
+            hidden: Vec::new(),
+        }],
     }
 }
 
 fn webhook(plan: &SinkPlan) -> Arc<dyn apify_mirror::sinks::Sink> {
-    let Target::Webhook(hook) = &plan.settings.target else { unreachable!("there is no other sink") };
+    let Target::Webhook(hook) = &plan.settings.target else {
+        unreachable!("there is no other sink")
+    };
     Arc::new(Webhook::new(WebhookOptions {
         url: hook.url.clone(),
         headers: hook.headers.clone(),
@@ -122,7 +128,12 @@ impl Bench {
             events: watch::Sender::new(0),
         };
         context.adopt(plan).await.unwrap();
-        Self { server, task, context: Arc::new(context), _dir: dir }
+        Self {
+            server,
+            task,
+            context: Arc::new(context),
+            _dir: dir,
+        }
     }
 
     /// A run that has ended, so that no poll need read it again.
@@ -134,7 +145,10 @@ impl Bench {
 
     /// A feed that has seen all there is.
     async fn feed(&self) -> Feed {
-        let task = Task { id: self.task.clone(), ..Task::default() };
+        let task = Task {
+            id: self.task.clone(),
+            ..Task::default()
+        };
         let mut feed = Feed::load(Arc::clone(&self.context), task).await.unwrap();
         feed.poll().await.unwrap();
         feed
@@ -148,7 +162,13 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 fn show(name: &str, mut durations: Vec<Duration>) -> Vec<Duration> {
     durations.sort();
     let at = |percent| percentile(&durations, percent).as_secs_f64() * 1e3;
-    println!("{name:<34} p50 {:7.2}  p90 {:7.2}  p99 {:7.2}  max {:7.2} ms", at(50), at(90), at(99), at(100));
+    println!(
+        "{name:<34} p50 {:7.2}  p90 {:7.2}  p99 {:7.2}  max {:7.2} ms",
+        at(50),
+        at(90),
+        at(99),
+        at(100)
+    );
     durations
 }
 
@@ -178,15 +198,25 @@ async fn latency() -> bool {
         let created = Instant::now();
         bench.create();
         until(|| receiver.count() > n).await;
-        let shown = bench.server.take_answers().into_iter().find(|at| *at > created).unwrap();
+        let shown = bench
+            .server
+            .take_answers()
+            .into_iter()
+            .find(|at| *at > created)
+            .unwrap();
         latencies.push(receiver.arrivals()[n].at - shown);
     }
     stop.send_replace(true);
     daemon.await.unwrap().unwrap();
     let sorted = show("answer to first byte", latencies);
     let [median, high] = LATENCY_LIMITS;
-    hold(&format!("p50 within {median:?}"), percentile(&sorted, 50) <= median)
-        & hold(&format!("p99 within {high:?}"), percentile(&sorted, 99) <= high)
+    hold(
+        &format!("p50 within {median:?}"),
+        percentile(&sorted, 50) <= median,
+    ) & hold(
+        &format!("p99 within {high:?}"),
+        percentile(&sorted, 99) <= high,
+    )
 }
 
 /// Many events at once.
@@ -203,11 +233,20 @@ async fn burst() -> bool {
     let arrivals = receiver.arrivals();
     let first = arrivals.iter().map(|arrival| arrival.at).min().unwrap();
     let last = arrivals.iter().map(|arrival| arrival.at).max().unwrap();
-    let ids: HashMap<&str, ()> = arrivals.iter().map(|arrival| (arrival.headers["webhook-id"].as_str(), ())).collect();
+    let ids: HashMap<&str, ()> = arrivals
+        .iter()
+        .map(|arrival| (arrival.headers["webhook-id"].as_str(), ()))
+        .collect();
     assert_eq!(ids.len(), BURST, "every event arrived");
-    show("burst: after the first arrival", arrivals.iter().map(|arrival| arrival.at - first).collect());
+    show(
+        "burst: after the first arrival",
+        arrivals.iter().map(|arrival| arrival.at - first).collect(),
+    );
     let rate = BURST as f64 / (last - first).as_secs_f64();
-    hold(&format!("{rate:.0} events a second, at least {RATE_LIMIT:.0}"), rate >= RATE_LIMIT)
+    hold(
+        &format!("{rate:.0} events a second, at least {RATE_LIMIT:.0}"),
+        rate >= RATE_LIMIT,
+    )
 }
 
 /// Polls that find a change each, beside a receiver that is owed much and is not there.
@@ -224,7 +263,14 @@ async fn dead_receiver() -> bool {
     let memory = resident();
     let (stop, shutdown) = Shutdown::new();
     // A daemon that has no task has couriers only.
-    bench.context.adopt(Plan { tasks: Vec::new(), ..plan(&receiver.url()) }).await.unwrap();
+    bench
+        .context
+        .adopt(Plan {
+            tasks: Vec::new(),
+            ..plan(&receiver.url())
+        })
+        .await
+        .unwrap();
     let daemon = tokio::spawn(daemon::run(Arc::clone(&bench.context), shutdown, None));
     let with = polls(&bench, &mut feed).await;
     let grown = resident().saturating_sub(memory);
@@ -236,8 +282,17 @@ async fn dead_receiver() -> bool {
     let without = show("poll: owed, and nobody delivers", without);
     let with = show("poll: owed to a dead receiver", with);
     let delay = percentile(&with, 50).saturating_sub(percentile(&without, 50));
-    hold(&format!("p50 delayed by {delay:?}, at most {DELAY_LIMIT:?}"), delay <= DELAY_LIMIT)
-        & hold(&format!("{} KiB more memory, at most {}", grown >> 10, MEMORY_LIMIT >> 10), grown <= MEMORY_LIMIT)
+    hold(
+        &format!("p50 delayed by {delay:?}, at most {DELAY_LIMIT:?}"),
+        delay <= DELAY_LIMIT,
+    ) & hold(
+        &format!(
+            "{} KiB more memory, at most {}",
+            grown >> 10,
+            MEMORY_LIMIT >> 10
+        ),
+        grown <= MEMORY_LIMIT,
+    )
 }
 
 async fn polls(bench: &Bench, feed: &mut Feed) -> Vec<Duration> {
@@ -259,7 +314,10 @@ fn resident() -> usize {
 }
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let holds = runtime.block_on(async { latency().await & burst().await & dead_receiver().await });
     assert!(holds, "a limit does not hold");
 }

@@ -43,13 +43,25 @@ pub fn describe(error: &reqwest::Error) -> String {
         cause = inner;
     }
     let repeats_address = std::ptr::addr_eq(cause, error);
-    let cause = if repeats_address { String::new() } else { excerpt(&cause.to_string()) };
-    if cause.is_empty() { what.to_owned() } else { format!("{what}: {cause}") }
+    let cause = if repeats_address {
+        String::new()
+    } else {
+        excerpt(&cause.to_string())
+    };
+    if cause.is_empty() {
+        what.to_owned()
+    } else {
+        format!("{what}: {cause}")
+    }
 }
 
 /// The beginning of `text`, on one line.
 pub fn excerpt(text: &str) -> String {
-    let mut clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(EXCERPT).collect();
+    let mut clean: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(EXCERPT)
+        .collect();
     if text.chars().nth(EXCERPT).is_some() {
         clean.push('…');
     }
@@ -72,7 +84,11 @@ mod tests {
             ("-5", None),
             ("", None),
         ] {
-            assert_eq!(parse_retry_after(value, now), seconds.map(Duration::from_secs), "{value:?}");
+            assert_eq!(
+                parse_retry_after(value, now),
+                seconds.map(Duration::from_secs),
+                "{value:?}"
+            );
         }
     }
 }

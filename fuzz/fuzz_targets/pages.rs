@@ -9,7 +9,8 @@ use apify_mirror::api::wire;
 use apify_mirror::model::{Task, Timestamp};
 use apify_mirror::store::Db;
 use apify_mirror::sync::{
-    Audit, Baseline, Commit, Covered, Cursor, FeedState, Judgement, Observed, Page, Source, Watermark,
+    Audit, Baseline, Commit, Covered, Cursor, FeedState, Judgement, Observed, Page, Source,
+    Watermark,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -22,26 +23,65 @@ thread_local! {
 
 fn mirror() -> Db {
     let mut db = Db::in_memory().expect("a database in memory");
-    db.save_task(&Task { id: "task".into(), ..Task::default() }, Timestamp::from_millis(0)).expect("a task");
+    db.save_task(
+        &Task {
+            id: "task".into(),
+            ..Task::default()
+        },
+        Timestamp::from_millis(0),
+    )
+    .expect("a task");
     db
 }
 
 fn store(page: Page) {
     let now = Timestamp::from_millis(1_700_000_000_000);
-    let feed = FeedState { cursor: Cursor::default().after(&page), baseline: Some(Baseline(None)), ..FeedState::default() };
+    let feed = FeedState {
+        cursor: Cursor::default().after(&page),
+        baseline: Some(Baseline(None)),
+        ..FeedState::default()
+    };
     let covered = Covered::by(&page);
-    let observed = page.items.into_iter().map(|seen| Observed { seen, source: Source::List }).collect();
-    let judgement = Judgement { history_until: None, settle: Duration::from_secs(60), now, asked_at: now };
-    let commit = Commit { observed, gone: Vec::new(), covered, feed: feed.clone(), judgement, finished: true };
+    let observed = page
+        .items
+        .into_iter()
+        .map(|seen| Observed {
+            seen,
+            source: Source::List,
+        })
+        .collect();
+    let judgement = Judgement {
+        history_until: None,
+        settle: Duration::from_secs(60),
+        now,
+        asked_at: now,
+    };
+    let commit = Commit {
+        observed,
+        gone: Vec::new(),
+        covered,
+        feed: feed.clone(),
+        judgement,
+        finished: true,
+    };
     MIRROR.with_borrow_mut(|(db, executions)| {
         *executions += 1;
         if *executions % FRESH_EVERY == 0 {
             *db = mirror();
         }
-        db.commit("task", &commit, &[]).expect("what was decoded can be stored");
-        assert_eq!(db.feed("task").expect("a feed").cursor, feed.cursor, "and read again");
+        db.commit("task", &commit, &[])
+            .expect("what was decoded can be stored");
+        assert_eq!(
+            db.feed("task").expect("a feed").cursor,
+            feed.cursor,
+            "and read again"
+        );
         let again = db.commit("task", &commit, &[]).expect("twice");
-        assert_eq!((again.added, again.changed(), again.events), (0, 0, 0), "the same page changes nothing");
+        assert_eq!(
+            (again.added, again.changed(), again.events),
+            (0, 0, 0),
+            "the same page changes nothing"
+        );
     });
 }
 
@@ -49,11 +89,23 @@ fuzz_target!(|body: &[u8]| {
     let _ = wire::run(body);
     let _ = wire::task(body);
     let _ = wire::task_page(body);
-    let Ok(page) = wire::run_page(body) else { return };
-    let watermark = Watermark { started: Timestamp::from_millis(1_575_099_264_202), id: "a".into() };
-    let cursor = Cursor { offset: 5, watermark: Some(watermark) };
+    let Ok(page) = wire::run_page(body) else {
+        return;
+    };
+    let watermark = Watermark {
+        started: Timestamp::from_millis(1_575_099_264_202),
+        id: "a".into(),
+    };
+    let cursor = Cursor {
+        offset: 5,
+        watermark: Some(watermark),
+    };
     let _ = cursor.joins(&page);
-    let audit = Audit { cursor, decided: Some(Timestamp::from_millis(0)), ..Audit::begin(Timestamp::from_millis(0)) };
+    let audit = Audit {
+        cursor,
+        decided: Some(Timestamp::from_millis(0)),
+        ..Audit::begin(Timestamp::from_millis(0))
+    };
     let after = audit.after(&page);
     assert!(after.decided >= audit.decided);
     for doubt in audit.doubts(&page) {

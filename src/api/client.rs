@@ -68,11 +68,25 @@ impl Client {
         Self::with_retry(options, token, RetryPolicy::default())
     }
 
-    pub(super) fn with_retry(options: ClientOptions, token: &Token, retry: RetryPolicy) -> Result<Self, ApiError> {
-        let ClientOptions { base_url, timeout, requests_per_second, concurrency } = options;
-        let unusable = |error: &dyn std::fmt::Display| ApiError::new(ErrorClass::Other, &base_url, error.to_string());
+    pub(super) fn with_retry(
+        options: ClientOptions,
+        token: &Token,
+        retry: RetryPolicy,
+    ) -> Result<Self, ApiError> {
+        let ClientOptions {
+            base_url,
+            timeout,
+            requests_per_second,
+            concurrency,
+        } = options;
+        let unusable = |error: &dyn std::fmt::Display| {
+            ApiError::new(ErrorClass::Other, &base_url, error.to_string())
+        };
         let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, token.header().map_err(|error| unusable(&error))?);
+        headers.insert(
+            AUTHORIZATION,
+            token.header().map_err(|error| unusable(&error))?,
+        );
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("apify-mirror/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
@@ -84,11 +98,22 @@ impl Client {
         }
         let http = builder.build().map_err(|error| unusable(&error))?;
         // A small burst: the limit holds for every second, not only on average.
-        let burst = NonZeroU32::try_from(concurrency).unwrap_or(NonZeroU32::MAX).min(requests_per_second);
+        let burst = NonZeroU32::try_from(concurrency)
+            .unwrap_or(NonZeroU32::MAX)
+            .min(requests_per_second);
         let rate = RateLimiter::direct(Quota::per_second(requests_per_second).allow_burst(burst));
         let in_flight = Semaphore::new(concurrency.get());
-        let inner = Inner { http, base_url, rate, in_flight, retry, requests: AtomicU64::new(0) };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            http,
+            base_url,
+            rate,
+            in_flight,
+            retry,
+            requests: AtomicU64::new(0),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Attempts made so far.
@@ -101,12 +126,21 @@ impl Client {
     /// # Errors
     /// When no attempt succeeds.
     pub async fn runs(&self, task_id: &str, window: &Window) -> Result<Page, ApiError> {
-        let mut query = vec![("offset", window.offset.to_string()), ("limit", window.limit.to_string())];
+        let mut query = vec![
+            ("offset", window.offset.to_string()),
+            ("limit", window.limit.to_string()),
+        ];
         match window.listing {
             Listing::All => {}
             // The documentation allows `1` too, but its OpenAPI description says boolean, and validators refuse `1`.
             Listing::Newest => query.push(("desc", "true".to_owned())),
-            Listing::Active => query.push(("status", RunStatus::ACTIVE.each_ref().map(RunStatus::as_str).join(","))),
+            Listing::Active => query.push((
+                "status",
+                RunStatus::ACTIVE
+                    .each_ref()
+                    .map(RunStatus::as_str)
+                    .join(","),
+            )),
         }
         let mut url = self.url(&["v2", "actor-tasks", task_id, "runs"]);
         url.query_pairs_mut().extend_pairs(query);
@@ -141,7 +175,8 @@ impl Client {
     /// # Errors
     /// When no attempt succeeds.
     pub async fn task(&self, reference: &str) -> Result<Task, ApiError> {
-        self.get(self.url(&["v2", "actor-tasks", reference]), wire::task).await
+        self.get(self.url(&["v2", "actor-tasks", reference]), wire::task)
+            .await
     }
 
     /// Every task of the account (`GET /v2/actor-tasks`). A task deleted while the list is read moves those behind it
@@ -183,28 +218,50 @@ impl Client {
         url
     }
 
-    async fn get<T>(&self, url: Url, decode: impl Fn(&[u8]) -> Result<T, String>) -> Result<T, ApiError> {
+    async fn get<T>(
+        &self,
+        url: Url,
+        decode: impl Fn(&[u8]) -> Result<T, String>,
+    ) -> Result<T, ApiError> {
         self.inner.retry.run(|| self.limited(&url, &decode)).await
     }
 
     /// One attempt, within the limits. Its place among the requests in flight is held for this attempt only: one that
     /// waits for its next try keeps nobody else from theirs.
-    async fn limited<T>(&self, url: &Url, decode: impl Fn(&[u8]) -> Result<T, String>) -> Result<T, ApiError> {
+    async fn limited<T>(
+        &self,
+        url: &Url,
+        decode: impl Fn(&[u8]) -> Result<T, String>,
+    ) -> Result<T, ApiError> {
         let _place = self.inner.in_flight.acquire().await;
         self.inner.rate.until_ready().await;
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
         self.attempt(url, decode).await
     }
 
-    async fn attempt<T>(&self, url: &Url, decode: impl Fn(&[u8]) -> Result<T, String>) -> Result<T, ApiError> {
+    async fn attempt<T>(
+        &self,
+        url: &Url,
+        decode: impl Fn(&[u8]) -> Result<T, String>,
+    ) -> Result<T, ApiError> {
         let transport = |error: reqwest::Error| ApiError::from_transport(url, &error);
-        let mut response = self.inner.http.get(url.clone()).send().await.map_err(transport)?;
+        let mut response = self
+            .inner
+            .http
+            .get(url.clone())
+            .send()
+            .await
+            .map_err(transport)?;
         let status = response.status();
         let retry_after = retry_after(&response);
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(transport)? {
             if body.len() + chunk.len() > MAX_BODY {
-                let detail = format!("{} with a body of more than {} MiB", status.as_u16(), MAX_BODY >> 20);
+                let detail = format!(
+                    "{} with a body of more than {} MiB",
+                    status.as_u16(),
+                    MAX_BODY >> 20
+                );
                 return Err(ApiError::new(ErrorClass::TooLarge, url, detail));
             }
             body.extend_from_slice(&chunk);
@@ -213,7 +270,11 @@ impl Client {
             return Err(ApiError::from_status(url, status, &body, retry_after));
         }
         decode(&body).map_err(|what| {
-            ApiError::new(ErrorClass::Malformed, url, format!("{} with an unusable body: {what}", status.as_u16()))
+            ApiError::new(
+                ErrorClass::Malformed,
+                url,
+                format!("{} with an unusable body: {what}", status.as_u16()),
+            )
         })
     }
 }

@@ -72,7 +72,12 @@ impl ApiError {
     }
 
     /// An answer that is no success.
-    pub(super) fn from_status(url: &Url, status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Self {
+    pub(super) fn from_status(
+        url: &Url,
+        status: StatusCode,
+        body: &[u8],
+        retry_after: Option<Duration>,
+    ) -> Self {
         let class = match status.as_u16() {
             401 => ErrorClass::TokenRefused,
             403 => ErrorClass::Forbidden,
@@ -84,22 +89,41 @@ impl ApiError {
         };
         let mut is_apifys_not_found = false;
         let said = match serde_json::from_slice::<ErrorBody>(body) {
-            Ok(ErrorBody { error: ErrorDetail { kind, message } }) => {
-                is_apifys_not_found = class == ErrorClass::NotFound && kind.as_deref() == Some(RECORD_NOT_FOUND);
-                let parts = [kind, message].into_iter().flatten().map(|part| excerpt(&part));
+            Ok(ErrorBody {
+                error: ErrorDetail { kind, message },
+            }) => {
+                is_apifys_not_found =
+                    class == ErrorClass::NotFound && kind.as_deref() == Some(RECORD_NOT_FOUND);
+                let parts = [kind, message]
+                    .into_iter()
+                    .flatten()
+                    .map(|part| excerpt(&part));
                 parts.collect::<Vec<_>>().join(": ")
             }
             // A proxy's HTML, most likely: its text helps nobody.
             Err(_) => String::new(),
         };
-        let said =
-            if said.is_empty() { status.canonical_reason().unwrap_or("no reason given").to_owned() } else { said };
-        Self { retry_after, is_apifys_not_found, ..Self::new(class, url, format!("{} {said}", status.as_u16())) }
+        let said = if said.is_empty() {
+            status
+                .canonical_reason()
+                .unwrap_or("no reason given")
+                .to_owned()
+        } else {
+            said
+        };
+        Self {
+            retry_after,
+            is_apifys_not_found,
+            ..Self::new(class, url, format!("{} {said}", status.as_u16()))
+        }
     }
 
     /// A request that got no answer, or not all of it.
     pub(super) fn from_transport(url: &Url, error: &reqwest::Error) -> Self {
-        Self { never_connected: error.is_connect(), ..Self::new(ErrorClass::Temporary, url, describe(error)) }
+        Self {
+            never_connected: error.is_connect(),
+            ..Self::new(ErrorClass::Temporary, url, describe(error))
+        }
     }
 
     /// What kind of trouble it is.
@@ -114,12 +138,18 @@ impl ApiError {
 
     /// The same trouble, as one that says nothing about the task.
     pub(super) fn unclassed(self) -> Self {
-        Self { class: ErrorClass::Other, ..self }
+        Self {
+            class: ErrorClass::Other,
+            ..self
+        }
     }
 
     /// Whether the same request may well succeed later.
     pub(super) fn is_retryable(&self) -> bool {
-        matches!(self.class, ErrorClass::Throttled | ErrorClass::Temporary | ErrorClass::Malformed)
+        matches!(
+            self.class,
+            ErrorClass::Throttled | ErrorClass::Temporary | ErrorClass::Malformed
+        )
     }
 
     /// Whether not even a connection was made.
@@ -141,7 +171,10 @@ impl fmt::Display for ApiError {
             ErrorClass::NotFound => "; check the name, and that the token may see it",
             ErrorClass::Redirected => "; the redirect was not followed, check `api.base_url`",
             ErrorClass::Throttled => "; lower `api.requests_per_second` if this goes on",
-            ErrorClass::Temporary | ErrorClass::Malformed | ErrorClass::TooLarge | ErrorClass::Other => "",
+            ErrorClass::Temporary
+            | ErrorClass::Malformed
+            | ErrorClass::TooLarge
+            | ErrorClass::Other => "",
         };
         write!(f, "{}: {}{remedy}", self.url, self.detail)
     }
@@ -180,22 +213,32 @@ mod tests {
             (500, ErrorClass::Temporary, true),
             (503, ErrorClass::Temporary, true),
         ] {
-            let error = ApiError::from_status(&url(), StatusCode::from_u16(status).unwrap(), b"", None);
-            assert_eq!((error.class(), error.is_retryable()), (class, retryable), "{status}");
+            let error =
+                ApiError::from_status(&url(), StatusCode::from_u16(status).unwrap(), b"", None);
+            assert_eq!(
+                (error.class(), error.is_retryable()),
+                (class, retryable),
+                "{status}"
+            );
         }
     }
 
     #[test]
     fn messages_name_the_address_the_status_and_what_apify_says() {
-        let body = br#"{"error": {"type": "record-not-found", "message": "Actor task\nwas not found"}}"#;
+        let body =
+            br#"{"error": {"type": "record-not-found", "message": "Actor task\nwas not found"}}"#;
         let error = ApiError::from_status(&url(), StatusCode::NOT_FOUND, body, None);
         assert_eq!(
             error.to_string(),
             "https://api.example/v2/actor-tasks/x: 404 record-not-found: Actor task was not found; \
              check the name, and that the token may see it"
         );
-        let html = ApiError::from_status(&url(), StatusCode::BAD_GATEWAY, b"<html>oops</html>", None);
-        assert_eq!(html.to_string(), "https://api.example/v2/actor-tasks/x: 502 Bad Gateway");
+        let html =
+            ApiError::from_status(&url(), StatusCode::BAD_GATEWAY, b"<html>oops</html>", None);
+        assert_eq!(
+            html.to_string(),
+            "https://api.example/v2/actor-tasks/x: 502 Bad Gateway"
+        );
     }
 
     #[test]

@@ -51,7 +51,9 @@ impl RetryPolicy {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let Some(wait) = self.next(&mut waits, attempt, &error) else { return Err(error) };
+            let Some(wait) = self.next(&mut waits, attempt, &error) else {
+                return Err(error);
+            };
             tracing::debug!(attempt, ?wait, "will try again: {error}");
             tokio::time::sleep(wait).await;
             attempt += 1;
@@ -59,13 +61,26 @@ impl RetryPolicy {
     }
 
     /// How long to wait after the `attempt`-th attempt failed with `error`; `None` when there is no use in another.
-    fn next(&self, waits: &mut ExponentialBackoff, attempt: u32, error: &ApiError) -> Option<Duration> {
-        let most = if error.never_connected() { self.connects } else { self.attempts };
+    fn next(
+        &self,
+        waits: &mut ExponentialBackoff,
+        attempt: u32,
+        error: &ApiError,
+    ) -> Option<Duration> {
+        let most = if error.never_connected() {
+            self.connects
+        } else {
+            self.attempts
+        };
         if !error.is_retryable() || attempt >= most {
             return None;
         }
         let wait = waits.next_backoff()?;
-        Some(error.retry_after().map_or(wait, |asked| asked.min(self.longest_asked).max(wait)))
+        Some(
+            error
+                .retry_after()
+                .map_or(wait, |asked| asked.min(self.longest_asked).max(wait)),
+        )
     }
 
     /// `backoff` draws from an interval around its current value: 1.5·D, give or take a third of it, is D to 2·D.
@@ -101,8 +116,14 @@ mod tests {
         for _ in 0..200 {
             let mut waits = policy.waits();
             for (nth, d) in (1..).zip([500, 1_000, 2_000, 4_000, 5_000, 5_000]) {
-                let wait = policy.next(&mut waits, nth, &error(503, None)).unwrap().as_millis();
-                assert!((d - 1..=2 * d + 1).contains(&wait), "wait {nth}: {wait} ms, D = {d} ms");
+                let wait = policy
+                    .next(&mut waits, nth, &error(503, None))
+                    .unwrap()
+                    .as_millis();
+                assert!(
+                    (d - 1..=2 * d + 1).contains(&wait),
+                    "wait {nth}: {wait} ms, D = {d} ms"
+                );
             }
         }
     }
@@ -110,15 +131,31 @@ mod tests {
     #[test]
     fn what_the_server_asks_for_is_obeyed_within_bounds() {
         let policy = RetryPolicy::default();
-        let after = |seconds| policy.next(&mut policy.waits(), 1, &error(429, Some(seconds))).unwrap();
+        let after = |seconds| {
+            policy
+                .next(&mut policy.waits(), 1, &error(429, Some(seconds)))
+                .unwrap()
+        };
         assert_eq!(after(7), Duration::from_secs(7));
         assert_eq!(after(86_400), policy.longest_asked);
-        assert!(after(0) >= Duration::from_millis(499), "but never less than the usual wait");
+        assert!(
+            after(0) >= Duration::from_millis(499),
+            "but never less than the usual wait"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn attempts_are_bounded_and_hopeless_failures_are_not_repeated() {
-        for (status, expected) in [(503, 10), (429, 10), (408, 10), (400, 1), (401, 1), (403, 1), (404, 1), (302, 1)] {
+        for (status, expected) in [
+            (503, 10),
+            (429, 10),
+            (408, 10),
+            (400, 1),
+            (401, 1),
+            (403, 1),
+            (404, 1),
+            (302, 1),
+        ] {
             let mut attempts = 0;
             let result: Result<(), _> = RetryPolicy::default()
                 .run(|| {
@@ -137,7 +174,11 @@ mod tests {
         let answer = RetryPolicy::default()
             .run(|| {
                 attempts += 1;
-                std::future::ready(if attempts < 4 { Err(error(500, None)) } else { Ok(attempts) })
+                std::future::ready(if attempts < 4 {
+                    Err(error(500, None))
+                } else {
+                    Ok(attempts)
+                })
             })
             .await;
         assert_eq!(answer.unwrap(), 4);

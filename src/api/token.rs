@@ -49,7 +49,9 @@ impl Token {
     /// The header's text, for tests elsewhere to compare.
     #[cfg(test)]
     pub(crate) fn header_for_tests(&self) -> String {
-        self.header().map(|value| value.to_str().unwrap_or_default().to_owned()).unwrap_or_default()
+        self.header()
+            .map(|value| value.to_str().unwrap_or_default().to_owned())
+            .unwrap_or_default()
     }
 }
 

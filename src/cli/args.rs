@@ -155,7 +155,11 @@ pub enum DeliveriesAction {
 #[group(skip)]
 pub struct Chosen {
     /// The numbers of the events
-    #[arg(value_name = "SEQ", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        value_name = "SEQ",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
     pub seqs: Vec<i64>,
     /// Not some, but all
     #[arg(long)]
@@ -168,7 +172,11 @@ pub struct Chosen {
 impl Globals {
     /// What these flags put in the place of configured values.
     pub fn overrides(&self) -> Overrides {
-        Overrides { tasks: self.tasks.clone(), database: self.database.clone(), log_format: self.log_format }
+        Overrides {
+            tasks: self.tasks.clone(),
+            database: self.database.clone(),
+            log_format: self.log_format,
+        }
     }
 
     /// Whether standard error should be coloured.
@@ -207,7 +215,16 @@ mod tests {
 
     #[test]
     fn flags_may_stand_behind_the_command() {
-        let arguments = Arguments::parse_from(["apify-mirror", "sync", "--task", "a~b", "--task", "c", "--db", "x.db"]);
+        let arguments = Arguments::parse_from([
+            "apify-mirror",
+            "sync",
+            "--task",
+            "a~b",
+            "--task",
+            "c",
+            "--db",
+            "x.db",
+        ]);
         assert_eq!(arguments.globals.overrides().tasks, ["a~b", "c"]);
         assert_eq!(arguments.globals.database, Some("x.db".into()));
     }

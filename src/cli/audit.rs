@@ -15,7 +15,9 @@ use crate::daemon::{FeedReport, Scope};
 /// # Errors
 /// When the pass could not be made at all. Tasks that failed are part of the account and of the exit code.
 pub async fn audit(setup: Setup, json: bool) -> Result<ExitCode, CliError> {
-    let Some(pass) = pass::make(setup, Scope::Audit).await? else { return Ok(ExitCode::Temporary) };
+    let Some(pass) = pass::make(setup, Scope::Audit).await? else {
+        return Ok(ExitCode::Temporary);
+    };
     let accounts: Vec<Account> = pass.report.feeds.iter().map(Account::of).collect();
     if json {
         let json = serde_json::to_string_pretty(&accounts).map_err(std::io::Error::from)?;
@@ -23,8 +25,17 @@ pub async fn audit(setup: Setup, json: bool) -> Result<ExitCode, CliError> {
         eprint!("{}", pass.remarks());
     } else {
         let rows: Vec<[String; 9]> = accounts.iter().map(Account::row).collect();
-        let heads = ["task", "result", "compared", "found", "returned", "status", "usage", "fields", "removed"];
-        print(&(if rows.is_empty() { String::new() } else { table(heads, &rows) } + &pass.remarks()))?;
+        let heads = [
+            "task", "result", "compared", "found", "returned", "status", "usage", "fields",
+            "removed",
+        ];
+        print(
+            &(if rows.is_empty() {
+                String::new()
+            } else {
+                table(heads, &rows)
+            } + &pass.remarks()),
+        )?;
     }
     Ok(pass.exit_code())
 }
@@ -83,9 +94,34 @@ impl Account {
     }
 
     fn row(&self) -> [String; 9] {
-        let Repaired { found, returned, status, usage, fields, removed } = self.repaired;
-        let [compared, found, returned, status, usage, fields, removed] =
-            [self.compared, found, returned, status, usage, fields, removed].map(grouped);
-        [self.task.clone(), self.result.to_owned(), compared, found, returned, status, usage, fields, removed]
+        let Repaired {
+            found,
+            returned,
+            status,
+            usage,
+            fields,
+            removed,
+        } = self.repaired;
+        let [compared, found, returned, status, usage, fields, removed] = [
+            self.compared,
+            found,
+            returned,
+            status,
+            usage,
+            fields,
+            removed,
+        ]
+        .map(grouped);
+        [
+            self.task.clone(),
+            self.result.to_owned(),
+            compared,
+            found,
+            returned,
+            status,
+            usage,
+            fields,
+            removed,
+        ]
     }
 }

@@ -39,10 +39,22 @@ fn describe(settings: &Settings, file: Option<&Path>, token: String) -> String {
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<15}{value}");
     };
-    line("file", file.map_or_else(|| "none".to_owned(), |path| path.display().to_string()));
-    let discovered = if settings.discover_tasks { "every task of the account" } else { "" };
-    let tasks: Vec<&str> =
-        settings.tasks.iter().map(String::as_str).chain(Some(discovered)).filter(|t| !t.is_empty()).collect();
+    line(
+        "file",
+        file.map_or_else(|| "none".to_owned(), |path| path.display().to_string()),
+    );
+    let discovered = if settings.discover_tasks {
+        "every task of the account"
+    } else {
+        ""
+    };
+    let tasks: Vec<&str> = settings
+        .tasks
+        .iter()
+        .map(String::as_str)
+        .chain(Some(discovered))
+        .filter(|t| !t.is_empty())
+        .collect();
     line("tasks", tasks.join(", "));
     line("api", settings.api.base_url.to_string());
     line("token", token);
@@ -50,10 +62,24 @@ fn describe(settings: &Settings, file: Option<&Path>, token: String) -> String {
     let sync = &settings.sync;
     line("poll interval", format!("{:?}", sync.poll_interval));
     line("watch interval", format!("{:?}", sync.watch_interval));
-    line("audit interval", sync.audit_interval.map_or_else(|| "none".to_owned(), |interval| format!("{interval:?}")));
-    let sinks: Vec<String> =
-        settings.sinks.iter().map(|sink| format!("{} ({})", sink.name, sink.target.name())).collect();
-    line("sinks", if sinks.is_empty() { "none".to_owned() } else { sinks.join(", ") });
+    line(
+        "audit interval",
+        sync.audit_interval
+            .map_or_else(|| "none".to_owned(), |interval| format!("{interval:?}")),
+    );
+    let sinks: Vec<String> = settings
+        .sinks
+        .iter()
+        .map(|sink| format!("{} ({})", sink.name, sink.target.name()))
+        .collect();
+    line(
+        "sinks",
+        if sinks.is_empty() {
+            "none".to_owned()
+        } else {
+            sinks.join(", ")
+        },
+    );
     text
 }
 
@@ -64,7 +90,11 @@ async fn try_out(settings: &Settings, environment: &Environment) -> Result<ExitC
     let mut code = ExitCode::Ok;
     for reference in &settings.tasks {
         match client.task(reference).await {
-            Ok(task) => print(&format!("  task ok        {reference} is {} ({})\n", task.label(), task.id))?,
+            Ok(task) => print(&format!(
+                "  task ok        {reference} is {} ({})\n",
+                task.label(),
+                task.id
+            ))?,
             Err(error) => {
                 eprintln!("error: {reference}: {error}");
                 code = code_of(&error);

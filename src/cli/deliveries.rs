@@ -17,21 +17,42 @@ use crate::store::{Db, Delivery, Selection, Which};
 pub fn deliveries(database: &Path, action: &DeliveriesAction) -> Result<ExitCode, CliError> {
     let now = Timestamp::now();
     match action {
-        DeliveriesAction::List { sink, all, limit, json } => {
+        DeliveriesAction::List {
+            sink,
+            all,
+            limit,
+            json,
+        } => {
             let which = if *all { Which::All } else { Which::Failed };
-            let selection = Selection { sink: sink.clone(), seqs: Vec::new(), which };
+            let selection = Selection {
+                sink: sink.clone(),
+                seqs: Vec::new(),
+                which,
+            };
             let found = Db::open_for_reading(database)?.deliveries(&selection, *limit)?;
-            print(&if *json { as_json(&found)? } else { as_table(&found) })?;
+            print(&if *json {
+                as_json(&found)?
+            } else {
+                as_table(&found)
+            })?;
         }
         DeliveriesAction::Retry { which } => {
             let selection = which.selection(Which::Failed);
             let retried = Db::open_beside(database)?.retry_deliveries(&selection, now)?;
-            print(&format!("{} to be tried again\n", counted(retried, "delivery")))?;
+            print(&format!(
+                "{} to be tried again\n",
+                counted(retried, "delivery")
+            ))?;
         }
         DeliveriesAction::Drop { which, pending } => {
             // Who names an event means it, whatever became of it.
-            let states = if *pending || !which.all { Which::All } else { Which::Dead };
-            let dropped = Db::open_beside(database)?.drop_deliveries(&which.selection(states), now)?;
+            let states = if *pending || !which.all {
+                Which::All
+            } else {
+                Which::Dead
+            };
+            let dropped =
+                Db::open_beside(database)?.drop_deliveries(&which.selection(states), now)?;
             print(&format!("{} dropped\n", counted(dropped, "delivery")))?;
         }
     }
@@ -40,7 +61,11 @@ pub fn deliveries(database: &Path, action: &DeliveriesAction) -> Result<ExitCode
 
 impl Chosen {
     fn selection(&self, which: Which) -> Selection {
-        Selection { sink: self.sink.clone(), seqs: self.seqs.clone(), which }
+        Selection {
+            sink: self.sink.clone(),
+            seqs: self.seqs.clone(),
+            which,
+        }
     }
 }
 
@@ -69,5 +94,18 @@ fn as_table(found: &[Delivery]) -> String {
             ]
         })
         .collect();
-    table(["seq", "sink", "type", "run", "state", "attempts", "last attempt", "next attempt", "error"], &rows)
+    table(
+        [
+            "seq",
+            "sink",
+            "type",
+            "run",
+            "state",
+            "attempts",
+            "last attempt",
+            "next attempt",
+            "error",
+        ],
+        &rows,
+    )
 }

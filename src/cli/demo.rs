@@ -49,7 +49,10 @@ pub fn settings(database: Option<&Path>) -> Result<Settings, CliError> {
 fn new_database(named: Option<&Path>) -> io::Result<PathBuf> {
     if let Some(path) = named {
         return if path.exists() {
-            let message = format!("{} exists; the demo needs a database of its own, name a new one", path.display());
+            let message = format!(
+                "{} exists; the demo needs a database of its own, name a new one",
+                path.display()
+            );
             Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
         } else {
             Ok(path.to_owned())
@@ -57,17 +60,26 @@ fn new_database(named: Option<&Path>) -> io::Result<PathBuf> {
     }
     let numbered = (2..).map(|n| PathBuf::from(format!("apify-mirror-demo-{n}.db")));
     let mut names = std::iter::once(PathBuf::from("apify-mirror-demo.db")).chain(numbered);
-    names.find(|path| !path.exists()).ok_or_else(|| io::Error::other("no name is left for the demo's database"))
+    names
+        .find(|path| !path.exists())
+        .ok_or_else(|| io::Error::other("no name is left for the demo's database"))
 }
 
 /// Mirrors a simulated account for `seconds`, or until SIGTERM or SIGINT, and tells what to look at then.
 ///
 /// # Errors
 /// When a port or the database cannot be had.
-pub async fn demo(mut settings: Settings, seconds: u64, progress: Progress) -> Result<ExitCode, CliError> {
+pub async fn demo(
+    mut settings: Settings,
+    seconds: u64,
+    progress: Progress,
+) -> Result<ExitCode, CliError> {
     let now = Timestamp::now();
     let mut world = World::new(now.as_millis().unsigned_abs());
-    let tasks = vec![world.add_task("janedoe", "shop-prices"), world.add_task("janedoe", "news-feed")];
+    let tasks = vec![
+        world.add_task("janedoe", "shop-prices"),
+        world.add_task("janedoe", "news-feed"),
+    ];
     let mut activity = Activity::new(1, tasks, now);
     activity.fill_past(&mut world, PAST, now);
     let server = Arc::new(Server::start(world).await?);
@@ -90,7 +102,12 @@ pub async fn demo(mut settings: Settings, seconds: u64, progress: Progress) -> R
     result
 }
 
-async fn watch(setup: Setup, server: Arc<Server>, activity: Activity, seconds: u64) -> Result<ExitCode, CliError> {
+async fn watch(
+    setup: Setup,
+    server: Arc<Server>,
+    activity: Activity,
+    seconds: u64,
+) -> Result<ExitCode, CliError> {
     let Setup { context, writer } = setup;
     let shutdown = on_signals()?;
     let mut ended = shutdown.clone();
@@ -130,7 +147,9 @@ async fn live(server: Arc<Server>, mut activity: Activity) {
 fn farewell(database: &Path) -> String {
     let database = database.display();
     // As it was called: the demo is for people who have not installed it yet.
-    let program = std::env::args().next().unwrap_or_else(|| "apify-mirror".to_owned());
+    let program = std::env::args()
+        .next()
+        .unwrap_or_else(|| "apify-mirror".to_owned());
     format!(
         "\nThe mirror is in {database}. Try:\n\n  \
          sqlite3 {database} \"SELECT * FROM task_health\"\n  \
@@ -149,17 +168,28 @@ impl Sink for Lines {
     }
 
     fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
-        let printed = events.iter().try_for_each(|event| print(&line(&event.payload)?));
+        let printed = events
+            .iter()
+            .try_for_each(|event| print(&line(&event.payload)?));
         let outcome = match printed {
             Ok(()) => Outcome::Delivered,
-            Err(error) => Outcome::Failed { error: error.to_string(), retry_after: None },
+            Err(error) => Outcome::Failed {
+                error: error.to_string(),
+                retry_after: None,
+            },
         };
         Box::pin(std::future::ready(outcome))
     }
 }
 
 fn line(payload: &str) -> io::Result<String> {
-    let EventLine { time, kind, run, change, .. } = EventLine::of(payload)?;
+    let EventLine {
+        time,
+        kind,
+        run,
+        change,
+        ..
+    } = EventLine::of(payload)?;
     let clock = time.get(11..19).unwrap_or(&time);
     Ok(format!("{clock}  {kind:<22} {run}  {change}\n"))
 }
@@ -172,7 +202,10 @@ mod tests {
     fn a_line_tells_when_what_and_which() {
         let payload = r#"{"createdAt": "2026-01-02T03:04:05.678Z", "eventType": "ACTOR.RUN.SUCCEEDED",
             "status": "SUCCEEDED", "previousStatus": "RUNNING", "eventData": {"actorRunId": "abc"}}"#;
-        assert_eq!(line(payload).unwrap(), "03:04:05  ACTOR.RUN.SUCCEEDED    abc  RUNNING → SUCCEEDED\n");
+        assert_eq!(
+            line(payload).unwrap(),
+            "03:04:05  ACTOR.RUN.SUCCEEDED    abc  RUNNING → SUCCEEDED\n"
+        );
     }
 
     #[test]

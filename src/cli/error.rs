@@ -66,8 +66,9 @@ pub fn code_of(error: &ApiError) -> ExitCode {
         ErrorClass::TokenRefused => ExitCode::Token,
         ErrorClass::NotFound | ErrorClass::Forbidden => ExitCode::SomeTasksFailed,
         ErrorClass::Throttled | ErrorClass::Temporary => ExitCode::Temporary,
-        ErrorClass::Malformed | ErrorClass::TooLarge | ErrorClass::Redirected | ErrorClass::Other => {
-            ExitCode::Unexpected
-        }
+        ErrorClass::Malformed
+        | ErrorClass::TooLarge
+        | ErrorClass::Redirected
+        | ErrorClass::Other => ExitCode::Unexpected,
     }
 }

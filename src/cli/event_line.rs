@@ -23,7 +23,13 @@ impl EventLine {
     /// When that is no JSON.
     pub fn of(payload: &str) -> serde_json::Result<Self> {
         let event: Value = serde_json::from_str(payload)?;
-        let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or("-").to_owned();
+        let text = |path: &str| {
+            event
+                .pointer(path)
+                .and_then(Value::as_str)
+                .unwrap_or("-")
+                .to_owned()
+        };
         let change = match event.pointer("/previousStatus").and_then(Value::as_str) {
             Some(previous) => format!("{previous} → {}", text("/status")),
             None => text("/status"),

@@ -44,7 +44,9 @@ pub fn events(database: &Path, wanted: &Wanted) -> Result<ExitCode, CliError> {
             Ok(Step::NobodyReads) => return Ok(ExitCode::Ok),
             Ok(Step::NoMore) => {}
             // Another one may come in its place, which is read from its beginning.
-            Err(CliError::Store(StoreError::Missing { .. } | StoreError::Replaced { .. })) if wanted.follow => {
+            Err(CliError::Store(StoreError::Missing { .. } | StoreError::Replaced { .. }))
+                if wanted.follow =>
+            {
                 (log, place) = (None, None);
             }
             Err(CliError::Store(error)) if wanted.follow && error.is_passing() => log = None,
@@ -75,7 +77,12 @@ struct Place {
     left: Option<u64>,
 }
 
-fn step(database: &Path, wanted: &Wanted, log: &mut Option<Log>, place: &mut Option<Place>) -> Result<Step, CliError> {
+fn step(
+    database: &Path,
+    wanted: &Wanted,
+    log: &mut Option<Log>,
+    place: &mut Option<Place>,
+) -> Result<Step, CliError> {
     let log = match log {
         Some(log) => log,
         None => match Log::open(database, wanted)? {
@@ -89,7 +96,9 @@ fn step(database: &Path, wanted: &Wanted, log: &mut Option<Log>, place: &mut Opt
         None => place.insert(log.beginning(wanted)?),
     };
     let batch = place.left.map_or(BATCH, |left| left.min(BATCH));
-    let (events, through) = log.db.events_after(place.after, log.feeds.as_deref(), batch)?;
+    let (events, through) = log
+        .db
+        .events_after(place.after, log.feeds.as_deref(), batch)?;
     for event in &events {
         if !print_if_read(&line(event, wanted.json)?)? {
             return Ok(Step::NobodyReads);
@@ -116,10 +125,17 @@ impl Log {
             match db.known_task(reference)? {
                 Some(id) => feeds.push(id),
                 None if wanted.follow => return Ok(None),
-                None => return Err(CliError::UnknownTask { reference: reference.clone() }),
+                None => {
+                    return Err(CliError::UnknownTask {
+                        reference: reference.clone(),
+                    });
+                }
             }
         }
-        Ok(Some(Self { db, feeds: (!feeds.is_empty()).then_some(feeds) }))
+        Ok(Some(Self {
+            db,
+            feeds: (!feeds.is_empty()).then_some(feeds),
+        }))
     }
 
     fn beginning(&self, wanted: &Wanted) -> Result<Place, CliError> {
@@ -128,7 +144,10 @@ impl Log {
             (None, Some(limit)) => self.db.before_last(limit, self.feeds.as_deref())?,
             (None, None) => 0,
         };
-        Ok(Place { after, left: wanted.limit })
+        Ok(Place {
+            after,
+            left: wanted.limit,
+        })
     }
 }
 
@@ -136,7 +155,14 @@ fn line(event: &LoggedEvent, json: bool) -> Result<String, CliError> {
     if json {
         return Ok(format!("{}\n", event.payload));
     }
-    let EventLine { sequence, time, kind, run, change } =
-        EventLine::of(&event.payload).map_err(std::io::Error::from)?;
-    Ok(format!("{sequence:>8}  {time}  {kind:<22} {run:<17}  {change}\n"))
+    let EventLine {
+        sequence,
+        time,
+        kind,
+        run,
+        change,
+    } = EventLine::of(&event.payload).map_err(std::io::Error::from)?;
+    Ok(format!(
+        "{sequence:>8}  {time}  {kind:<22} {run:<17}  {change}\n"
+    ))
 }

@@ -16,15 +16,24 @@ use crate::model::Timestamp;
 
 /// Starts logging as configured, more or less as flags say. Lines and `bars` take turns on the terminal.
 pub fn start(globals: &Globals, settings: &Settings, bars: Option<MultiProgress>) {
-    let level = shifted(settings.log_level, i16::from(globals.verbose) - i16::from(globals.quiet));
+    let level = shifted(
+        settings.log_level,
+        i16::from(globals.verbose) - i16::from(globals.quiet),
+    );
     // Others' libraries are heard when they have something to complain about.
     let others = level.min(LevelFilter::WARN);
     let filter = EnvFilter::new(format!("{others},apify_mirror={level}"));
-    let layer = fmt::layer().with_writer(Stderr { bars }).with_ansi(globals.colored());
+    let layer = fmt::layer()
+        .with_writer(Stderr { bars })
+        .with_ansi(globals.colored());
     let registry = tracing_subscriber::registry().with(filter);
     match settings.log_format {
-        LogFormat::Text => registry.with(layer.with_timer(Clock).with_target(false)).init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_timer(Clock)).init(),
+        LogFormat::Text => registry
+            .with(layer.with_timer(Clock).with_target(false))
+            .init(),
+        LogFormat::Json => registry
+            .with(layer.json().flatten_event(true).with_timer(Clock))
+            .init(),
     }
 }
 
@@ -60,7 +69,9 @@ impl<'a> MakeWriter<'a> for Stderr {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line { bars: self.bars.as_ref() }
+        Line {
+            bars: self.bars.as_ref(),
+        }
     }
 }
 

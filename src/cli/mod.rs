@@ -50,14 +50,28 @@ pub fn main() -> ExitCode {
 fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<ExitCode, CliError> {
     let globals = &arguments.globals;
     let load = || -> Result<(Settings, Option<PathBuf>), CliError> {
-        Ok(config::load(globals.config.as_deref(), environment, globals.overrides())?)
+        Ok(config::load(
+            globals.config.as_deref(),
+            environment,
+            globals.overrides(),
+        )?)
     };
     match &arguments.command {
         Command::Check { online } => {
             let (settings, file) = load()?;
-            check::check(&settings, file.as_deref(), environment, online.then(runtime).transpose()?.as_ref())
+            check::check(
+                &settings,
+                file.as_deref(),
+                environment,
+                online.then(runtime).transpose()?.as_ref(),
+            )
         }
-        Command::Events { follow, since, limit, json } => {
+        Command::Events {
+            follow,
+            since,
+            limit,
+            json,
+        } => {
             let wanted = events::Wanted {
                 follow: *follow,
                 since: *since,
@@ -84,13 +98,18 @@ fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<ExitCode
             let plan = setup::plan(&settings, environment, setup::jitter_seed())?;
             let runtime = runtime()?;
             let result = runtime.block_on(async {
-                let setup = setup::Setup::new(&settings, &token, plan, Progress::new(bars), setup::sink).await?;
+                let setup =
+                    setup::Setup::new(&settings, &token, plan, Progress::new(bars), setup::sink)
+                        .await?;
                 match command {
                     Command::Run => {
                         let (globals, variables) = (globals.clone(), environment.clone());
                         let reload = move || {
-                            let (settings, _) =
-                                config::load(globals.config.as_deref(), &variables, globals.overrides())?;
+                            let (settings, _) = config::load(
+                                globals.config.as_deref(),
+                                &variables,
+                                globals.overrides(),
+                            )?;
                             settings.require_tasks()?;
                             Ok(settings)
                         };
@@ -108,5 +127,7 @@ fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<ExitCode
 }
 
 fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
 }

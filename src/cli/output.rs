@@ -20,7 +20,10 @@ pub fn print(text: &str) -> io::Result<()> {
 /// When it cannot be written for any other reason.
 pub fn print_if_read(text: &str) -> io::Result<bool> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error),
@@ -37,7 +40,9 @@ pub fn wait_while_read(wait: Duration) -> io::Result<bool> {
     let mut streams = [PollFd::new(&stdout, PollFlags::empty())];
     let wait = Timespec::try_from(wait).map_err(io::Error::other)?;
     match poll(&mut streams, Some(&wait)) {
-        Ok(_) => Ok(!streams[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)),
+        Ok(_) => Ok(!streams[0]
+            .revents()
+            .intersects(PollFlags::ERR | PollFlags::HUP)),
         Err(Errno::INTR) => Ok(true),
         Err(error) => Err(error.into()),
     }

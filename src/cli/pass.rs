@@ -31,7 +31,11 @@ pub async fn make(setup: Setup, scope: Scope) -> Result<Option<Pass>, CliError> 
     let began = Instant::now();
     let mut shutdown = on_signals()?;
     let Setup { context, writer } = setup;
-    let events_on_stdout = context.plan().sinks.iter().any(|sink| sink.settings.target == Target::Stdout);
+    let events_on_stdout = context
+        .plan()
+        .sinks
+        .iter()
+        .any(|sink| sink.settings.target == Target::Stdout);
     let client = context.client.clone();
     let report = tokio::select! {
         report = daemon::pass(context, scope) => Some(report?),
@@ -42,7 +46,12 @@ pub async fn make(setup: Setup, scope: Scope) -> Result<Option<Pass>, CliError> 
         tracing::warn!("interrupted; what was done is kept, the next one goes on from there");
     }
     let requests = client.requests();
-    Ok(report.map(|report| Pass { report, requests, took: began.elapsed(), events_on_stdout }))
+    Ok(report.map(|report| Pass {
+        report,
+        requests,
+        took: began.elapsed(),
+        events_on_stdout,
+    }))
 }
 
 impl Pass {
@@ -70,9 +79,17 @@ impl Pass {
             }
         }
         for sink in &self.report.owed {
-            let why = sink.last_error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
+            let why = sink
+                .last_error
+                .as_deref()
+                .map_or_else(String::new, |error| format!(": {error}"));
             if sink.pending > 0 {
-                let _ = writeln!(text, "sink {}: {} to be delivered{why}", sink.name, counted(sink.pending, "event"));
+                let _ = writeln!(
+                    text,
+                    "sink {}: {} to be delivered{why}",
+                    sink.name,
+                    counted(sink.pending, "event")
+                );
             }
             if sink.dead > 0 {
                 let _ = writeln!(
@@ -83,16 +100,31 @@ impl Pass {
                 );
             }
         }
-        let _ = writeln!(text, "{} in {:.1} s", counted(self.requests, "request"), self.took.as_secs_f64());
+        let _ = writeln!(
+            text,
+            "{} in {:.1} s",
+            counted(self.requests, "request"),
+            self.took.as_secs_f64()
+        );
         text
     }
 
     /// The code of the worst that happened: what somebody must mend comes before what may mend itself.
     pub fn exit_code(&self) -> ExitCode {
-        let stalled = self.report.feeds.iter().any(|feed| feed.outcome == Outcome::Stalled);
+        let stalled = self
+            .report
+            .feeds
+            .iter()
+            .any(|feed| feed.outcome == Outcome::Stalled);
         let owing = self.report.owed.iter().any(|sink| sink.pending > 0);
-        let codes = self.report.errors().map(code_of).chain((stalled || owing).then_some(ExitCode::Temporary));
-        codes.min_by_key(|code| severity(*code)).unwrap_or(ExitCode::Ok)
+        let codes = self
+            .report
+            .errors()
+            .map(code_of)
+            .chain((stalled || owing).then_some(ExitCode::Temporary));
+        codes
+            .min_by_key(|code| severity(*code))
+            .unwrap_or(ExitCode::Ok)
     }
 }
 

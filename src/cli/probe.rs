@@ -14,7 +14,10 @@ use crate::config::{Environment, SinkSettings, Target};
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Says what was found of a sink, or what is in its way and whether that may mend itself.
-pub async fn probe(sink: &SinkSettings, environment: &Environment) -> Result<String, (String, ExitCode)> {
+pub async fn probe(
+    sink: &SinkSettings,
+    environment: &Environment,
+) -> Result<String, (String, ExitCode)> {
     let to_be_mended = |problem| (problem, ExitCode::Configuration);
     match &sink.target {
         Target::Stdout => Ok("is standard output".to_owned()),
@@ -22,16 +25,23 @@ pub async fn probe(sink: &SinkSettings, environment: &Environment) -> Result<Str
         Target::Webhook(webhook) => {
             let host = webhook.url.host_str().unwrap_or_default();
             let port = webhook.url.port_or_known_default().unwrap_or_default();
-            connect(host, port).await.map_err(|problem| (problem, ExitCode::Temporary))
+            connect(host, port)
+                .await
+                .map_err(|problem| (problem, ExitCode::Temporary))
         }
-        Target::Exec(exec) => {
-            program(&exec.program, environment.get("PATH").map_or("", String::as_str)).map_err(to_be_mended)
-        }
+        Target::Exec(exec) => program(
+            &exec.program,
+            environment.get("PATH").map_or("", String::as_str),
+        )
+        .map_err(to_be_mended),
     }
 }
 
 fn file(path: &Path) -> Result<String, String> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     if !folder.is_dir() {
         return Err(format!("there is no folder {}; make it", folder.display()));
     }
@@ -52,21 +62,29 @@ async fn connect(host: &str, port: u16) -> Result<String, String> {
     match tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect((bare, port))).await {
         Ok(Ok(_)) => Ok(format!("{host}:{port} can be reached")),
         Ok(Err(error)) => Err(format!("cannot connect to {host}:{port}: {error}")),
-        Err(_) => Err(format!("cannot connect to {host}:{port}: no answer in time")),
+        Err(_) => Err(format!(
+            "cannot connect to {host}:{port}: no answer in time"
+        )),
     }
 }
 
 fn program(name: &str, path: &str) -> Result<String, String> {
-    let runs =
-        |file: &Path| file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    let runs = |file: &Path| {
+        file.metadata()
+            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
     let found = if name.contains('/') {
         Some(Path::new(name).to_owned())
     } else {
-        path.split(':').map(|folder| Path::new(folder).join(name)).find(|file| runs(file))
+        path.split(':')
+            .map(|folder| Path::new(folder).join(name))
+            .find(|file| runs(file))
     };
     match found.filter(|file| runs(file)) {
         Some(file) => Ok(format!("runs {}", file.display())),
-        None => Err(format!("there is no program {name} that could be run; give its path, or set PATH")),
+        None => Err(format!(
+            "there is no program {name} that could be run; give its path, or set PATH"
+        )),
     }
 }
 
@@ -76,13 +94,23 @@ mod tests {
 
     #[test]
     fn programs_are_found_as_the_system_finds_them() {
-        assert_eq!(program("sh", "/nonexistent:/bin"), Ok("runs /bin/sh".to_owned()));
+        assert_eq!(
+            program("sh", "/nonexistent:/bin"),
+            Ok("runs /bin/sh".to_owned())
+        );
         assert!(program("/bin/sh", "").is_ok());
-        assert!(program("sh", "/nonexistent").unwrap_err().contains("no program sh"));
+        assert!(
+            program("sh", "/nonexistent")
+                .unwrap_err()
+                .contains("no program sh")
+        );
         let dir = tempfile::tempdir().unwrap();
         let plain = dir.path().join("plain");
         std::fs::write(&plain, "").unwrap();
-        assert!(program(&plain.display().to_string(), "").is_err(), "not to be run");
+        assert!(
+            program(&plain.display().to_string(), "").is_err(),
+            "not to be run"
+        );
     }
 
     #[test]
@@ -90,6 +118,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(file(&dir.path().join("new.jsonl")).is_ok());
         assert!(!dir.path().join("new.jsonl").exists(), "nothing is made");
-        assert!(file(&dir.path().join("no/new.jsonl")).unwrap_err().contains("no folder"));
+        assert!(
+            file(&dir.path().join("no/new.jsonl"))
+                .unwrap_err()
+                .contains("no folder")
+        );
     }
 }

@@ -23,7 +23,9 @@ pub async fn run(
         let one_line = |error: CliError| error.to_string().replace(":\n", ": ").replace('\n', "; ");
         let new = load().map_err(one_line)?;
         if new.api != settings.api || new.database != settings.database {
-            tracing::warn!("changes of [api] and [database] take effect when the daemon is restarted");
+            tracing::warn!(
+                "changes of [api] and [database] take effect when the daemon is restarted"
+            );
         }
         plan(&new, &environment, seed).map_err(|problems| one_line(problems.into()))
     })?;

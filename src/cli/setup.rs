@@ -40,9 +40,19 @@ impl Setup {
         let client = client(settings, token)?;
         let (store, writer) = Store::open(&settings.database)?;
         let current = watch::Sender::new(Arc::new(plan.clone()));
-        let context = Context { client, store, plan: current, sink, progress, events: watch::Sender::new(0) };
+        let context = Context {
+            client,
+            store,
+            plan: current,
+            sink,
+            progress,
+            events: watch::Sender::new(0),
+        };
         context.adopt(plan).await?;
-        Ok(Self { context: Arc::new(context), writer })
+        Ok(Self {
+            context: Arc::new(context),
+            writer,
+        })
     }
 }
 
@@ -55,19 +65,34 @@ pub fn jitter_seed() -> u64 {
 ///
 /// # Errors
 /// When a secret cannot be had.
-pub fn plan(settings: &Settings, environment: &Environment, jitter_seed: u64) -> Result<Plan, Problems> {
+pub fn plan(
+    settings: &Settings,
+    environment: &Environment,
+    jitter_seed: u64,
+) -> Result<Plan, Problems> {
     let keys = settings.signing_keys(environment)?;
     let hidden = settings.secret_variables();
     let sinks = settings.sinks.iter().zip(keys);
     Ok(Plan {
         tasks: settings.tasks.clone(),
         discover_tasks: settings.discover_tasks,
-        sync: sync::Settings { jitter_seed, ..settings.sync.clone() },
+        sync: sync::Settings {
+            jitter_seed,
+            ..settings.sync.clone()
+        },
         sinks: sinks
             .map(|(settings, keys)| {
                 let runs_programs = matches!(settings.target, Target::Exec(_));
-                let hidden = if runs_programs { hidden.clone() } else { Vec::new() };
-                SinkPlan { settings: settings.clone(), keys, hidden }
+                let hidden = if runs_programs {
+                    hidden.clone()
+                } else {
+                    Vec::new()
+                };
+                SinkPlan {
+                    settings: settings.clone(),
+                    keys,
+                    hidden,
+                }
             })
             .collect(),
     })

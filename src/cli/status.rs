@@ -24,7 +24,11 @@ pub fn status(database: &Path, json: bool) -> Result<ExitCode, CliError> {
     }
     // A task that is lost is for somebody to look at; what fails for now may mend itself, and is told above.
     let lost = overview.tasks.iter().any(TaskStatus::is_lost) || !overview.unresolved.is_empty();
-    Ok(if lost { ExitCode::SomeTasksFailed } else { ExitCode::Ok })
+    Ok(if lost {
+        ExitCode::SomeTasksFailed
+    } else {
+        ExitCode::Ok
+    })
 }
 
 fn text(overview: &Overview, now: Timestamp) -> String {
@@ -34,25 +38,64 @@ fn text(overview: &Overview, now: Timestamp) -> String {
     }
     let rows: Vec<[String; 9]> = overview.tasks.iter().map(|task| row(task, now)).collect();
     if !rows.is_empty() {
-        let heads = ["task", "cursor", "listed", "rows", "open", "removed", "last success", "last audit", "state"];
+        let heads = [
+            "task",
+            "cursor",
+            "listed",
+            "rows",
+            "open",
+            "removed",
+            "last success",
+            "last audit",
+            "state",
+        ];
         text.push_str(&table(heads, &rows));
     }
-    for task in overview.tasks.iter().filter(|task| task.last_error.is_some()) {
-        text.push_str(&format!("{}: {}\n", label(task), task.last_error.as_deref().unwrap_or_default()));
+    for task in overview
+        .tasks
+        .iter()
+        .filter(|task| task.last_error.is_some())
+    {
+        text.push_str(&format!(
+            "{}: {}\n",
+            label(task),
+            task.last_error.as_deref().unwrap_or_default()
+        ));
     }
     for unresolved in &overview.unresolved {
         text.push_str(&format!("{}: {}\n", unresolved.reference, unresolved.error));
     }
-    let rows: Vec<[String; 7]> = overview.sinks.iter().map(|sink| sink_row(sink, now)).collect();
+    let rows: Vec<[String; 7]> = overview
+        .sinks
+        .iter()
+        .map(|sink| sink_row(sink, now))
+        .collect();
     if !rows.is_empty() {
         text.push('\n');
-        text.push_str(&table(["sink", "type", "pending", "dead", "oldest", "last delivery", "state"], &rows));
+        text.push_str(&table(
+            [
+                "sink",
+                "type",
+                "pending",
+                "dead",
+                "oldest",
+                "last delivery",
+                "state",
+            ],
+            &rows,
+        ));
     }
-    for sink in overview.sinks.iter().filter(|sink| sink.state == "failing" || sink.dead > 0) {
+    for sink in overview
+        .sinks
+        .iter()
+        .filter(|sink| sink.state == "failing" || sink.dead > 0)
+    {
         text.push_str(&format!(
             "{}: {}\n",
             sink.name,
-            sink.last_error.as_deref().unwrap_or("some events were set aside")
+            sink.last_error
+                .as_deref()
+                .unwrap_or("some events were set aside")
         ));
     }
     text
@@ -78,7 +121,9 @@ fn sink_row(sink: &SinkStatus, now: Timestamp) -> [String; 7] {
         sink.r#type.clone(),
         grouped(sink.pending),
         grouped(sink.dead),
-        sink.oldest.as_deref().map_or_else(|| "-".to_owned(), |at| age(Some(at), now)),
+        sink.oldest
+            .as_deref()
+            .map_or_else(|| "-".to_owned(), |at| age(Some(at), now)),
         age(sink.last_delivered_at.as_deref(), now),
         sink.state.clone(),
     ]
@@ -93,7 +138,9 @@ fn label(task: &TaskStatus) -> String {
 
 /// How long ago `at` was, in its two largest units.
 fn age(at: Option<&str>, now: Timestamp) -> String {
-    let Some(at) = at.and_then(Timestamp::parse) else { return "never".to_owned() };
+    let Some(at) = at.and_then(Timestamp::parse) else {
+        return "never".to_owned();
+    };
     let seconds = now.since(at).as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

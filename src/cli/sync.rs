@@ -13,7 +13,9 @@ use crate::daemon::{FeedReport, Scope};
 /// # Errors
 /// When the pass could not be made at all. Tasks that failed are part of the summary and of the exit code.
 pub async fn sync(setup: Setup) -> Result<ExitCode, CliError> {
-    let Some(pass) = pass::make(setup, Scope::CatchUp).await? else { return Ok(ExitCode::Temporary) };
+    let Some(pass) = pass::make(setup, Scope::CatchUp).await? else {
+        return Ok(ExitCode::Temporary);
+    };
     let summary = summary(&pass);
     if pass.events_on_stdout {
         eprint!("{summary}");
@@ -27,7 +29,12 @@ fn summary(pass: &Pass) -> String {
     let rows: Vec<[String; 7]> = pass.report.feeds.iter().map(row).collect();
     let table = match rows.as_slice() {
         [] => String::new(),
-        rows => table(["task", "result", "listed", "new", "changed", "removed", "events"], rows),
+        rows => table(
+            [
+                "task", "result", "listed", "new", "changed", "removed", "events",
+            ],
+            rows,
+        ),
     };
     table + &pass.remarks()
 }

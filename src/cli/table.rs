@@ -9,14 +9,20 @@ pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     };
     let widths: [usize; N] = std::array::from_fn(width);
     let numeric: [bool; N] = std::array::from_fn(|column| {
-        rows.iter().all(|row| row[column].starts_with(|first: char| first.is_ascii_digit() || first == '-'))
+        rows.iter().all(|row| {
+            row[column].starts_with(|first: char| first.is_ascii_digit() || first == '-')
+        })
     });
     let mut text = String::new();
     let mut line = |cells: [&str; N]| {
         let mut laid = String::new();
         for ((cell, width), numeric) in cells.into_iter().zip(widths).zip(numeric) {
             let pad = " ".repeat(width.saturating_sub(cell.chars().count()));
-            let (left, right) = if numeric { (pad.as_str(), "") } else { ("", pad.as_str()) };
+            let (left, right) = if numeric {
+                (pad.as_str(), "")
+            } else {
+                ("", pad.as_str())
+            };
             laid.push_str(left);
             laid.push_str(cell);
             laid.push_str(right);
@@ -61,22 +67,35 @@ mod tests {
 
     #[test]
     fn numbers_stand_to_the_right_and_lines_end_in_no_spaces() {
-        let rows = [["a".into(), "1".into(), "x".into()], ["longer".into(), "1,000".into(), "".into()]];
-        assert_eq!(table(["task", "n", "note"], &rows), "task        n  note\na           1  x\nlonger  1,000\n");
+        let rows = [
+            ["a".into(), "1".into(), "x".into()],
+            ["longer".into(), "1,000".into(), "".into()],
+        ];
+        assert_eq!(
+            table(["task", "n", "note"], &rows),
+            "task        n  note\na           1  x\nlonger  1,000\n"
+        );
     }
 
     #[test]
     fn thousands_are_grouped() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(grouped(number), text);
         }
     }
 
     #[test]
     fn one_is_singular() {
-        for (number, thing, text) in
-            [(1, "request", "1 request"), (0, "event", "0 events"), (1_000, "delivery", "1,000 deliveries")]
-        {
+        for (number, thing, text) in [
+            (1, "request", "1 request"),
+            (0, "event", "0 events"),
+            (1_000, "delivery", "1,000 deliveries"),
+        ] {
             assert_eq!(counted(number, thing), text);
         }
     }

@@ -30,12 +30,23 @@ pub fn load(
     let found = find_file(file, environment)?;
     let text = match &found {
         Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-            Problem::new(path.display().to_string(), format!("cannot be read: {error}; it must be readable, and UTF-8"))
+            Problem::new(
+                path.display().to_string(),
+                format!("cannot be read: {error}; it must be readable, and UTF-8"),
+            )
         })?),
         None => None,
     };
-    let source = || found.as_deref().map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
-    Ok((parse(text.as_deref(), environment, overrides, source)?, found))
+    let source = || {
+        found.as_deref().map_or_else(
+            || "environment".to_owned(),
+            |path| path.display().to_string(),
+        )
+    };
+    Ok((
+        parse(text.as_deref(), environment, overrides, source)?,
+        found,
+    ))
 }
 
 /// Validates the settings in `text`, which is TOML, under those of `environment` and `overrides`. What cannot be read at
@@ -49,19 +60,32 @@ pub fn parse(
     overrides: Overrides,
     source: impl FnOnce() -> String,
 ) -> Result<Settings, Problems> {
-    let tree = tree(text, environment).map_err(|error| Problem::new(source(), without_excerpt(&error.to_string())))?;
+    let tree = tree(text, environment)
+        .map_err(|error| Problem::new(source(), without_excerpt(&error.to_string())))?;
     Settings::from_tree(tree, overrides)
 }
 
 /// A syntax error without the lines that show the place: there may be a secret in it.
 fn without_excerpt(error: &str) -> String {
-    let is_excerpt =
-        |line: &str| line.trim_start_matches([' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']).starts_with('|');
-    error.lines().filter(|line| !is_excerpt(line)).map(str::trim_end).collect::<Vec<_>>().join("; ")
+    let is_excerpt = |line: &str| {
+        line.trim_start_matches([' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
+            .starts_with('|')
+    };
+    error
+        .lines()
+        .filter(|line| !is_excerpt(line))
+        .map(str::trim_end)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn find_file(named: Option<&Path>, environment: &Environment) -> Result<Option<PathBuf>, Problems> {
-    let named = match (named, environment.get(FILE_VARIABLE).filter(|path| !path.is_empty())) {
+    let named = match (
+        named,
+        environment
+            .get(FILE_VARIABLE)
+            .filter(|path| !path.is_empty()),
+    ) {
         (Some(path), _) => Some((path.to_owned(), "--config")),
         (None, Some(path)) => Some((PathBuf::from(path), FILE_VARIABLE)),
         (None, None) => None,
@@ -70,11 +94,22 @@ fn find_file(named: Option<&Path>, environment: &Environment) -> Result<Option<P
         if path.is_file() {
             return Ok(Some(path));
         }
-        let message = format!("there is no file {}; name one that exists, or leave it out", path.display());
+        let message = format!(
+            "there is no file {}; name one that exists, or leave it out",
+            path.display()
+        );
         return Err(Problem::new(by, message).into());
     }
-    let home = || environment.get("HOME").map(|home| Path::new(home).join(".config"));
-    let user = environment.get("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(home);
+    let home = || {
+        environment
+            .get("HOME")
+            .map(|home| Path::new(home).join(".config"))
+    };
+    let user = environment
+        .get("XDG_CONFIG_HOME")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .or_else(home);
     let places = [
         Some(PathBuf::from("apify-mirror.toml")),
         user.map(|folder| folder.join("apify-mirror/config.toml")),
@@ -83,7 +118,10 @@ fn find_file(named: Option<&Path>, environment: &Environment) -> Result<Option<P
     Ok(places.into_iter().flatten().find(|path| path.is_file()))
 }
 
-fn tree(text: Option<&str>, environment: &Environment) -> Result<Map<String, Value>, config::ConfigError> {
+fn tree(
+    text: Option<&str>,
+    environment: &Environment,
+) -> Result<Map<String, Value>, config::ConfigError> {
     let ours: Environment = environment
         .iter()
         .filter(|(name, _)| name.starts_with(PREFIX) && *name != FILE_VARIABLE)

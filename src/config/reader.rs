@@ -24,7 +24,10 @@ pub struct Problems(pub Vec<Problem>);
 
 impl Problem {
     pub(super) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -67,13 +70,23 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads `table`, whose keys' paths begin with `prefix`, e.g. `sync.`.
-    pub fn new(prefix: impl Into<String>, table: Map<String, Value>, problems: &'a mut Vec<Problem>) -> Self {
-        Self { prefix: prefix.into(), table, asked: Vec::new(), problems }
+    pub fn new(
+        prefix: impl Into<String>,
+        table: Map<String, Value>,
+        problems: &'a mut Vec<Problem>,
+    ) -> Self {
+        Self {
+            prefix: prefix.into(),
+            table,
+            asked: Vec::new(),
+            problems,
+        }
     }
 
     /// Notes what is wrong with `key`.
     pub fn problem(&mut self, key: &str, message: impl Into<String>) {
-        self.problems.push(Problem::new(format!("{}{key}", self.prefix), message));
+        self.problems
+            .push(Problem::new(format!("{}{key}", self.prefix), message));
     }
 
     fn take(&mut self, key: &'static str) -> Option<Value> {
@@ -88,7 +101,10 @@ impl<'a> Reader<'a> {
             None => Map::new(),
             Some(ValueKind::Table(table)) => table,
             Some(other) => {
-                self.problem(key, format!("is {}; it must be a section, `[{key}]`", told(&other)));
+                self.problem(
+                    key,
+                    format!("is {}; it must be a section, `[{key}]`", told(&other)),
+                );
                 Map::new()
             }
         };
@@ -99,7 +115,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads each table of the array `key` with `read`; `None` when there is no such key.
-    pub fn tables<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Reader<'_>) -> T) -> Option<Vec<T>> {
+    pub fn tables<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(&mut Reader<'_>) -> T,
+    ) -> Option<Vec<T>> {
         let values = match self.take(key)?.kind {
             ValueKind::Array(values) => values,
             _ => {
@@ -114,10 +134,14 @@ impl<'a> Reader<'a> {
         let mut read_all = Vec::new();
         for (n, value) in values.into_iter().enumerate() {
             let ValueKind::Table(table) = value.kind else {
-                self.problem(&format!("{key}[{n}]"), format!("must be a section, `[[{key}]]`"));
+                self.problem(
+                    &format!("{key}[{n}]"),
+                    format!("must be a section, `[[{key}]]`"),
+                );
                 continue;
             };
-            let mut reader = Reader::new(format!("{}{key}[{n}].", self.prefix), table, self.problems);
+            let mut reader =
+                Reader::new(format!("{}{key}[{n}].", self.prefix), table, self.problems);
             read_all.push(read(&mut reader));
             reader.finish();
         }
@@ -129,7 +153,10 @@ impl<'a> Reader<'a> {
         match self.take(key)?.kind {
             ValueKind::String(text) => Some(text),
             other => {
-                self.problem(key, format!("is {}; it must be text in quotes", told(&other)));
+                self.problem(
+                    key,
+                    format!("is {}; it must be text in quotes", told(&other)),
+                );
                 None
             }
         }
@@ -146,7 +173,9 @@ impl<'a> Reader<'a> {
 
     /// A table of texts that no message may repeat, by name; empty when absent.
     pub fn secret_table(&mut self, key: &'static str) -> Vec<(String, String)> {
-        let Some(value) = self.take(key) else { return Vec::new() };
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
         let ValueKind::Table(table) = value.kind else {
             self.problem(key, "must be a table: { name = \"value\" }");
             return Vec::new();
@@ -167,8 +196,15 @@ impl<'a> Reader<'a> {
         let values = match self.take(key)?.kind {
             ValueKind::Array(values) => values,
             other => {
-                let is = if matches!(other, ValueKind::String(_)) { "text".to_owned() } else { told(&other) };
-                self.problem(key, format!("is {is}; it must be a list of texts, e.g. [\"a\", \"b\"]"));
+                let is = if matches!(other, ValueKind::String(_)) {
+                    "text".to_owned()
+                } else {
+                    told(&other)
+                };
+                self.problem(
+                    key,
+                    format!("is {is}; it must be a list of texts, e.g. [\"a\", \"b\"]"),
+                );
                 return None;
             }
         };
@@ -176,9 +212,10 @@ impl<'a> Reader<'a> {
         for (n, value) in values.into_iter().enumerate() {
             match value.kind {
                 ValueKind::String(text) => texts.push(text),
-                other => {
-                    self.problem(&format!("{key}[{n}]"), format!("is {}; it must be text in quotes", told(&other)))
-                }
+                other => self.problem(
+                    &format!("{key}[{n}]"),
+                    format!("is {}; it must be text in quotes", told(&other)),
+                ),
             }
         }
         Some(texts)
@@ -192,7 +229,12 @@ impl<'a> Reader<'a> {
     /// A list of text, or text with commas, as an environment variable has it; `None` when absent.
     pub fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
         if let Some(ValueKind::String(text)) = self.table.get(key).map(|value| &value.kind) {
-            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+            let parts = text
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect();
             self.take(key);
             return Some(parts);
         }
@@ -201,18 +243,28 @@ impl<'a> Reader<'a> {
 
     /// One of a few words; `default` when absent or wrong.
     pub fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)], default: T) -> T {
-        let Some(text) = self.text(key) else { return default };
+        let Some(text) = self.text(key) else {
+            return default;
+        };
         if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
             return *value;
         }
-        let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
-        self.problem(key, format!("is {text:?}; it must be one of {}", names.join(", ")));
+        let names: Vec<_> = choices
+            .iter()
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        self.problem(
+            key,
+            format!("is {text:?}; it must be one of {}", names.join(", ")),
+        );
         default
     }
 
     /// `true` or `false`; `default` when absent or wrong.
     pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        let Some(value) = self.take(key) else { return default };
+        let Some(value) = self.take(key) else {
+            return default;
+        };
         match &value.kind {
             ValueKind::Boolean(flag) => *flag,
             ValueKind::String(text) if text == "true" => true,
@@ -226,7 +278,9 @@ impl<'a> Reader<'a> {
 
     /// A whole number within `range`; `default` when absent or wrong.
     pub fn number(&mut self, key: &'static str, range: RangeInclusive<u32>, default: u32) -> u32 {
-        let Some(value) = self.take(key) else { return default };
+        let Some(value) = self.take(key) else {
+            return default;
+        };
         let number = match &value.kind {
             ValueKind::I64(number) => u32::try_from(*number).ok(),
             ValueKind::String(text) => text.parse().ok(),
@@ -236,13 +290,26 @@ impl<'a> Reader<'a> {
             return number;
         }
         let (least, most) = range.into_inner();
-        self.problem(key, format!("is {}; it must be a whole number from {least} to {most}", told(&value.kind)));
+        self.problem(
+            key,
+            format!(
+                "is {}; it must be a whole number from {least} to {most}",
+                told(&value.kind)
+            ),
+        );
         default
     }
 
     /// A length of time such as `"15s"` within `range`; `default` when absent or wrong.
-    pub fn duration(&mut self, key: &'static str, range: RangeInclusive<Duration>, default: Duration) -> Duration {
-        let Some(value) = self.take(key) else { return default };
+    pub fn duration(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+        default: Duration,
+    ) -> Duration {
+        let Some(value) = self.take(key) else {
+            return default;
+        };
         let duration = match &value.kind {
             ValueKind::String(text) => parse_duration(text),
             _ => None,
@@ -251,7 +318,11 @@ impl<'a> Reader<'a> {
             return duration;
         }
         let (least, most) = range.into_inner();
-        let least = if least.is_zero() { "0s".to_owned() } else { format!("{least:?}") };
+        let least = if least.is_zero() {
+            "0s".to_owned()
+        } else {
+            format!("{least:?}")
+        };
         let most = format!("{}h", most.as_secs() / 3_600);
         let message = format!(
             "is {}; it must be a time from {least} to {most}, with its unit: \"15s\", \"6h\"",
@@ -267,13 +338,19 @@ impl<'a> Reader<'a> {
         unknown.sort_unstable();
         for key in unknown {
             let alike = |known: &&str| strsim::jaro_winkler(known, &key);
-            let nearest =
-                self.asked.iter().max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|known| alike(known) >= ALIKE);
+            let nearest = self
+                .asked
+                .iter()
+                .max_by(|a, b| alike(a).total_cmp(&alike(b)))
+                .filter(|known| alike(known) >= ALIKE);
             let hint = match nearest {
                 Some(known) => format!("did you mean `{}{known}`?", self.prefix),
                 None => format!("known here: {}", self.asked.join(", ")),
             };
-            self.problems.push(Problem::new(format!("{}{key}", self.prefix), format!("is no known key; {hint}")));
+            self.problems.push(Problem::new(
+                format!("{}{key}", self.prefix),
+                format!("is no known key; {hint}"),
+            ));
         }
     }
 }

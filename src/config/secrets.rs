@@ -21,7 +21,9 @@ pub enum SecretError {
         source: std::io::Error,
     },
     /// Everyone could put another secret there.
-    #[error("{path} can be written by everyone (mode {mode:o}); take that away with `chmod 600 {path}`")]
+    #[error(
+        "{path} can be written by everyone (mode {mode:o}); take that away with `chmod 600 {path}`"
+    )]
     WritableByOthers {
         /// The file.
         path: PathBuf,
@@ -68,8 +70,14 @@ impl SecretSource {
             Self::Inline(keys) => Ok(keys.clone()),
             Self::File(path) => parse(path.display().to_string(), read_file(path)?.expose_secret()),
             Self::Variable(name) => {
-                let is_usual = name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-                let named = if is_usual { format!(" {name}") } else { String::new() };
+                let is_usual = name
+                    .chars()
+                    .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+                let named = if is_usual {
+                    format!(" {name}")
+                } else {
+                    String::new()
+                };
                 let text = environment.get(name).ok_or(SecretError::Unset(named))?;
                 parse(format!("the environment variable {name}"), text)
             }
@@ -79,10 +87,20 @@ impl SecretSource {
 
 /// Reads a file that holds a secret.
 pub(super) fn read_file(path: &Path) -> Result<SecretString, SecretError> {
-    let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
-    let mode = std::fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o7777;
+    let unreadable = |source| SecretError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let mode = std::fs::metadata(path)
+        .map_err(unreadable)?
+        .permissions()
+        .mode()
+        & 0o7777;
     if mode & 0o002 != 0 {
-        return Err(SecretError::WritableByOthers { path: path.to_owned(), mode });
+        return Err(SecretError::WritableByOthers {
+            path: path.to_owned(),
+            mode,
+        });
     }
     Ok(std::fs::read_to_string(path).map_err(unreadable)?.into())
 }
@@ -100,8 +118,14 @@ mod tests {
         std::fs::write(&file, format!("{SECRET}\nwhsec_YWFh\n")).unwrap();
         let environment = Environment::from([("HOOK_SECRET".to_owned(), SECRET.to_owned())]);
         let keys = |source: SecretSource| source.keys(&environment).unwrap();
-        assert_eq!(keys(SecretSource::Variable("HOOK_SECRET".into())), SigningKeys::parse(SECRET).unwrap());
-        assert_eq!(keys(SecretSource::File(file)), SigningKeys::parse(&format!("{SECRET} whsec_YWFh")).unwrap());
+        assert_eq!(
+            keys(SecretSource::Variable("HOOK_SECRET".into())),
+            SigningKeys::parse(SECRET).unwrap()
+        );
+        assert_eq!(
+            keys(SecretSource::File(file)),
+            SigningKeys::parse(&format!("{SECRET} whsec_YWFh")).unwrap()
+        );
         assert_eq!(keys(SecretSource::None), SigningKeys::default());
     }
 
@@ -116,9 +140,18 @@ mod tests {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(error(SecretSource::File(file.clone())).contains("chmod 600"));
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        for told in [error(SecretSource::File(file)), error(SecretSource::Variable("HOOK_SECRET".into()))] {
-            assert!(told.contains("must begin with `whsec_`") && !told.contains("hunter2"), "{told}");
+        for told in [
+            error(SecretSource::File(file)),
+            error(SecretSource::Variable("HOOK_SECRET".into())),
+        ] {
+            assert!(
+                told.contains("must begin with `whsec_`") && !told.contains("hunter2"),
+                "{told}"
+            );
         }
-        assert_eq!(error(SecretSource::Variable("NONE".into())), "the environment variable NONE is not set");
+        assert_eq!(
+            error(SecretSource::Variable("NONE".into())),
+            "the environment variable NONE is not set"
+        );
     }
 }

@@ -95,12 +95,19 @@ pub struct Overrides {
 
 impl Settings {
     /// Validates a tree of settings.
-    pub(super) fn from_tree(tree: Map<String, Value>, overrides: Overrides) -> Result<Self, Problems> {
+    pub(super) fn from_tree(
+        tree: Map<String, Value>,
+        overrides: Overrides,
+    ) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut root = Reader::new("", tree, &mut problems);
 
         let configured = root.texts("tasks").unwrap_or_default();
-        let tasks = if overrides.tasks.is_empty() { configured } else { overrides.tasks };
+        let tasks = if overrides.tasks.is_empty() {
+            configured
+        } else {
+            overrides.tasks
+        };
         for task in &tasks {
             if let Err(message) = check_reference(task) {
                 root.problem("tasks", message);
@@ -109,21 +116,41 @@ impl Settings {
         let discover_tasks = root.flag("discover_tasks", false);
         let api = root.section("api", api);
         let database = root.section("database", |section| section.text("path"));
-        let database = overrides.database.or(database.map(PathBuf::from)).unwrap_or_else(|| "apify-mirror.db".into());
+        let database = overrides
+            .database
+            .or(database.map(PathBuf::from))
+            .unwrap_or_else(|| "apify-mirror.db".into());
         let mut sync = root.section("sync", sync);
         let sinks = sinks(&mut root, &database);
         root.section("http", |section| {
-            if section.text("listen").is_some_and(|listen| !listen.is_empty()) {
-                section.problem("listen", "is set, but this version has no HTTP endpoint; leave it empty");
+            if section
+                .text("listen")
+                .is_some_and(|listen| !listen.is_empty())
+            {
+                section.problem(
+                    "listen",
+                    "is set, but this version has no HTTP endpoint; leave it empty",
+                );
             }
         });
         let (log_level, log_format) = root.section("log", log);
         root.finish();
 
-        let Some(api) = api.filter(|_| problems.is_empty()) else { return Err(Problems(problems)) };
+        let Some(api) = api.filter(|_| problems.is_empty()) else {
+            return Err(Problems(problems));
+        };
         sync.read_ahead = api.concurrency.get();
         let log_format = overrides.log_format.unwrap_or(log_format);
-        Ok(Self { tasks, discover_tasks, api, database, sync, sinks, log_level, log_format })
+        Ok(Self {
+            tasks,
+            discover_tasks,
+            api,
+            database,
+            sync,
+            sinks,
+            log_level,
+            log_format,
+        })
     }
 
     /// The settings of someone who configured nothing.
@@ -146,12 +173,20 @@ impl Settings {
                 Err(problem) => problems.push(problem),
             }
         }
-        if problems.is_empty() { Ok(keys) } else { Err(Problems(problems)) }
+        if problems.is_empty() {
+            Ok(keys)
+        } else {
+            Err(Problems(problems))
+        }
     }
 
     /// The environment variables that hold secrets of sinks.
     pub fn secret_variables(&self) -> Vec<String> {
-        self.sinks.iter().filter_map(SinkSettings::secret_variable).map(str::to_owned).collect()
+        self.sinks
+            .iter()
+            .filter_map(SinkSettings::secret_variable)
+            .map(str::to_owned)
+            .collect()
     }
 
     /// That there is something to mirror.
@@ -169,9 +204,15 @@ impl Settings {
 }
 
 fn api(section: &mut Reader<'_>) -> Option<ApiSettings> {
-    let base_url = section.text("base_url").unwrap_or_else(|| "https://api.apify.com".to_owned());
-    let base_url = check_base_url(&base_url).map_err(|message| section.problem("base_url", message));
-    let token_file = section.text("token_file").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let base_url = section
+        .text("base_url")
+        .unwrap_or_else(|| "https://api.apify.com".to_owned());
+    let base_url =
+        check_base_url(&base_url).map_err(|message| section.problem("base_url", message));
+    let token_file = section
+        .text("token_file")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
     let timeout = section.duration("timeout", SECOND..=HOUR, Duration::from_secs(30));
     let rate = section.number("requests_per_second", 1..=MOST_REQUESTS_PER_SECOND, 30);
     let concurrency = section.number("concurrency", 1..=64, 4);
@@ -186,7 +227,11 @@ fn api(section: &mut Reader<'_>) -> Option<ApiSettings> {
 
 fn sync(section: &mut Reader<'_>) -> crate::sync::Settings {
     let settings = crate::sync::Settings {
-        poll_interval: section.duration("poll_interval", Duration::from_millis(100)..=DAY, 15 * SECOND),
+        poll_interval: section.duration(
+            "poll_interval",
+            Duration::from_millis(100)..=DAY,
+            15 * SECOND,
+        ),
         // A page of one entry could never join the one before it and bring something new as well.
         page_size: section.number("page_size", 2..=1_000, 1_000),
         overlap: section.number("overlap", 0..=500, 20),
@@ -198,8 +243,10 @@ fn sync(section: &mut Reader<'_>) -> crate::sync::Settings {
         jitter_seed: 0,
     };
     if settings.overlap >= settings.page_size {
-        let message =
-            format!("is {}; it must be less than `sync.page_size`, which is {}", settings.overlap, settings.page_size);
+        let message = format!(
+            "is {}; it must be less than `sync.page_size`, which is {}",
+            settings.overlap, settings.page_size
+        );
         section.problem("overlap", message);
     }
     settings
@@ -215,7 +262,11 @@ fn log(section: &mut Reader<'_>) -> (LogLevel, LogFormat) {
         ("trace", LogLevel::Trace),
     ];
     let level = section.choice("level", &levels, LogLevel::Info);
-    let format = section.choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)], LogFormat::Text);
+    let format = section.choice(
+        "format",
+        &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+        LogFormat::Text,
+    );
     (level, format)
 }
 
@@ -223,30 +274,39 @@ fn log(section: &mut Reader<'_>) -> (LogLevel, LogFormat) {
 fn check_reference(task: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let (owner, name) = task.split_once('~').unwrap_or(("", task));
-    let fits =
-        !name.is_empty() && name.chars().all(plain) && owner.chars().all(plain) && !name.chars().all(|c| c == '.');
+    let fits = !name.is_empty()
+        && name.chars().all(plain)
+        && owner.chars().all(plain)
+        && !name.chars().all(|c| c == '.');
     if fits {
         return Ok(());
     }
-    Err(format!("has {task:?}; name a task by its ID, by `username~task-name` or by `~task-name`"))
+    Err(format!(
+        "has {task:?}; name a task by its ID, by `username~task-name` or by `~task-name`"
+    ))
 }
 
 fn check_base_url(text: &str) -> Result<Url, String> {
     // Not repeated where it may hold a password.
-    let url =
-        Url::parse(text).map_err(|error| format!("is not an address ({error}); write \"https://api.apify.com\""))?;
+    let url = Url::parse(text)
+        .map_err(|error| format!("is not an address ({error}); write \"https://api.apify.com\""))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("has a user or a password in it; take that out, the token is all that is needed".to_owned());
+        return Err(
+            "has a user or a password in it; take that out, the token is all that is needed"
+                .to_owned(),
+        );
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("is {text:?}; leave out everything from `?` or `#` on"));
+        return Err(format!(
+            "is {text:?}; leave out everything from `?` or `#` on"
+        ));
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => {
-            Err(format!("is {text:?}; use https, or the token could be read on the way (http is for loopback only)"))
-        }
+        "http" => Err(format!(
+            "is {text:?}; use https, or the token could be read on the way (http is for loopback only)"
+        )),
         _ => Err(format!("is {text:?}; it must begin with https://")),
     }
 }

@@ -6,16 +6,29 @@ use std::time::Duration;
 use super::*;
 
 fn environment(pairs: &[(&str, &str)]) -> Environment {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn from_toml(toml: &str) -> Result<Settings, Problems> {
-    parse(Some(toml), &Environment::new(), Overrides::default(), || "config.toml".to_owned())
+    parse(
+        Some(toml),
+        &Environment::new(),
+        Overrides::default(),
+        || "config.toml".to_owned(),
+    )
 }
 
 /// The problems of a file, as `path: message`.
 fn problems(toml: &str) -> Vec<String> {
-    from_toml(toml).unwrap_err().to_string().lines().map(str::to_owned).collect()
+    from_toml(toml)
+        .unwrap_err()
+        .to_string()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -29,12 +42,23 @@ fn the_example_says_the_defaults_and_nothing_wrong() {
     let text = std::fs::read_to_string(path).unwrap();
     let is_key = |line: &str| {
         line.starts_with("[[")
-            || line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+            || line
+                .split_once(" = ")
+                .is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
     };
-    let uncomment = |line: &str| line.strip_prefix("# ").filter(|line| is_key(line)).unwrap_or(line).to_owned();
+    let uncomment = |line: &str| {
+        line.strip_prefix("# ")
+            .filter(|line| is_key(line))
+            .unwrap_or(line)
+            .to_owned()
+    };
     let complete = from_toml(&text.lines().map(uncomment).collect::<Vec<_>>().join("\n")).unwrap();
     assert_eq!(
-        complete.sinks.iter().map(|sink| sink.target.name()).collect::<Vec<_>>(),
+        complete
+            .sinks
+            .iter()
+            .map(|sink| sink.target.name())
+            .collect::<Vec<_>>(),
         ["stdout", "file", "webhook", "exec"]
     );
     assert_eq!(complete.sinks[0].events.as_ref().unwrap().len(), 2);
@@ -65,49 +89,121 @@ fn later_layers_override_earlier_ones() {
     let (settings, found) = load(None, &variables, Overrides::default()).unwrap();
     assert_eq!(found, Some(path));
     assert_eq!(settings.tasks, ["b~variable", "c~variable"]);
-    assert_eq!((settings.sync.poll_interval, settings.sync.overlap), (Duration::from_secs(2), 7));
+    assert_eq!(
+        (settings.sync.poll_interval, settings.sync.overlap),
+        (Duration::from_secs(2), 7)
+    );
     assert!(settings.sync.history_events);
-    assert_eq!((settings.api.concurrency.get(), settings.sync.read_ahead), (8, 8));
+    assert_eq!(
+        (settings.api.concurrency.get(), settings.sync.read_ahead),
+        (8, 8)
+    );
 
-    let overrides =
-        Overrides { tasks: vec!["d~flag".into()], database: Some("flag.db".into()), ..Overrides::default() };
+    let overrides = Overrides {
+        tasks: vec!["d~flag".into()],
+        database: Some("flag.db".into()),
+        ..Overrides::default()
+    };
     let (settings, _) = load(None, &variables, overrides).unwrap();
-    assert_eq!((settings.tasks, settings.database), (vec!["d~flag".to_owned()], "flag.db".into()));
+    assert_eq!(
+        (settings.tasks, settings.database),
+        (vec!["d~flag".to_owned()], "flag.db".into())
+    );
 }
 
 #[test]
 fn every_problem_is_told_by_its_path_with_a_remedy() {
     let cases = [
-        ("task = [\"a\"]", "task: is no known key; did you mean `tasks`?"),
-        ("[sync]\noverlaps = 3", "sync.overlaps: is no known key; did you mean `sync.overlap`?"),
-        ("[sync]\nxyz = 3", "sync.xyz: is no known key; known here: poll_interval, page_size"),
+        (
+            "task = [\"a\"]",
+            "task: is no known key; did you mean `tasks`?",
+        ),
+        (
+            "[sync]\noverlaps = 3",
+            "sync.overlaps: is no known key; did you mean `sync.overlap`?",
+        ),
+        (
+            "[sync]\nxyz = 3",
+            "sync.xyz: is no known key; known here: poll_interval, page_size",
+        ),
         ("sync = 3", "sync: is 3; it must be a section, `[sync]`"),
         (
             "[sync]\npoll_interval = 15",
             "sync.poll_interval: is 15; it must be a time from 100ms to 24h, with its unit: \"15s\"",
         ),
-        ("[sync]\npoll_interval = \"15\"", "sync.poll_interval: is 15; it must be a time"),
-        ("[sync]\npoll_interval = \"-5s\"", "sync.poll_interval: is -5s; it must be a time"),
-        ("[sync]\npage_size = 1", "sync.page_size: is 1; it must be a whole number from 2 to 1000"),
-        ("[sync]\npage_size = 20\noverlap = 20", "sync.overlap: is 20; it must be less than `sync.page_size`"),
-        ("[sync]\nhistory_events = \"yes\"", "sync.history_events: is yes; it must be true or false"),
-        ("[api]\nrequests_per_second = 61", "api.requests_per_second: is 61; it must be a whole number from 1 to 60"),
-        ("[api]\nbase_url = \"http://api.apify.com\"", "api.base_url: is \"http://api.apify.com\"; use https"),
-        ("[api]\nbase_url = \"ftp://x\"", "api.base_url: is \"ftp://x\"; it must begin with https://"),
-        ("[api]\nbase_url = \"https://x/?a=1\"", "api.base_url: is \"https://x/?a=1\"; leave out everything from `?`"),
-        ("[api]\nbase_url = \"nowhere\"", "api.base_url: is not an address"),
-        ("tasks = \"a b\"", "tasks: has \"a b\"; name a task by its ID, by `username~task-name`"),
-        ("tasks = [\"a/b\", \"..\", \"~\", \"a~\"]", "tasks: has \"a/b\"; name a task"),
+        (
+            "[sync]\npoll_interval = \"15\"",
+            "sync.poll_interval: is 15; it must be a time",
+        ),
+        (
+            "[sync]\npoll_interval = \"-5s\"",
+            "sync.poll_interval: is -5s; it must be a time",
+        ),
+        (
+            "[sync]\npage_size = 1",
+            "sync.page_size: is 1; it must be a whole number from 2 to 1000",
+        ),
+        (
+            "[sync]\npage_size = 20\noverlap = 20",
+            "sync.overlap: is 20; it must be less than `sync.page_size`",
+        ),
+        (
+            "[sync]\nhistory_events = \"yes\"",
+            "sync.history_events: is yes; it must be true or false",
+        ),
+        (
+            "[api]\nrequests_per_second = 61",
+            "api.requests_per_second: is 61; it must be a whole number from 1 to 60",
+        ),
+        (
+            "[api]\nbase_url = \"http://api.apify.com\"",
+            "api.base_url: is \"http://api.apify.com\"; use https",
+        ),
+        (
+            "[api]\nbase_url = \"ftp://x\"",
+            "api.base_url: is \"ftp://x\"; it must begin with https://",
+        ),
+        (
+            "[api]\nbase_url = \"https://x/?a=1\"",
+            "api.base_url: is \"https://x/?a=1\"; leave out everything from `?`",
+        ),
+        (
+            "[api]\nbase_url = \"nowhere\"",
+            "api.base_url: is not an address",
+        ),
+        (
+            "tasks = \"a b\"",
+            "tasks: has \"a b\"; name a task by its ID, by `username~task-name`",
+        ),
+        (
+            "tasks = [\"a/b\", \"..\", \"~\", \"a~\"]",
+            "tasks: has \"a/b\"; name a task",
+        ),
         ("tasks = [3]", "tasks[0]: is 3; it must be text in quotes"),
-        ("[http]\nlisten = \"127.0.0.1:9464\"", "http.listen: is set, but this version has no HTTP endpoint"),
-        ("[log]\nlevel = \"loud\"", "log.level: is \"loud\"; it must be one of `off`, `error`"),
-        ("[[sinks]]\nname = \"a\"\ntype = \"webhook\"", "sinks[0].url: is missing; it is the address"),
+        (
+            "[http]\nlisten = \"127.0.0.1:9464\"",
+            "http.listen: is set, but this version has no HTTP endpoint",
+        ),
+        (
+            "[log]\nlevel = \"loud\"",
+            "log.level: is \"loud\"; it must be one of `off`, `error`",
+        ),
+        (
+            "[[sinks]]\nname = \"a\"\ntype = \"webhook\"",
+            "sinks[0].url: is missing; it is the address",
+        ),
         (
             "[[sinks]]\nname = \"a\"\ntype = \"smtp\"",
             "sinks[0].type: is \"smtp\"; it must be `stdout`, `file`, `webhook` or `exec`",
         ),
-        ("[[sinks]]\ntype = \"stdout\"", "sinks[0].name: is \"\"; a sink needs a name"),
-        ("[sinks]\nname = \"a\"", "sinks: must be sections of their own"),
+        (
+            "[[sinks]]\ntype = \"stdout\"",
+            "sinks[0].name: is \"\"; a sink needs a name",
+        ),
+        (
+            "[sinks]\nname = \"a\"",
+            "sinks: must be sections of their own",
+        ),
         (
             "[[sinks]]\nname = \"a\"\ntype = \"stdout\"\nevents = [\"ACTOR.RUN.DONE\"]",
             "sinks[0].events: has \"ACTOR.RUN.DONE\"; known are",
@@ -115,48 +211,84 @@ fn every_problem_is_told_by_its_path_with_a_remedy() {
     ];
     for (toml, expected) in cases {
         let told = problems(toml);
-        assert!(told.iter().any(|problem| problem.starts_with(expected)), "{toml}:\n{told:#?}");
+        assert!(
+            told.iter().any(|problem| problem.starts_with(expected)),
+            "{toml}:\n{told:#?}"
+        );
     }
-    assert_eq!(problems("tasks = [\"a/b\", \"..\", \"~\", \"a~\"]").len(), 4, "all of them");
-    let twice = "[[sinks]]\nname = \"a\"\ntype = \"stdout\"\n[[sinks]]\nname = \"a\"\ntype = \"stdout\"";
+    assert_eq!(
+        problems("tasks = [\"a/b\", \"..\", \"~\", \"a~\"]").len(),
+        4,
+        "all of them"
+    );
+    let twice =
+        "[[sinks]]\nname = \"a\"\ntype = \"stdout\"\n[[sinks]]\nname = \"a\"\ntype = \"stdout\"";
     assert!(problems(twice)[0].starts_with("sinks[1].name: is \"a\", as another sink's"));
 }
 
 #[test]
 fn an_address_with_a_password_is_refused_without_repeating_it() {
     let told = problems("[api]\nbase_url = \"https://me:hunter2@api.apify.com\"");
-    assert!(told[0].starts_with("api.base_url: has a user or a password"), "{told:?}");
+    assert!(
+        told[0].starts_with("api.base_url: has a user or a password"),
+        "{told:?}"
+    );
     assert!(!told[0].contains("hunter2"));
 }
 
 #[test]
 fn loopback_may_be_plain() {
-    for address in ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:1"] {
-        assert!(from_toml(&format!("[api]\nbase_url = \"{address}\"")).is_ok(), "{address}");
+    for address in [
+        "http://127.0.0.1:8080",
+        "http://localhost",
+        "http://[::1]:1",
+    ] {
+        assert!(
+            from_toml(&format!("[api]\nbase_url = \"{address}\"")).is_ok(),
+            "{address}"
+        );
     }
 }
 
 #[test]
 fn a_file_that_is_no_toml_is_named_with_the_line() {
     let told = from_toml("tasks = [\n[sync]\n").unwrap_err().to_string();
-    assert!(told.contains("config.toml") && told.contains("line 2"), "{told}");
+    assert!(
+        told.contains("config.toml") && told.contains("line 2"),
+        "{told}"
+    );
 }
 
 #[test]
 fn a_named_file_must_exist() {
     let missing = Path::new("/nonexistent/config.toml");
-    let told = load(Some(missing), &Environment::new(), Overrides::default()).unwrap_err().to_string();
-    assert!(told.starts_with("--config: there is no file /nonexistent/config.toml"), "{told}");
+    let told = load(Some(missing), &Environment::new(), Overrides::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.starts_with("--config: there is no file /nonexistent/config.toml"),
+        "{told}"
+    );
     let variables = environment(&[("APIFY_MIRROR_CONFIG", "/nonexistent/config.toml")]);
-    let told = load(None, &variables, Overrides::default()).unwrap_err().to_string();
-    assert!(told.starts_with("APIFY_MIRROR_CONFIG: there is no file"), "{told}");
+    let told = load(None, &variables, Overrides::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.starts_with("APIFY_MIRROR_CONFIG: there is no file"),
+        "{told}"
+    );
 }
 
 #[test]
 fn an_unknown_variable_is_told_as_the_key_it_would_be() {
     let variables = environment(&[("APIFY_MIRROR_SYNC__POL_INTERVAL", "1s")]);
-    let told = load(None, &variables, Overrides::default()).unwrap_err().to_string();
-    assert!(told.starts_with("sync.pol_interval: is no known key; did you mean `sync.poll_interval`?"), "{told}");
+    let told = load(None, &variables, Overrides::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.starts_with("sync.pol_interval: is no known key; did you mean `sync.poll_interval`?"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -174,6 +306,17 @@ fn the_users_file_is_found() {
 #[test]
 fn something_must_be_mirrored_only_where_that_is_asked_for() {
     let settings = Settings::defaults().unwrap();
-    assert!(settings.require_tasks().unwrap_err().to_string().contains("--task"));
-    assert!(from_toml("discover_tasks = true").unwrap().require_tasks().is_ok());
+    assert!(
+        settings
+            .require_tasks()
+            .unwrap_err()
+            .to_string()
+            .contains("--task")
+    );
+    assert!(
+        from_toml("discover_tasks = true")
+            .unwrap()
+            .require_tasks()
+            .is_ok()
+    );
 }

@@ -8,8 +8,13 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn read(sink: &str) -> Result<SinkSettings, Problems> {
     let toml = format!("[[sinks]]\nname = \"a\"\n{sink}");
-    parse(Some(&toml), &Environment::new(), Overrides::default(), || "config.toml".to_owned())
-        .map(|mut settings| settings.sinks.remove(0))
+    parse(
+        Some(&toml),
+        &Environment::new(),
+        Overrides::default(),
+        || "config.toml".to_owned(),
+    )
+    .map(|mut settings| settings.sinks.remove(0))
 }
 
 fn problems(sink: &str) -> String {
@@ -19,18 +24,48 @@ fn problems(sink: &str) -> String {
 #[test]
 fn defaults_of_each_type() {
     let sink = read("type = \"stdout\"").unwrap();
-    assert_eq!((sink.target, sink.start, sink.events), (Target::Stdout, Start::Now, None));
+    assert_eq!(
+        (sink.target, sink.start, sink.events),
+        (Target::Stdout, Start::Now, None)
+    );
     assert_eq!(sink.give_up_after, Duration::from_secs(32 * 3_600));
-    let sink = read("type = \"file\"\npath = \"x.jsonl\"\nstart = \"beginning\"\ngive_up_after = \"1h\"").unwrap();
-    assert_eq!((sink.target, sink.start), (Target::File { path: "x.jsonl".into() }, Start::Beginning));
+    let sink =
+        read("type = \"file\"\npath = \"x.jsonl\"\nstart = \"beginning\"\ngive_up_after = \"1h\"")
+            .unwrap();
+    assert_eq!(
+        (sink.target, sink.start),
+        (
+            Target::File {
+                path: "x.jsonl".into()
+            },
+            Start::Beginning
+        )
+    );
     assert_eq!(sink.give_up_after, Duration::from_secs(3_600));
-    let Target::Webhook(hook) = read("type = \"webhook\"\nurl = \"https://hook.example/x\"").unwrap().target else {
+    let Target::Webhook(hook) = read("type = \"webhook\"\nurl = \"https://hook.example/x\"")
+        .unwrap()
+        .target
+    else {
         panic!()
     };
-    assert_eq!((hook.timeout, hook.concurrency, hook.secret), (Duration::from_secs(30), 8, SecretSource::None));
-    let Target::Exec(exec) = read("type = \"exec\"\ncommand = [\"prog\", \"a, b\"]").unwrap().target else { panic!() };
-    assert_eq!((exec.program.as_str(), exec.arguments), ("prog", vec!["a, b".to_owned()]));
-    assert_eq!((exec.timeout, exec.concurrency), (Duration::from_secs(60), 1));
+    assert_eq!(
+        (hook.timeout, hook.concurrency, hook.secret),
+        (Duration::from_secs(30), 8, SecretSource::None)
+    );
+    let Target::Exec(exec) = read("type = \"exec\"\ncommand = [\"prog\", \"a, b\"]")
+        .unwrap()
+        .target
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (exec.program.as_str(), exec.arguments),
+        ("prog", vec!["a, b".to_owned()])
+    );
+    assert_eq!(
+        (exec.timeout, exec.concurrency),
+        (Duration::from_secs(60), 1)
+    );
 }
 
 #[test]
@@ -39,11 +74,16 @@ fn headers_are_taken_and_never_shown() {
         "type = \"webhook\"\nurl = \"https://hook.example/T0KEN\"\nheaders = { Authorization = \"Bearer hunter2\", x-a = \"b\" }",
     )
     .unwrap();
-    let Target::Webhook(hook) = &sink.target else { panic!() };
+    let Target::Webhook(hook) = &sink.target else {
+        panic!()
+    };
     assert_eq!(hook.headers["authorization"], "Bearer hunter2");
     assert_eq!(hook.headers["x-a"], "b");
     let shown = format!("{sink:?}");
-    assert!(!shown.contains("hunter2") && !shown.contains("T0KEN"), "{shown}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("T0KEN"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -90,58 +130,118 @@ fn problems_are_told_by_their_path_without_a_secret() {
 #[test]
 fn lines_of_two_sinks_must_not_mix() {
     let told = problems("type = \"stdout\"\n[[sinks]]\nname = \"b\"\ntype = \"stdout\"");
-    assert!(told.starts_with("sinks[1].type: is another sink's too"), "{told}");
+    assert!(
+        told.starts_with("sinks[1].type: is another sink's too"),
+        "{told}"
+    );
     let file = "type = \"file\"\npath = \"x\"\n";
     let told = problems("type = \"file\"\npath = \"apify-mirror.db\"\n");
     assert!(told.starts_with("sinks[0].path: is the database"), "{told}");
     let told = problems(&format!("{file}[[sinks]]\nname = \"b\"\n{file}"));
-    assert!(told.starts_with("sinks[1].path: is another sink's too"), "{told}");
+    assert!(
+        told.starts_with("sinks[1].path: is another sink's too"),
+        "{told}"
+    );
 }
 
 #[test]
 fn what_is_in_the_wrong_place_is_not_repeated() {
     let read = |toml: &str, variable: Option<(&str, &str)>| {
-        let environment = variable.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
-        parse(Some(toml), &environment, Overrides::default(), || "config.toml".to_owned()).unwrap_err().to_string()
+        let environment = variable
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into_iter()
+            .collect();
+        parse(Some(toml), &environment, Overrides::default(), || {
+            "config.toml".to_owned()
+        })
+        .unwrap_err()
+        .to_string()
     };
-    let inside =
-        format!("secret = \"{SECRET}\"\nurl = \"https://x/T0KEN\"\nheaders = {{ authorization = \"hunter2\" }}\n");
+    let inside = format!(
+        "secret = \"{SECRET}\"\nurl = \"https://x/T0KEN\"\nheaders = {{ authorization = \"hunter2\" }}\n"
+    );
     let array = "[[sinks]]\nname = \"a\"\ntype = \"webhook\"\nurl = \"https://x/\"\n";
     for told in [
         read(&format!("[sinks]\n{inside}"), None),
-        read(&format!("[api]\ntimeout = \"{SECRET}\"\nbase_url = [\"hunter2\"]"), None),
+        read(
+            &format!("[api]\ntimeout = \"{SECRET}\"\nbase_url = [\"hunter2\"]"),
+            None,
+        ),
         read(&format!("[log.level]\n{inside}"), None),
-        read("sync = [\"hunter2\"]\ntasks = { a = \"hunter2\" }\ndiscover_tasks = [\"hunter2\"]", None),
+        read(
+            "sync = [\"hunter2\"]\ntasks = { a = \"hunter2\" }\ndiscover_tasks = [\"hunter2\"]",
+            None,
+        ),
         read(&format!("{array}secret_file = {{ x = \"hunter2\" }}"), None),
         read(&format!("{array}secret_env = \"hunter2=\""), None),
         read(&format!("{array}secret_env = [\"{SECRET}\"]"), None),
-        read(&format!("{array}timeout = {{ x = \"hunter2\" }}\nconcurrency = [\"hunter2\"]"), None),
-        read("[[sinks]]\nname = \"a\"\ntype = \"exec\"\ncommand = \"curl -H authorization:hunter2\"", None),
+        read(
+            &format!("{array}timeout = {{ x = \"hunter2\" }}\nconcurrency = [\"hunter2\"]"),
+            None,
+        ),
+        read(
+            "[[sinks]]\nname = \"a\"\ntype = \"exec\"\ncommand = \"curl -H authorization:hunter2\"",
+            None,
+        ),
         read(array, Some(("APIFY_MIRROR_SINKS__0__SECRET", SECRET))),
         read(array, Some(("APIFY_MIRROR_SINKS", "hunter2"))),
     ] {
-        assert!(!["hunter2", "T0KEN", SECRET].iter().any(|secret| told.contains(secret)), "{told}");
+        assert!(
+            !["hunter2", "T0KEN", SECRET]
+                .iter()
+                .any(|secret| told.contains(secret)),
+            "{told}"
+        );
     }
     let told = read(array, Some(("APIFY_MIRROR_SINKS__0__SECRET", SECRET)));
-    assert!(told.contains("an environment variable cannot set them"), "{told}");
+    assert!(
+        told.contains("an environment variable cannot set them"),
+        "{told}"
+    );
 }
 
 #[test]
 fn keys_are_read_from_where_the_settings_point_when_they_are_needed() {
     let toml = "[[sinks]]\nname = \"a\"\ntype = \"stdout\"\n[[sinks]]\nname = \"b\"\ntype = \"webhook\"\n\
                 url = \"http://127.0.0.1:1/\"\nsecret_env = \"HOOK_SECRET\"";
-    let settings = parse(Some(toml), &Environment::new(), Overrides::default(), String::new).unwrap();
+    let settings = parse(
+        Some(toml),
+        &Environment::new(),
+        Overrides::default(),
+        String::new,
+    )
+    .unwrap();
     assert_eq!(settings.secret_variables(), ["HOOK_SECRET"]);
-    let told = settings.signing_keys(&Environment::new()).unwrap_err().to_string();
-    assert_eq!(told, "sinks[1].secret_env: the environment variable HOOK_SECRET is not set");
-    let lower =
-        parse(Some(&toml.replace("HOOK_SECRET", "hunter2")), &Environment::new(), Overrides::default(), String::new);
-    let told = lower.unwrap().signing_keys(&Environment::new()).unwrap_err().to_string();
+    let told = settings
+        .signing_keys(&Environment::new())
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        told,
+        "sinks[1].secret_env: the environment variable HOOK_SECRET is not set"
+    );
+    let lower = parse(
+        Some(&toml.replace("HOOK_SECRET", "hunter2")),
+        &Environment::new(),
+        Overrides::default(),
+        String::new,
+    );
+    let told = lower
+        .unwrap()
+        .signing_keys(&Environment::new())
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         told, "sinks[1].secret_env: the environment variable is not set",
         "it may be a secret in the wrong place"
     );
     let environment = Environment::from([("HOOK_SECRET".to_owned(), SECRET.to_owned())]);
     let keys = settings.signing_keys(&environment).unwrap();
-    assert_eq!(keys, [crate::sinks::SigningKeys::default(), crate::sinks::SigningKeys::parse(SECRET).unwrap()]);
+    assert_eq!(
+        keys,
+        [
+            crate::sinks::SigningKeys::default(),
+            crate::sinks::SigningKeys::parse(SECRET).unwrap()
+        ]
+    );
 }

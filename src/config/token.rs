@@ -37,24 +37,36 @@ pub enum TokenError {
 ///
 /// # Errors
 /// When there is none, or the first place that should have one has none that can be used.
-pub fn find_token(token_file: Option<&Path>, environment: &Environment) -> Result<Token, TokenError> {
+pub fn find_token(
+    token_file: Option<&Path>,
+    environment: &Environment,
+) -> Result<Token, TokenError> {
     if let Some(path) = token_file {
         return from_file(path);
     }
-    if let Some(text) = environment.get("APIFY_TOKEN").filter(|text| !text.trim().is_empty()) {
+    if let Some(text) = environment
+        .get("APIFY_TOKEN")
+        .filter(|text| !text.trim().is_empty())
+    {
         return Token::new(text).map_err(|invalid| TokenError::Invalid {
             origin: "the environment variable APIFY_TOKEN".to_owned(),
             invalid,
         });
     }
-    match environment.get("CREDENTIALS_DIRECTORY").map(|folder| Path::new(folder).join(CREDENTIAL)) {
+    match environment
+        .get("CREDENTIALS_DIRECTORY")
+        .map(|folder| Path::new(folder).join(CREDENTIAL))
+    {
         Some(path) if path.exists() => from_file(&path),
         _ => Err(TokenError::Missing),
     }
 }
 
 fn from_file(path: &Path) -> Result<Token, TokenError> {
-    let invalid = |invalid| TokenError::Invalid { origin: path.display().to_string(), invalid };
+    let invalid = |invalid| TokenError::Invalid {
+        origin: path.display().to_string(),
+        invalid,
+    };
     Token::new(read_file(path)?.expose_secret()).map_err(invalid)
 }
 
@@ -64,7 +76,10 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -76,9 +91,15 @@ mod tests {
         let folder = dir.path().to_str().unwrap();
         let found = |file: Option<&Path>, pairs: &[(&str, &str)]| {
             let token = find_token(file, &environment(pairs)).unwrap();
-            token.header_for_tests().trim_start_matches("Bearer ").to_owned()
+            token
+                .header_for_tests()
+                .trim_start_matches("Bearer ")
+                .to_owned()
         };
-        let all = [("APIFY_TOKEN", "from_variable"), ("CREDENTIALS_DIRECTORY", folder)];
+        let all = [
+            ("APIFY_TOKEN", "from_variable"),
+            ("CREDENTIALS_DIRECTORY", folder),
+        ];
         assert_eq!(found(Some(&file), &all), "from_file");
         assert_eq!(found(None, &all), "from_variable");
         assert_eq!(found(None, &all[1..]), "from_credential");

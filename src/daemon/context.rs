@@ -65,13 +65,19 @@ impl Plan {
     pub fn settings_for(&self, id: &str) -> Settings {
         let mut hasher = DefaultHasher::new();
         (id, self.sync.jitter_seed).hash(&mut hasher);
-        Settings { jitter_seed: hasher.finish(), ..self.sync.clone() }
+        Settings {
+            jitter_seed: hasher.finish(),
+            ..self.sync.clone()
+        }
     }
 }
 
 impl SinkPlan {
     fn subscription(&self) -> Subscription {
-        Subscription { sink: self.settings.name.clone(), types: self.settings.events.clone() }
+        Subscription {
+            sink: self.settings.name.clone(),
+            types: self.settings.events.clone(),
+        }
     }
 }
 
@@ -95,19 +101,27 @@ impl Context {
                 from_beginning: settings.start == Start::Beginning,
             })
             .collect();
-        self.store.call(move |db| db.enlist(&enlisted, Timestamp::now())).await?;
+        self.store
+            .call(move |db| db.enlist(&enlisted, Timestamp::now()))
+            .await?;
         self.plan.send_replace(Arc::new(plan));
         Ok(())
     }
 
     /// The courier of a sink.
     pub fn courier(&self, sink: &SinkPlan) -> Courier {
-        Courier::new(sink.subscription(), (self.sink)(sink), sink.settings.give_up_after)
+        Courier::new(
+            sink.subscription(),
+            (self.sink)(sink),
+            sink.settings.give_up_after,
+        )
     }
 }
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("plan", &self.plan).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
     }
 }

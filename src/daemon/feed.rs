@@ -49,7 +49,12 @@ impl Feed {
             })
             .await?;
         let machine = Machine::new(context.plan().settings_for(&task.id), state);
-        Ok(Self { context, task, machine, repaired: Written::default() })
+        Ok(Self {
+            context,
+            task,
+            machine,
+            repaired: Written::default(),
+        })
     }
 
     /// The task whose runs these are.
@@ -89,19 +94,39 @@ impl Feed {
             let input = match command {
                 Command::Sleep { wait, outcome } => {
                     self.finish(outcome, written, error.as_ref()).await?;
-                    return Ok(Poll { wait, outcome, written, error });
+                    return Ok(Poll {
+                        wait,
+                        outcome,
+                        written,
+                        error,
+                    });
                 }
                 Command::LoadOpen { within } => {
                     let (id, cursor) = (self.task.id.clone(), self.machine.feed().cursor.clone());
-                    Input::Open(self.context.store.call(move |db| db.open_runs(&id, &cursor, within)).await?)
+                    Input::Open(
+                        self.context
+                            .store
+                            .call(move |db| db.open_runs(&id, &cursor, within))
+                            .await?,
+                    )
                 }
                 Command::Locate(ids) => {
                     let (id, cursor) = (self.task.id.clone(), self.machine.feed().cursor.clone());
-                    Input::Located(self.context.store.call(move |db| db.distances(&id, &cursor, &ids)).await?)
+                    Input::Located(
+                        self.context
+                            .store
+                            .call(move |db| db.distances(&id, &cursor, &ids))
+                            .await?,
+                    )
                 }
                 Command::LoadUnseen { stretches, except } => {
                     let id = self.task.id.clone();
-                    Input::Unseen(self.context.store.call(move |db| db.unseen(&id, &stretches, &except)).await?)
+                    Input::Unseen(
+                        self.context
+                            .store
+                            .call(move |db| db.unseen(&id, &stretches, &except))
+                            .await?,
+                    )
                 }
                 Command::Read(windows) => match self.read(windows).await {
                     Ok(pages) => Input::Pages(pages),
@@ -113,24 +138,35 @@ impl Feed {
                 },
                 Command::Commit(commit) => {
                     let (id, context) = (self.task.id.clone(), Arc::clone(&self.context));
-                    let call = move |db: &mut Db| db.commit(&id, &commit, &context.plan().subscriptions());
+                    let call =
+                        move |db: &mut Db| db.commit(&id, &commit, &context.plan().subscriptions());
                     let done = self.context.store.call(call).await?;
                     written.add(done);
                     if done.events > 0 {
-                        self.context.events.send_modify(|raised| *raised += done.events);
+                        self.context
+                            .events
+                            .send_modify(|raised| *raised += done.events);
                     }
                     Input::Committed
                 }
             };
             command = self.machine.step(input, Timestamp::now());
             let feed = self.machine.feed();
-            let at = feed.audit.as_ref().map_or(feed.cursor.offset, |audit| audit.cursor.offset);
+            let at = feed
+                .audit
+                .as_ref()
+                .map_or(feed.cursor.offset, |audit| audit.cursor.offset);
             self.context.progress.show(&self.task, at, feed.total);
         }
     }
 
     /// Tells what a poll, or a part of an audit, came to: in the log and, where something is wrong, in the mirror.
-    async fn finish(&mut self, outcome: Outcome, written: Written, error: Option<&ApiError>) -> Result<(), StoreError> {
+    async fn finish(
+        &mut self,
+        outcome: Outcome,
+        written: Written,
+        error: Option<&ApiError>,
+    ) -> Result<(), StoreError> {
         let (condition, problem) = match (outcome, error) {
             (Outcome::Failed, Some(error)) => {
                 let condition = match error.class() {
@@ -161,11 +197,22 @@ impl Feed {
         };
         tracing::warn!(task = self.task.label(), "{problem}");
         let id = self.task.id.clone();
-        self.context.store.call(move |db| db.record_failure(&id, condition, &problem, Timestamp::now())).await
+        self.context
+            .store
+            .call(move |db| db.record_failure(&id, condition, &problem, Timestamp::now()))
+            .await
     }
 
     fn tell_audit(&mut self) {
-        let Written { added, returned, status, usage, fields, removed, events } = std::mem::take(&mut self.repaired);
+        let Written {
+            added,
+            returned,
+            status,
+            usage,
+            fields,
+            removed,
+            events,
+        } = std::mem::take(&mut self.repaired);
         tracing::info!(
             task = self.task.label(),
             entries = self.audited(),
@@ -246,5 +293,8 @@ async fn in_order<T: Send + 'static>(
             break;
         }
     }
-    (results.into_iter().flatten().collect(), failed.map(|(_, error)| error))
+    (
+        results.into_iter().flatten().collect(),
+        failed.map(|(_, error)| error),
+    )
 }

@@ -83,7 +83,10 @@ pub async fn pass(context: Arc<Context>, scope: Scope) -> Result<Report, StoreEr
     for task in wanted.tasks {
         work.spawn(catch_up(Arc::clone(&context), task, scope));
     }
-    let mut report = Report { unresolved: wanted.failures, ..Report::default() };
+    let mut report = Report {
+        unresolved: wanted.failures,
+        ..Report::default()
+    };
     while let Some(ended) = work.join_next().await {
         match ended {
             Ok(feed) => report.feeds.push(feed?),
@@ -104,7 +107,11 @@ pub async fn pass(context: Arc<Context>, scope: Scope) -> Result<Report, StoreEr
 async fn deliver(context: &Context, plan: &Plan) -> Result<(), StoreError> {
     let mut work = JoinSet::new();
     for sink in &plan.sinks {
-        work.spawn(context.courier(sink).drain(context.store.clone(), DELIVER_WITHIN));
+        work.spawn(
+            context
+                .courier(sink)
+                .drain(context.store.clone(), DELIVER_WITHIN),
+        );
     }
     while let Some(ended) = work.join_next().await {
         match ended {
@@ -118,13 +125,21 @@ async fn deliver(context: &Context, plan: &Plan) -> Result<(), StoreError> {
 /// What configured sinks are owed.
 async fn owed(context: &Context, plan: &Plan) -> Result<Vec<SinkStatus>, StoreError> {
     let sinks = context.store.call(|db| db.sinks()).await?;
-    let is_ours = |owed: &SinkStatus| plan.sinks.iter().any(|sink| sink.settings.name == owed.name);
+    let is_ours = |owed: &SinkStatus| {
+        plan.sinks
+            .iter()
+            .any(|sink| sink.settings.name == owed.name)
+    };
     Ok(sinks.into_iter().filter(is_ours).collect())
 }
 
 /// Polls until there is nothing left to read, then audits if that is wanted. Every poll that stays behind has read a
 /// bounded, large number of pages, so only a list that grows faster than it can be read would keep this going.
-async fn catch_up(context: Arc<Context>, task: Task, scope: Scope) -> Result<FeedReport, StoreError> {
+async fn catch_up(
+    context: Arc<Context>,
+    task: Task,
+    scope: Scope,
+) -> Result<FeedReport, StoreError> {
     let mut feed = Feed::load(context, task).await?;
     let mut written = Written::default();
     let mut audit = None;
@@ -136,7 +151,10 @@ async fn catch_up(context: Arc<Context>, task: Task, scope: Scope) -> Result<Fee
         let poll = feed.poll().await?;
         match poll.outcome {
             Outcome::Auditing | Outcome::Audited => {
-                let audit = audit.get_or_insert(AuditReport { resumed_at: resumed, ..AuditReport::default() });
+                let audit = audit.get_or_insert(AuditReport {
+                    resumed_at: resumed,
+                    ..AuditReport::default()
+                });
                 // What the poll before it found is part of the account too.
                 audit.repaired.add(std::mem::take(&mut written));
                 audit.repaired.add(poll.written);
@@ -151,7 +169,14 @@ async fn catch_up(context: Arc<Context>, task: Task, scope: Scope) -> Result<Fee
         };
         if !more {
             let (task, total) = (feed.task().clone(), feed.total());
-            return Ok(FeedReport { task, outcome: poll.outcome, written, audit, total, error: poll.error });
+            return Ok(FeedReport {
+                task,
+                outcome: poll.outcome,
+                written,
+                audit,
+                total,
+                error: poll.error,
+            });
         }
     }
 }

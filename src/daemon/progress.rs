@@ -30,7 +30,10 @@ struct Shown {
 impl Progress {
     /// Progress on `bars`, which the log shares the terminal with; or in the log, where there is no terminal.
     pub fn new(bars: Option<MultiProgress>) -> Self {
-        Self { bars, shown: Mutex::default() }
+        Self {
+            bars,
+            shown: Mutex::default(),
+        }
     }
 
     /// Bars on standard error.
@@ -54,7 +57,10 @@ impl Progress {
             None if left < WORTH_SHOWING => return,
             None => {
                 let bar = self.bars.as_ref().map(|bars| bars.add(new_bar(task, at)));
-                all.entry(task.id.clone()).or_insert(Shown { bar, logged: Instant::now() })
+                all.entry(task.id.clone()).or_insert(Shown {
+                    bar,
+                    logged: Instant::now(),
+                })
             }
         };
         match &shown.bar {
@@ -72,7 +78,12 @@ impl Progress {
 
     /// Takes everything off the terminal.
     pub fn clear(&self) {
-        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).drain().collect::<Vec<_>>();
+        let shown = self
+            .shown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain()
+            .collect::<Vec<_>>();
         for bar in shown.into_iter().filter_map(|(_, shown)| shown.bar) {
             bar.finish_and_clear();
         }
@@ -80,9 +91,13 @@ impl Progress {
 }
 
 fn new_bar(task: &Task, position: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:<28} {bar:32} {human_pos:>9} / {human_len} runs  {eta}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::no_length().with_style(style).with_prefix(task.label());
+    let style = ProgressStyle::with_template(
+        "{prefix:<28} {bar:32} {human_pos:>9} / {human_len} runs  {eta}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::no_length()
+        .with_style(style)
+        .with_prefix(task.label());
     // Time left is judged from here, not from the list's beginning.
     bar.with_position(position)
 }

@@ -19,7 +19,10 @@ impl Reload {
     /// # Errors
     /// When signals cannot be caught.
     pub fn new(load: impl Fn() -> Result<Plan, String> + Send + 'static) -> io::Result<Self> {
-        Ok(Self { hangup: signal(SignalKind::hangup())?, load: Box::new(load) })
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            load: Box::new(load),
+        })
     }
 
     /// Puts a new plan into force each time one is asked for; one that is wrong is refused, and the old one stays.
@@ -35,7 +38,9 @@ impl Reload {
                     }
                 }
                 Err(problems) => {
-                    tracing::error!("SIGHUP: the configuration was not taken, what was in force stays: {problems}");
+                    tracing::error!(
+                        "SIGHUP: the configuration was not taken, what was in force stays: {problems}"
+                    );
                 }
             }
         }

@@ -41,7 +41,11 @@ pub enum RunError {
 ///
 /// # Errors
 /// When the token is refused at the start (later it may be a mistake that somebody is mending), or the database fails.
-pub async fn run(context: Arc<Context>, shutdown: Shutdown, reload: Option<Reload>) -> Result<(), RunError> {
+pub async fn run(
+    context: Arc<Context>,
+    shutdown: Shutdown,
+    reload: Option<Reload>,
+) -> Result<(), RunError> {
     let reloads = async {
         match reload {
             Some(reload) => reload.serve(Arc::clone(&context)).await,
@@ -62,7 +66,9 @@ pub async fn run(context: Arc<Context>, shutdown: Shutdown, reload: Option<Reloa
 }
 
 /// Does `work` again and again, as long as it fails for reasons that may pass, such as a full disk.
-async fn endure<F: Future<Output = Result<Infallible, RunError>>>(work: impl Fn() -> F) -> RunError {
+async fn endure<F: Future<Output = Result<Infallible, RunError>>>(
+    work: impl Fn() -> F,
+) -> RunError {
     loop {
         match work().await {
             Ok(never) => match never {},
@@ -83,7 +89,10 @@ struct Crew<T> {
 
 impl<T: PartialEq> Crew<T> {
     fn new() -> Self {
-        Self { work: JoinSet::new(), members: HashMap::new() }
+        Self {
+            work: JoinSet::new(),
+            members: HashMap::new(),
+        }
     }
 
     /// Starts `work` for `purpose` under `name`, in the place of one that was started for something else.
@@ -91,7 +100,11 @@ impl<T: PartialEq> Crew<T> {
     where
         F: Future<Output = Result<Infallible, RunError>> + Send + 'static,
     {
-        if self.members.get(name).is_some_and(|(known, _)| *known == purpose) {
+        if self
+            .members
+            .get(name)
+            .is_some_and(|(known, _)| *known == purpose)
+        {
             return false;
         }
         self.dismiss(name);
@@ -108,7 +121,12 @@ impl<T: PartialEq> Crew<T> {
 
     /// Stops all whose name is not `wanted`; gives their names.
     fn keep(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
-        let gone: Vec<String> = self.members.keys().filter(|name| !wanted(name)).cloned().collect();
+        let gone: Vec<String> = self
+            .members
+            .keys()
+            .filter(|name| !wanted(name))
+            .cloned()
+            .collect();
         gone.iter().for_each(|name| self.dismiss(name));
         gone
     }

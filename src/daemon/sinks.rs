@@ -28,12 +28,20 @@ struct Member {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn supervise_sinks(context: Arc<Context>, mut shutdown: Shutdown) -> Result<(), RunError> {
+pub async fn supervise_sinks(
+    context: Arc<Context>,
+    mut shutdown: Shutdown,
+) -> Result<(), RunError> {
     let mut plans = context.plan.subscribe();
-    let mut couriers = Couriers { work: JoinSet::new(), members: HashMap::new() };
+    let mut couriers = Couriers {
+        work: JoinSet::new(),
+        members: HashMap::new(),
+    };
     loop {
         let plan = Arc::clone(&plans.borrow_and_update());
-        couriers.stop_unless(|member| plan.sinks.contains(&member.sink)).await?;
+        couriers
+            .stop_unless(|member| plan.sinks.contains(&member.sink))
+            .await?;
         for sink in &plan.sinks {
             couriers.employ(&context, sink);
         }
@@ -55,13 +63,24 @@ impl Couriers {
         let courier = context.courier(sink);
         let work = courier.run(context.store.clone(), context.events.subscribe(), stopped);
         let task = self.work.spawn(work).id();
-        self.members.insert(name.clone(), Member { sink: sink.clone(), task, stop });
+        self.members.insert(
+            name.clone(),
+            Member {
+                sink: sink.clone(),
+                task,
+                stop,
+            },
+        );
     }
 
     /// Stops all that are not to stay, and waits until they have: a sink must not have two couriers.
     async fn stop_unless(&mut self, stays: impl Fn(&Member) -> bool) -> Result<(), RunError> {
-        let leaving: Vec<String> =
-            self.members.iter().filter(|(_, member)| !stays(member)).map(|(name, _)| name.clone()).collect();
+        let leaving: Vec<String> = self
+            .members
+            .iter()
+            .filter(|(_, member)| !stays(member))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in &leaving {
             if let Some(member) = self.members.get(name) {
                 member.stop.send_replace(true);

@@ -43,33 +43,51 @@ pub async fn wanted(context: &Context, plan: &Plan) -> Result<Wanted, StoreError
     let mut tasks = BTreeMap::new();
     let mut failures = Vec::new();
     let configured = plan.tasks.clone();
-    context.store.call(move |db| db.forget_failures_but(&configured)).await?;
+    context
+        .store
+        .call(move |db| db.forget_failures_but(&configured))
+        .await?;
     for reference in &plan.tasks {
         match resolve(context, reference).await? {
             Ok(task) => {
                 tasks.entry(task.id.clone()).or_insert(task);
             }
-            Err(error) => failures.push(Failure { reference: reference.clone(), error }),
+            Err(error) => failures.push(Failure {
+                reference: reference.clone(),
+                error,
+            }),
         }
     }
     let mut complete = true;
     if plan.discover_tasks {
         match context.client.tasks().await {
-            Ok(discovered) => tasks.extend(discovered.into_iter().map(|task| (task.id.clone(), task))),
+            Ok(discovered) => {
+                tasks.extend(discovered.into_iter().map(|task| (task.id.clone(), task)))
+            }
             Err(error) => {
                 complete = false;
-                failures.push(Failure { reference: DISCOVERY.to_owned(), error });
+                failures.push(Failure {
+                    reference: DISCOVERY.to_owned(),
+                    error,
+                });
             }
         }
     }
-    Ok(Wanted { tasks: tasks.into_values().collect(), failures, complete })
+    Ok(Wanted {
+        tasks: tasks.into_values().collect(),
+        failures,
+        complete,
+    })
 }
 
 /// What `reference` means. A task once known under it stays meant when the API does not answer, or no longer knows the
 /// name: the task may have been renamed, and keeps its feed. If it was deleted, its feed says so.
 async fn resolve(context: &Context, reference: &str) -> Result<Result<Task, ApiError>, StoreError> {
     let name = reference.to_owned();
-    let known = context.store.call(move |db| db.resolved(&name, REFERENCE_MAX_AGE, Timestamp::now())).await?;
+    let known = context
+        .store
+        .call(move |db| db.resolved(&name, REFERENCE_MAX_AGE, Timestamp::now()))
+        .await?;
     let known = match known {
         Some((task, true)) => return Ok(Ok(task)),
         Some((task, false)) => Some(task),
@@ -107,11 +125,20 @@ async fn resolve(context: &Context, reference: &str) -> Result<Result<Task, ApiE
 async fn renamed(context: &Context, reference: &str, known: Task, error: &ApiError) -> Task {
     match context.client.task(&known.id).await {
         Ok(task) => {
-            tracing::warn!(task = reference, id = task.id, "is called {} now; name it so", task.label());
+            tracing::warn!(
+                task = reference,
+                id = task.id,
+                "is called {} now; name it so",
+                task.label()
+            );
             task
         }
         Err(_) => {
-            tracing::warn!(task = reference, id = known.id, "{error}; going on with the task last known by this name");
+            tracing::warn!(
+                task = reference,
+                id = known.id,
+                "{error}; going on with the task last known by this name"
+            );
             known
         }
     }

@@ -27,7 +27,11 @@ impl Courier {
     /// A courier for `sink`, whose deliveries are booked as `subscription` says, and given up on `give_up_after` their
     /// first attempt.
     pub fn new(subscription: Subscription, sink: Arc<dyn Sink>, give_up_after: Duration) -> Self {
-        Self { subscription, sink, give_up_after }
+        Self {
+            subscription,
+            sink,
+            give_up_after,
+        }
     }
 
     /// Delivers until `stop` says so, whenever `bell` rings or something becomes due; then lets what is under way end.
@@ -41,10 +45,16 @@ impl Courier {
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), StoreError> {
         loop {
-            match Work::new(self.clone(), store.clone(), Until::Stopped).go_on(&mut bell, &mut stop).await {
+            match Work::new(self.clone(), store.clone(), Until::Stopped)
+                .go_on(&mut bell, &mut stop)
+                .await
+            {
                 Err(error) if error.is_passing() => {
                     let seconds = STORE_RETRY.as_secs();
-                    tracing::error!(sink = self.subscription.sink, "{error}; trying again in {seconds} s");
+                    tracing::error!(
+                        sink = self.subscription.sink,
+                        "{error}; trying again in {seconds} s"
+                    );
                     tokio::select! {
                         () = sleep(STORE_RETRY) => {}
                         () = told(&mut stop) => return Ok(()),
@@ -63,7 +73,9 @@ impl Courier {
         let deadline = Instant::now() + within;
         let (_bell, mut silent) = watch::channel(0);
         let (_stop, mut never) = watch::channel(false);
-        Work::new(self, store, Until::NothingIsDue { deadline }).go_on(&mut silent, &mut never).await
+        Work::new(self, store, Until::NothingIsDue { deadline })
+            .go_on(&mut silent, &mut never)
+            .await
     }
 }
 

@@ -59,7 +59,10 @@ impl Sink for Fake {
             self.under_way.fetch_sub(1, Ordering::Relaxed);
             let mut outcome = Outcome::Delivered;
             for event in events {
-                self.handed.lock().unwrap().push((event.run_id.clone(), event.seq));
+                self.handed
+                    .lock()
+                    .unwrap()
+                    .push((event.run_id.clone(), event.seq));
                 let mut attempts = self.attempts.lock().unwrap();
                 let attempt = attempts.entry(event.seq).or_default();
                 *attempt += 1;
@@ -68,7 +71,10 @@ impl Sink for Fake {
                 }
             }
             if outcome == Outcome::Delivered {
-                self.accepted.lock().unwrap().extend(events.iter().map(|event| event.seq));
+                self.accepted
+                    .lock()
+                    .unwrap()
+                    .extend(events.iter().map(|event| event.seq));
             }
             self.changed.notify_one();
             outcome
@@ -86,29 +92,59 @@ struct Setup {
 }
 
 fn failed() -> Outcome {
-    Outcome::Failed { error: "not now".into(), retry_after: None }
+    Outcome::Failed {
+        error: "not now".into(),
+        retry_after: None,
+    }
 }
 
-const BY_RUN: Intake = Intake { order: Order::Run, batch: 1, concurrency: 4 };
+const BY_RUN: Intake = Intake {
+    order: Order::Run,
+    batch: 1,
+    concurrency: 4,
+};
 
 impl Setup {
-    async fn new(intake: Intake, plan: impl Fn(&Due, u32) -> Outcome + Send + Sync + 'static) -> Self {
+    async fn new(
+        intake: Intake,
+        plan: impl Fn(&Due, u32) -> Outcome + Send + Sync + 'static,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (store, writer) = Store::open(&dir.path().join("runs.db")).unwrap();
-        let sink = Enlisted { name: SINK.into(), kind: "webhook", from_beginning: false };
+        let sink = Enlisted {
+            name: SINK.into(),
+            kind: "webhook",
+            from_beginning: false,
+        };
         store
             .call(move |db| {
-                db.save_task(&Task { id: "task".into(), ..Task::default() }, Timestamp::now())?;
+                db.save_task(
+                    &Task {
+                        id: "task".into(),
+                        ..Task::default()
+                    },
+                    Timestamp::now(),
+                )?;
                 db.enlist(&[sink], Timestamp::now())
             })
             .await
             .unwrap();
         let (bell, stop) = (watch::Sender::new(0), watch::Sender::new(false));
-        Self { dir, store, _writer: writer, sink: Arc::new(Fake::new(intake, plan)), bell, stop }
+        Self {
+            dir,
+            store,
+            _writer: writer,
+            sink: Arc::new(Fake::new(intake, plan)),
+            bell,
+            stop,
+        }
     }
 
     fn courier(&self, give_up_after: Duration) -> Courier {
-        let subscription = Subscription { sink: SINK.into(), types: None };
+        let subscription = Subscription {
+            sink: SINK.into(),
+            types: None,
+        };
         Courier::new(subscription, Arc::<Fake>::clone(&self.sink), give_up_after)
     }
 
@@ -116,24 +152,44 @@ impl Setup {
     async fn see(&self, status: &str, runs: impl IntoIterator<Item = String>) {
         let now = Timestamp::now();
         let observed = runs.into_iter().map(|id| Observed {
-            seen: Seen::from_json(json!({"id": id, "status": status, "startedAt": now.to_string()})).unwrap(),
+            seen: Seen::from_json(
+                json!({"id": id, "status": status, "startedAt": now.to_string()}),
+            )
+            .unwrap(),
             source: Source::List,
         });
         let commit = Commit {
             observed: observed.collect(),
             gone: Vec::new(),
             covered: None,
-            feed: FeedState { baseline: Some(Baseline(None)), ..FeedState::default() },
-            judgement: Judgement { history_until: None, settle: Duration::ZERO, now, asked_at: now },
+            feed: FeedState {
+                baseline: Some(Baseline(None)),
+                ..FeedState::default()
+            },
+            judgement: Judgement {
+                history_until: None,
+                settle: Duration::ZERO,
+                now,
+                asked_at: now,
+            },
             finished: true,
         };
-        let all = [Subscription { sink: SINK.into(), types: None }];
-        self.store.call(move |db| db.commit("task", &commit, &all)).await.unwrap();
+        let all = [Subscription {
+            sink: SINK.into(),
+            types: None,
+        }];
+        self.store
+            .call(move |db| db.commit("task", &commit, &all))
+            .await
+            .unwrap();
         self.bell.send_modify(|rung| *rung += 1);
     }
 
     async fn status(&self) -> SinkStatus {
-        self.store.call(|db| Ok(db.sinks()?.remove(0))).await.unwrap()
+        self.store
+            .call(|db| Ok(db.sinks()?.remove(0)))
+            .await
+            .unwrap()
     }
 
     fn handed(&self) -> Vec<(String, i64)> {
@@ -141,13 +197,20 @@ impl Setup {
     }
 
     async fn drain(&self) {
-        self.courier(Duration::from_secs(60)).drain(self.store.clone(), Duration::from_secs(30)).await.unwrap();
+        self.courier(Duration::from_secs(60))
+            .drain(self.store.clone(), Duration::from_secs(30))
+            .await
+            .unwrap();
     }
 
     /// Has a courier work in the background.
     fn start(&self, give_up_after: Duration) -> tokio::task::JoinHandle<()> {
         let courier = self.courier(give_up_after);
-        let work = courier.run(self.store.clone(), self.bell.subscribe(), self.stop.subscribe());
+        let work = courier.run(
+            self.store.clone(),
+            self.bell.subscribe(),
+            self.stop.subscribe(),
+        );
         tokio::spawn(async move { work.await.unwrap() })
     }
 
@@ -155,10 +218,14 @@ impl Setup {
     async fn until(&self, is_so: impl AsyncFn() -> bool) {
         let wait = async {
             while !is_so().await {
-                let _ = tokio::time::timeout(Duration::from_millis(20), self.sink.changed.notified()).await;
+                let _ =
+                    tokio::time::timeout(Duration::from_millis(20), self.sink.changed.notified())
+                        .await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), wait).await.expect("waited in vain");
+        tokio::time::timeout(Duration::from_secs(60), wait)
+            .await
+            .expect("waited in vain");
     }
 }
 
@@ -176,11 +243,18 @@ async fn everything_due_is_delivered_once_and_in_order_for_each_run() {
     let handed = setup.handed();
     assert_eq!(handed.len(), 900);
     for run in runs(300) {
-        let seqs: Vec<i64> = handed.iter().filter(|(of, _)| *of == run).map(|(_, seq)| *seq).collect();
+        let seqs: Vec<i64> = handed
+            .iter()
+            .filter(|(of, _)| *of == run)
+            .map(|(_, seq)| *seq)
+            .collect();
         assert!(seqs.len() == 3 && seqs.is_sorted(), "{run}: {seqs:?}");
     }
     let status = setup.status().await;
-    assert_eq!((status.pending, status.dead, status.state.as_str()), (0, 0, "ok"));
+    assert_eq!(
+        (status.pending, status.dead, status.state.as_str()),
+        (0, 0, "ok")
+    );
 }
 
 #[tokio::test]
@@ -197,38 +271,67 @@ async fn a_stream_gets_batches_in_the_order_of_numbers() {
 #[tokio::test]
 async fn a_stream_stays_in_order_when_it_fails() {
     let setup = Setup::new(Intake::STREAM, |due, attempt| {
-        if [1, 700].contains(&due.seq) && attempt == 1 { failed() } else { Outcome::Delivered }
+        if [1, 700].contains(&due.seq) && attempt == 1 {
+            failed()
+        } else {
+            Outcome::Delivered
+        }
     })
     .await;
     for status in ["READY", "RUNNING", "SUCCEEDED", "RUNNING"] {
         setup.see(status, runs(700)).await;
     }
     let work = setup.start(Duration::from_secs(60));
-    setup.until(async || setup.status().await.pending == 0).await;
-    assert_eq!(*setup.sink.accepted.lock().unwrap(), (1..=2_800).collect::<Vec<_>>());
+    setup
+        .until(async || setup.status().await.pending == 0)
+        .await;
+    assert_eq!(
+        *setup.sink.accepted.lock().unwrap(),
+        (1..=2_800).collect::<Vec<_>>()
+    );
     setup.stop.send_replace(true);
     work.await.unwrap();
 }
 
 #[tokio::test]
 async fn a_run_that_fails_delays_only_itself() {
-    let setup = Setup::new(BY_RUN, |due, _| if due.run_id == "r0" { failed() } else { Outcome::Delivered }).await;
+    let setup = Setup::new(BY_RUN, |due, _| {
+        if due.run_id == "r0" {
+            failed()
+        } else {
+            Outcome::Delivered
+        }
+    })
+    .await;
     for status in ["READY", "RUNNING"] {
         setup.see(status, runs(100)).await;
     }
     setup.drain().await;
     let handed = setup.handed();
-    assert_eq!(handed.iter().filter(|(run, _)| run == "r0").count(), 1, "its second event waits behind the first");
+    assert_eq!(
+        handed.iter().filter(|(run, _)| run == "r0").count(),
+        1,
+        "its second event waits behind the first"
+    );
     assert_eq!(handed.len(), 199);
     assert_eq!(setup.status().await.pending, 2);
 }
 
 #[tokio::test]
 async fn what_failed_is_tried_again() {
-    let setup = Setup::new(BY_RUN, |_, attempt| if attempt < 2 { failed() } else { Outcome::Delivered }).await;
+    let setup = Setup::new(BY_RUN, |_, attempt| {
+        if attempt < 2 {
+            failed()
+        } else {
+            Outcome::Delivered
+        }
+    })
+    .await;
     let work = setup.start(Duration::from_secs(60));
     setup.see("READY", runs(3)).await;
-    setup.until(async || setup.status().await.pending == 0).await;
+    setup
+        .until(async || setup.status().await.pending == 0)
+        .await;
     assert_eq!(setup.handed().len(), 6);
     assert_eq!(setup.status().await.last_error, None);
     setup.stop.send_replace(true);
@@ -241,19 +344,36 @@ async fn a_bell_wakes_a_courier_that_has_nothing_to_do() {
     let work = setup.start(Duration::from_secs(60));
     let began = std::time::Instant::now();
     for round in 1..=10 {
-        setup.see(if round % 2 == 0 { "READY" } else { "RUNNING" }, runs(1)).await;
-        setup.until(async || setup.handed().len() == round && setup.status().await.pending == 0).await;
+        setup
+            .see(if round % 2 == 0 { "READY" } else { "RUNNING" }, runs(1))
+            .await;
+        setup
+            .until(async || setup.handed().len() == round && setup.status().await.pending == 0)
+            .await;
     }
     // Looking by itself every five seconds, it would take fifty.
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
     setup.stop.send_replace(true);
     work.await.unwrap();
 }
 
 #[tokio::test]
 async fn what_is_refused_is_set_aside_and_the_next_goes() {
-    let refused = || Outcome::Refused { error: "400".into() };
-    let setup = Setup::new(BY_RUN, move |due, _| if due.seq == 1 { refused() } else { Outcome::Delivered }).await;
+    let refused = || Outcome::Refused {
+        error: "400".into(),
+    };
+    let setup = Setup::new(BY_RUN, move |due, _| {
+        if due.seq == 1 {
+            refused()
+        } else {
+            Outcome::Delivered
+        }
+    })
+    .await;
     for status in ["READY", "RUNNING"] {
         setup.see(status, runs(2)).await;
     }
@@ -265,15 +385,23 @@ async fn what_is_refused_is_set_aside_and_the_next_goes() {
 
 #[tokio::test]
 async fn a_sink_that_is_gone_has_everything_set_aside() {
-    let gone = || Outcome::Gone { error: "410".into() };
+    let gone = || Outcome::Gone {
+        error: "410".into(),
+    };
     let setup = Setup::new(BY_RUN, move |_, _| gone()).await;
     for status in ["READY", "RUNNING", "FAILED"] {
         setup.see(status, runs(2_500)).await;
     }
     let work = setup.start(Duration::from_secs(60));
-    setup.until(async || setup.status().await.pending == 0).await;
+    setup
+        .until(async || setup.status().await.pending == 0)
+        .await;
     assert_eq!(setup.status().await.dead, 7_500);
-    assert!(setup.handed().len() < 100, "{} attempts", setup.handed().len());
+    assert!(
+        setup.handed().len() < 100,
+        "{} attempts",
+        setup.handed().len()
+    );
     // What comes later is tried, as somebody may have mended it.
     let before = setup.handed().len();
     setup.see("RUNNING", runs(1)).await;
@@ -292,7 +420,9 @@ async fn an_ill_sink_is_tried_one_event_at_a_time() {
     assert_eq!(setup.status().await.pending, 5_000);
 
     let work = setup.start(Duration::from_secs(60));
-    setup.until(async || setup.handed().len() >= 2 * attempts + 2).await;
+    setup
+        .until(async || setup.handed().len() >= 2 * attempts + 2)
+        .await;
     let at_once = setup.sink.at_once.lock().unwrap().clone();
     assert_eq!(at_once[2 * attempts..], [1, 1], "{at_once:?}");
     setup.stop.send_replace(true);
@@ -306,16 +436,29 @@ async fn nothing_more_is_delivered_while_the_books_cannot_be_written() {
     let intruder = Arc::clone(&other);
     let setup = Setup::new(BY_RUN, move |due, _| {
         if due.seq == 2 {
-            intruder.lock().unwrap().as_ref().unwrap().execute_batch("BEGIN IMMEDIATE").unwrap();
+            intruder
+                .lock()
+                .unwrap()
+                .as_ref()
+                .unwrap()
+                .execute_batch("BEGIN IMMEDIATE")
+                .unwrap();
         }
         Outcome::Delivered
     })
     .await;
-    *other.lock().unwrap() = Some(rusqlite::Connection::open(setup.dir.path().join("runs.db")).unwrap());
-    setup.store.call(|db| Ok(db.connection().busy_timeout(Duration::from_millis(1))?)).await.unwrap();
+    *other.lock().unwrap() =
+        Some(rusqlite::Connection::open(setup.dir.path().join("runs.db")).unwrap());
+    setup
+        .store
+        .call(|db| Ok(db.connection().busy_timeout(Duration::from_millis(1))?))
+        .await
+        .unwrap();
     let work = setup.start(Duration::from_secs(60));
     setup.see("READY", runs(1)).await;
-    setup.until(async || setup.status().await.pending == 0).await;
+    setup
+        .until(async || setup.status().await.pending == 0)
+        .await;
     setup.see("RUNNING", runs(1_000)).await;
     setup.until(async || setup.handed().len() > 1).await;
     // Every question goes through the same thread as the attempts to write.
@@ -324,11 +467,23 @@ async fn nothing_more_is_delivered_while_the_books_cannot_be_written() {
     }
     let handed = setup.handed().len();
     assert!(handed < 100, "{handed} were handed over");
-    other.lock().unwrap().as_ref().unwrap().execute_batch("COMMIT").unwrap();
-    setup.until(async || setup.status().await.pending == 0).await;
+    other
+        .lock()
+        .unwrap()
+        .as_ref()
+        .unwrap()
+        .execute_batch("COMMIT")
+        .unwrap();
+    setup
+        .until(async || setup.status().await.pending == 0)
+        .await;
     let mut handed = setup.handed();
     handed.sort();
-    assert!(handed.windows(2).all(|two| two[0] != two[1]) && handed.len() == 1_001, "each once: {}", handed.len());
+    assert!(
+        handed.windows(2).all(|two| two[0] != two[1]) && handed.len() == 1_001,
+        "each once: {}",
+        handed.len()
+    );
     setup.stop.send_replace(true);
     work.await.unwrap();
 }
@@ -337,28 +492,72 @@ async fn nothing_more_is_delivered_while_the_books_cannot_be_written() {
 async fn booking_the_past_can_be_stopped_and_goes_on_later() {
     let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
     setup.see("READY", runs(12_000)).await;
-    let other = Enlisted { name: "other".into(), kind: "webhook", from_beginning: true };
-    setup.store.call(move |db| db.enlist(&[other], Timestamp::now())).await.unwrap();
+    let other = Enlisted {
+        name: "other".into(),
+        kind: "webhook",
+        from_beginning: true,
+    };
+    setup
+        .store
+        .call(move |db| db.enlist(&[other], Timestamp::now()))
+        .await
+        .unwrap();
     let courier = || {
-        let subscription = Subscription { sink: "other".into(), types: None };
-        Courier::new(subscription, Arc::<Fake>::clone(&setup.sink), Duration::from_secs(60))
+        let subscription = Subscription {
+            sink: "other".into(),
+            types: None,
+        };
+        Courier::new(
+            subscription,
+            Arc::<Fake>::clone(&setup.sink),
+            Duration::from_secs(60),
+        )
     };
     setup.stop.send_replace(true);
-    courier().run(setup.store.clone(), setup.bell.subscribe(), setup.stop.subscribe()).await.unwrap();
-    let state = async || setup.store.call(|db| Ok(db.sinks()?.remove(0).state)).await.unwrap();
+    courier()
+        .run(
+            setup.store.clone(),
+            setup.bell.subscribe(),
+            setup.stop.subscribe(),
+        )
+        .await
+        .unwrap();
+    let state = async || {
+        setup
+            .store
+            .call(|db| Ok(db.sinks()?.remove(0).state))
+            .await
+            .unwrap()
+    };
     assert_eq!(state().await, "catching up");
-    courier().drain(setup.store.clone(), Duration::from_secs(60)).await.unwrap();
-    assert_eq!((state().await, setup.handed().len()), ("ok".to_owned(), 12_000));
+    courier()
+        .drain(setup.store.clone(), Duration::from_secs(60))
+        .await
+        .unwrap();
+    assert_eq!(
+        (state().await, setup.handed().len()),
+        ("ok".to_owned(), 12_000)
+    );
 }
 
 #[tokio::test]
 async fn draining_has_a_bound() {
     let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
     setup.see("READY", runs(100)).await;
-    let subscription = Subscription { sink: SINK.into(), types: None };
-    let courier = Courier::new(subscription, Arc::new(Hanging(Arc::default())), Duration::from_secs(60));
+    let subscription = Subscription {
+        sink: SINK.into(),
+        types: None,
+    };
+    let courier = Courier::new(
+        subscription,
+        Arc::new(Hanging(Arc::default())),
+        Duration::from_secs(60),
+    );
     let drained = courier.drain(setup.store.clone(), Duration::from_millis(50));
-    tokio::time::timeout(Duration::from_secs(30), drained).await.expect("it ends").unwrap();
+    tokio::time::timeout(Duration::from_secs(30), drained)
+        .await
+        .expect("it ends")
+        .unwrap();
     assert_eq!(setup.status().await.pending, 100);
 }
 
@@ -366,13 +565,23 @@ async fn draining_has_a_bound() {
 async fn an_ill_sink_that_is_well_again_gets_everything() {
     let well = Arc::new(AtomicBool::new(false));
     let is_well = Arc::clone(&well);
-    let plan = move |_: &Due, _| if is_well.load(Ordering::Relaxed) { Outcome::Delivered } else { failed() };
+    let plan = move |_: &Due, _| {
+        if is_well.load(Ordering::Relaxed) {
+            Outcome::Delivered
+        } else {
+            failed()
+        }
+    };
     let setup = Setup::new(BY_RUN, plan).await;
     setup.see("READY", runs(1_000)).await;
     let work = setup.start(Duration::from_secs(600));
-    setup.until(async || setup.status().await.state == "failing").await;
+    setup
+        .until(async || setup.status().await.state == "failing")
+        .await;
     well.store(true, Ordering::Relaxed);
-    setup.until(async || setup.status().await.pending == 0).await;
+    setup
+        .until(async || setup.status().await.pending == 0)
+        .await;
     setup.stop.send_replace(true);
     work.await.unwrap();
 }
@@ -384,9 +593,14 @@ async fn what_an_ill_sink_is_owed_is_given_up_in_time() {
         setup.see(status, runs(6_000)).await;
     }
     let work = setup.start(Duration::from_millis(100));
-    setup.until(async || setup.status().await.pending == 0).await;
+    setup
+        .until(async || setup.status().await.pending == 0)
+        .await;
     let status = setup.status().await;
-    assert_eq!((status.dead, status.last_error.as_deref()), (12_000, Some("not now")));
+    assert_eq!(
+        (status.dead, status.last_error.as_deref()),
+        (12_000, Some("not now"))
+    );
     setup.stop.send_replace(true);
     work.await.unwrap();
 }
@@ -410,9 +624,20 @@ async fn what_is_under_way_when_it_is_time_to_stop_is_written_down() {
         }
     }
     let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
-    let subscription = Subscription { sink: SINK.into(), types: None };
-    let courier = Courier::new(subscription, Arc::new(Slow(Arc::clone(&entered), opened)), Duration::from_secs(60));
-    let work = tokio::spawn(courier.run(setup.store.clone(), setup.bell.subscribe(), setup.stop.subscribe()));
+    let subscription = Subscription {
+        sink: SINK.into(),
+        types: None,
+    };
+    let courier = Courier::new(
+        subscription,
+        Arc::new(Slow(Arc::clone(&entered), opened)),
+        Duration::from_secs(60),
+    );
+    let work = tokio::spawn(courier.run(
+        setup.store.clone(),
+        setup.bell.subscribe(),
+        setup.stop.subscribe(),
+    ));
     setup.see("READY", runs(1)).await;
     entered.notified().await;
     setup.stop.send_replace(true);
@@ -439,12 +664,27 @@ impl Sink for Hanging {
 async fn what_hangs_does_not_keep_a_courier_from_stopping() {
     let entered = Arc::new(Notify::new());
     let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
-    let subscription = Subscription { sink: SINK.into(), types: None };
-    let courier = Courier::new(subscription, Arc::new(Hanging(Arc::clone(&entered))), Duration::from_secs(60));
-    let work = tokio::spawn(courier.run(setup.store.clone(), setup.bell.subscribe(), setup.stop.subscribe()));
+    let subscription = Subscription {
+        sink: SINK.into(),
+        types: None,
+    };
+    let courier = Courier::new(
+        subscription,
+        Arc::new(Hanging(Arc::clone(&entered))),
+        Duration::from_secs(60),
+    );
+    let work = tokio::spawn(courier.run(
+        setup.store.clone(),
+        setup.bell.subscribe(),
+        setup.stop.subscribe(),
+    ));
     setup.see("READY", runs(1)).await;
     entered.notified().await;
     setup.stop.send_replace(true);
-    tokio::time::timeout(Duration::from_secs(30), work).await.expect("it stops").unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(30), work)
+        .await
+        .expect("it stops")
+        .unwrap()
+        .unwrap();
     assert_eq!(setup.status().await.pending, 1, "it is still owed");
 }

@@ -46,6 +46,10 @@ impl Errand {
             Some((which, why)) => db.set_aside(&self.sink, *which, why, CHUNK, now)?,
             None => 0,
         };
-        Ok(Answer { live, set_aside, fetched: db.due(&self.sink, &self.room, now)? })
+        Ok(Answer {
+            live,
+            set_aside,
+            fetched: db.due(&self.sink, &self.room, now)?,
+        })
     }
 }

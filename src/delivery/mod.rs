@@ -33,7 +33,9 @@ pub struct Subscription {
 impl Subscription {
     /// Whether the sink wants events of the type `name`.
     pub fn wants(&self, name: &str) -> bool {
-        self.types.as_ref().is_none_or(|types| types.iter().any(|wanted| wanted == name))
+        self.types
+            .as_ref()
+            .is_none_or(|types| types.iter().any(|wanted| wanted == name))
     }
 }
 

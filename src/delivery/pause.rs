@@ -40,7 +40,13 @@ pub struct Pause {
 impl Pause {
     /// A sink that is well. `threshold` different runs in a row must fail for it to be ill.
     pub fn new(threshold: usize, seed: u64) -> Self {
-        Self { threshold, seed, failed: HashSet::new(), pauses: 0, until: None }
+        Self {
+            threshold,
+            seed,
+            failed: HashSet::new(),
+            pauses: 0,
+            until: None,
+        }
     }
 
     /// An attempt succeeded: the sink is well.
@@ -63,7 +69,8 @@ impl Pause {
             self.failed.clear();
         }
         self.pauses = self.pauses.saturating_add(1);
-        let wait = wait(self.pauses, MAX_PAUSE, self.seed).max(asked.unwrap_or_default().min(MAX_WAIT));
+        let wait =
+            wait(self.pauses, MAX_PAUSE, self.seed).max(asked.unwrap_or_default().min(MAX_WAIT));
         self.until = Some(now.plus(wait));
     }
 
@@ -101,7 +108,11 @@ mod tests {
         assert_eq!(pause.leave(at(100)), Leave::Free);
         pause.succeeded();
         pause.failed("c", None, at(101));
-        assert_eq!(pause.leave(at(101)), Leave::Free, "failures before a success do not count");
+        assert_eq!(
+            pause.leave(at(101)),
+            Leave::Free,
+            "failures before a success do not count"
+        );
     }
 
     #[test]
@@ -112,15 +123,26 @@ mod tests {
             pause.failed(run, None, at(0));
         }
         assert!(pause.is_paused());
-        let Leave::Wait(until) = pause.leave(at(0)) else { panic!("{pause:?}") };
+        let Leave::Wait(until) = pause.leave(at(0)) else {
+            panic!("{pause:?}")
+        };
         assert!((1_000..=2_000).contains(&until.as_millis()), "{until}");
         pause.failed("d", None, at(10));
-        assert_eq!(pause.leave(at(10)), Leave::Wait(until), "what was under way does not lengthen it");
+        assert_eq!(
+            pause.leave(at(10)),
+            Leave::Wait(until),
+            "what was under way does not lengthen it"
+        );
 
         assert_eq!(pause.leave(until), Leave::Probe);
         pause.failed("e", None, until);
-        let Leave::Wait(next) = pause.leave(until) else { panic!("{pause:?}") };
-        assert!((2_000..=4_000).contains(&next.since(until).as_millis()), "one failed probe is enough, and waits grow");
+        let Leave::Wait(next) = pause.leave(until) else {
+            panic!("{pause:?}")
+        };
+        assert!(
+            (2_000..=4_000).contains(&next.since(until).as_millis()),
+            "one failed probe is enough, and waits grow"
+        );
 
         pause.succeeded();
         assert_eq!(pause.leave(next), Leave::Free);
@@ -132,7 +154,9 @@ mod tests {
         let mut now = at(0);
         for _ in 0..20 {
             pause.failed("a", None, now);
-            let Leave::Wait(until) = pause.leave(now) else { panic!("{pause:?}") };
+            let Leave::Wait(until) = pause.leave(now) else {
+                panic!("{pause:?}")
+            };
             assert!(until.since(now) <= MAX_PAUSE);
             now = until;
         }

@@ -45,7 +45,12 @@ pub enum Verdict {
 /// Judges an attempt: what was accepted is delivered, what will never be is set aside, and all else is tried again, until
 /// `give_up_after` the first attempt.
 pub fn judge(outcome: &Outcome, attempt: Attempt, give_up_after: Duration) -> Verdict {
-    let Attempt { attempts, first, now, seed } = attempt;
+    let Attempt {
+        attempts,
+        first,
+        now,
+        seed,
+    } = attempt;
     let asked = match outcome {
         Outcome::Delivered => return Verdict::Delivered,
         Outcome::Refused { .. } | Outcome::Gone { .. } => return Verdict::SetAside,
@@ -82,11 +87,19 @@ mod tests {
     }
 
     fn failed(retry_after: Option<u64>) -> Outcome {
-        Outcome::Failed { error: "x".into(), retry_after: retry_after.map(Duration::from_secs) }
+        Outcome::Failed {
+            error: "x".into(),
+            retry_after: retry_after.map(Duration::from_secs),
+        }
     }
 
     fn wait_of(outcome: &Outcome, attempts: u32) -> Option<f64> {
-        let attempt = Attempt { attempts, first: at(0), now: at(100), seed: 7 };
+        let attempt = Attempt {
+            attempts,
+            first: at(0),
+            now: at(100),
+            seed: 7,
+        };
         match judge(outcome, attempt, GIVE_UP) {
             Verdict::Retry { at: when } => Some(when.since(at(100)).as_secs_f64()),
             _ => None,
@@ -102,8 +115,18 @@ mod tests {
             (Outcome::Refused { error: error() }, 1, 0, "aside"),
             (Outcome::Gone { error: error() }, 1, 0, "aside"),
             (Outcome::Rejected { error: error() }, 1, 0, "retry"),
-            (Outcome::Rejected { error: error() }, MAX_REJECTIONS - 1, 60, "retry"),
-            (Outcome::Rejected { error: error() }, MAX_REJECTIONS, 60, "aside"),
+            (
+                Outcome::Rejected { error: error() },
+                MAX_REJECTIONS - 1,
+                60,
+                "retry",
+            ),
+            (
+                Outcome::Rejected { error: error() },
+                MAX_REJECTIONS,
+                60,
+                "aside",
+            ),
             (Outcome::Rejected { error: error() }, 2, 32 * 3_600, "aside"),
             (failed(None), 1, 0, "retry"),
             (failed(None), 500, 32 * 3_600 - 1, "retry"),
@@ -111,13 +134,21 @@ mod tests {
             (failed(Some(5)), 2, 32 * 3_600, "aside"),
         ];
         for (outcome, attempts, now, expected) in cases {
-            let attempt = Attempt { attempts, first: at(0), now: at(now), seed: 1 };
+            let attempt = Attempt {
+                attempts,
+                first: at(0),
+                now: at(now),
+                seed: 1,
+            };
             let verdict = match judge(&outcome, attempt, GIVE_UP) {
                 Verdict::Delivered => "delivered",
                 Verdict::Retry { .. } => "retry",
                 Verdict::SetAside => "aside",
             };
-            assert_eq!(verdict, expected, "{outcome:?} after {attempts} attempts, at {now}");
+            assert_eq!(
+                verdict, expected,
+                "{outcome:?} after {attempts} attempts, at {now}"
+            );
         }
     }
 
@@ -132,7 +163,10 @@ mod tests {
             (999, 1_800.0, 3_600.0),
         ] {
             let wait = wait_of(&failed(None), attempts).unwrap();
-            assert!((least..=most).contains(&wait), "after {attempts} attempts: {wait} s");
+            assert!(
+                (least..=most).contains(&wait),
+                "after {attempts} attempts: {wait} s"
+            );
         }
     }
 
@@ -140,14 +174,23 @@ mod tests {
     fn waits_differ_by_seed_and_fill_their_range() {
         let waits: Vec<_> = (0..1_000).map(|seed| wait(1, MAX_WAIT, seed)).collect();
         let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
-        assert!(*least >= MIN_WAIT && *least < Duration::from_millis(1_050), "{least:?}");
-        assert!(*most <= 2 * MIN_WAIT && *most > Duration::from_millis(1_950), "{most:?}");
+        assert!(
+            *least >= MIN_WAIT && *least < Duration::from_millis(1_050),
+            "{least:?}"
+        );
+        assert!(
+            *most <= 2 * MIN_WAIT && *most > Duration::from_millis(1_950),
+            "{most:?}"
+        );
     }
 
     #[test]
     fn what_the_receiver_asks_for_is_obeyed_within_bounds() {
         assert_eq!(wait_of(&failed(Some(90)), 1), Some(90.0));
         assert_eq!(wait_of(&failed(Some(9_999_999)), 1), Some(3_600.0));
-        assert!(wait_of(&failed(Some(0)), 1).unwrap() >= 1.0, "never less than the usual wait");
+        assert!(
+            wait_of(&failed(Some(0)), 1).unwrap() >= 1.0,
+            "never less than the usual wait"
+        );
     }
 }

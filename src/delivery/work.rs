@@ -136,14 +136,22 @@ impl Work {
             self.launch();
             self.send_errand();
             if self.is_over() {
-                let leave_at = *self.leave_at.get_or_insert(Instant::now() + self.patience());
-                let idle = self.doing.is_none() && self.under_way.is_empty() && self.settled.is_empty();
+                let leave_at = *self
+                    .leave_at
+                    .get_or_insert(Instant::now() + self.patience());
+                let idle =
+                    self.doing.is_none() && self.under_way.is_empty() && self.settled.is_empty();
                 if idle || Instant::now() >= leave_at {
                     return Ok(());
                 }
             }
             let wake = self.wake();
-            let Self { under_way, doing, stopping, .. } = &mut self;
+            let Self {
+                under_way,
+                doing,
+                stopping,
+                ..
+            } = &mut self;
             tokio::select! {
                 Some(ended) = under_way.join_next() => match ended {
                     Ok((events, outcome)) => self.judge(events, outcome),
@@ -169,7 +177,8 @@ impl Work {
         match self.until {
             Until::Stopped => self.stopping,
             Until::NothingIsDue { deadline } => {
-                let nothing_is_due = self.ready.is_empty() && !self.hungry && self.live && self.clearing.is_none();
+                let nothing_is_due =
+                    self.ready.is_empty() && !self.hungry && self.live && self.clearing.is_none();
                 nothing_is_due || self.pause.is_paused() || Instant::now() >= deadline
             }
         }
@@ -179,7 +188,9 @@ impl Work {
     fn patience(&self) -> Duration {
         match self.until {
             Until::Stopped => DRAIN,
-            Until::NothingIsDue { deadline } => deadline.saturating_duration_since(Instant::now()) + DRAIN,
+            Until::NothingIsDue { deadline } => {
+                deadline.saturating_duration_since(Instant::now()) + DRAIN
+            }
         }
     }
 
@@ -200,7 +211,10 @@ impl Work {
 
     /// Gets as much under way as the sink takes.
     fn launch(&mut self) {
-        while self.under_way.len() < self.intake.concurrency && !self.ready.is_empty() && self.may_launch() {
+        while self.under_way.len() < self.intake.concurrency
+            && !self.ready.is_empty()
+            && self.may_launch()
+        {
             let size = self.intake.batch.min(self.ready.len());
             let events: Vec<Due> = self.ready.drain(..size).collect();
             let sink = Arc::clone(&self.courier.sink);
@@ -224,8 +238,16 @@ impl Work {
             return;
         }
         // An ill sink is tried a batch at a time, and what is ready for long grows old.
-        let ahead = if self.pause.is_paused() { self.intake.batch } else { self.capacity() * AHEAD };
-        let events = if begins && self.clearing.is_none() { ahead.saturating_sub(self.ready.len()) } else { 0 };
+        let ahead = if self.pause.is_paused() {
+            self.intake.batch
+        } else {
+            self.capacity() * AHEAD
+        };
+        let events = if begins && self.clearing.is_none() {
+            ahead.saturating_sub(self.ready.len())
+        } else {
+            0
+        };
         let settled = std::mem::take(&mut self.settled);
         let mut except = self.held.clone();
         for Settled { seq, .. } in &settled {
@@ -235,21 +257,45 @@ impl Work {
             sink: self.name().to_owned(),
             book: book.then(|| self.courier.subscription.clone()),
             settled,
-            set_aside: self.clearing.filter(|_| clear).map(|which| (which, self.last_error.clone())),
-            room: Room { order: self.intake.order, events, except },
+            set_aside: self
+                .clearing
+                .filter(|_| clear)
+                .map(|which| (which, self.last_error.clone())),
+            room: Room {
+                order: self.intake.order,
+                events,
+                except,
+            },
         };
         self.hungry &= events == 0;
         let (store, work) = (self.store.clone(), errand.clone());
         let call: Call = Box::pin(async move { store.call(move |db| work.run(db)).await });
-        self.doing = Some(Doing { call, errand, reading: self.reading });
+        self.doing = Some(Doing {
+            call,
+            errand,
+            reading: self.reading,
+        });
     }
 
     fn answered(&mut self, answer: Result<Answer, StoreError>) -> Result<(), StoreError> {
-        let Some(Doing { errand, reading, .. }) = self.doing.take() else { return Ok(()) };
-        let Answer { live, set_aside, fetched } = match answer {
+        let Some(Doing {
+            errand, reading, ..
+        }) = self.doing.take()
+        else {
+            return Ok(());
+        };
+        let Answer {
+            live,
+            set_aside,
+            fetched,
+        } = match answer {
             Ok(answer) => answer,
             Err(error) if error.is_passing() && self.until == Until::Stopped => {
-                tracing::error!(sink = self.name(), "{error}; trying again in {} s", STORE_RETRY.as_secs());
+                tracing::error!(
+                    sink = self.name(),
+                    "{error}; trying again in {} s",
+                    STORE_RETRY.as_secs()
+                );
                 self.settled.splice(0..0, errand.settled);
                 self.unwritable = Some(Instant::now() + STORE_RETRY);
                 return Ok(());
@@ -332,7 +378,12 @@ impl Work {
             if let Some(error) = &error {
                 self.tell(&due, verdict, attempt.attempts, error);
             }
-            self.settled.push(Settled { seq: due.seq, run_id: due.run_id, verdict, error: error.clone() });
+            self.settled.push(Settled {
+                seq: due.seq,
+                run_id: due.run_id,
+                verdict,
+                error: error.clone(),
+            });
         }
     }
 
@@ -384,9 +435,16 @@ impl Work {
         let (sink, event) = (self.name(), due.id.as_str());
         match verdict {
             Verdict::Delivered => {}
-            Verdict::Retry { at } => tracing::debug!(sink, event, attempts, %at, "will be tried again: {error}"),
+            Verdict::Retry { at } => {
+                tracing::debug!(sink, event, attempts, %at, "will be tried again: {error}")
+            }
             Verdict::SetAside => {
-                tracing::warn!(sink, event, attempts, "gave up on an event, and set it aside: {error}")
+                tracing::warn!(
+                    sink,
+                    event,
+                    attempts,
+                    "gave up on an event, and set it aside: {error}"
+                )
             }
         }
     }
@@ -400,13 +458,20 @@ impl Work {
             Leave::Free | Leave::Probe => None,
         };
         // What is due during a pause has to wait for its end.
-        let due = if paused.is_some() { None } else { self.next_due.map(after) };
+        let due = if paused.is_some() {
+            None
+        } else {
+            self.next_due.map(after)
+        };
         let deadline = match self.until {
             Until::NothingIsDue { deadline } => Some(deadline).filter(|at| *at > now),
             Until::Stopped => None,
         };
         let writable = self.unwritable.filter(|at| *at > now);
-        [paused, due, deadline, writable, self.leave_at].into_iter().flatten().fold(now + FALLBACK, Instant::min)
+        [paused, due, deadline, writable, self.leave_at]
+            .into_iter()
+            .flatten()
+            .fold(now + FALLBACK, Instant::min)
     }
 }
 

@@ -35,7 +35,13 @@ mod tests {
     fn names_are_apifys() {
         assert_eq!(EventType::Created.name(), "ACTOR.RUN.CREATED");
         assert_eq!(EventType::Resurrected.name(), "ACTOR.RUN.RESURRECTED");
-        assert_eq!(EventType::Entered(RunStatus::TimedOut).name(), "ACTOR.RUN.TIMED_OUT");
-        assert_eq!(EventType::Entered(RunStatus::Other("ON-HOLD".into())).name(), "ACTOR.RUN.ON_HOLD");
+        assert_eq!(
+            EventType::Entered(RunStatus::TimedOut).name(),
+            "ACTOR.RUN.TIMED_OUT"
+        );
+        assert_eq!(
+            EventType::Entered(RunStatus::Other("ON-HOLD".into())).name(),
+            "ACTOR.RUN.ON_HOLD"
+        );
     }
 }

@@ -71,7 +71,9 @@ impl Run {
     /// Only when there is no id to store it under.
     pub fn from_json(item: &Value) -> Result<Self, InvalidRun> {
         let mut rest = item.as_object().ok_or(InvalidRun::NotAnObject)?.clone();
-        let id = take_text(&mut rest, "id").filter(|id| !id.is_empty()).ok_or(InvalidRun::NoId)?;
+        let id = take_text(&mut rest, "id")
+            .filter(|id| !id.is_empty())
+            .ok_or(InvalidRun::NoId)?;
         let mut meta = match rest.remove("meta") {
             Some(Value::Object(meta)) => meta,
             Some(Value::Null) | None => Map::new(),
@@ -85,8 +87,10 @@ impl Run {
             task_id: take_text(&mut rest, "actorTaskId"),
             act_id: take_text(&mut rest, "actId"),
             user_id: take_text(&mut rest, "userId"),
-            status: take_text(&mut rest, "status")
-                .map_or_else(|| RunStatus::Other("UNKNOWN".to_owned()), |name| RunStatus::from_api(&name)),
+            status: take_text(&mut rest, "status").map_or_else(
+                || RunStatus::Other("UNKNOWN".to_owned()),
+                |name| RunStatus::from_api(&name),
+            ),
             started_at: take_text(&mut rest, "startedAt"),
             finished_at: take_text(&mut rest, "finishedAt"),
             build_id: take_text(&mut rest, "buildId"),
@@ -121,7 +125,11 @@ impl Run {
 }
 
 /// Takes a field out of `from` when it has the documented type; a null goes without trace, anything else stays.
-fn take<T>(from: &mut Map<String, Value>, key: &str, read: impl Fn(&Value) -> Option<T>) -> Option<T> {
+fn take<T>(
+    from: &mut Map<String, Value>,
+    key: &str,
+    read: impl Fn(&Value) -> Option<T>,
+) -> Option<T> {
     let value = from.get(key)?;
     let taken = read(value);
     if taken.is_some() || value.is_null() {
@@ -152,7 +160,11 @@ mod tests {
         assert_eq!(run.extra, Map::new());
         assert_eq!(run.status, RunStatus::TimedOut);
         assert_eq!(run.build_number_int, Some(10000));
-        assert_eq!(run.scheduled_at.as_deref(), Some("2019-08-24T14:15:22Z"), "the API's own text");
+        assert_eq!(
+            run.scheduled_at.as_deref(),
+            Some("2019-08-24T14:15:22Z"),
+            "the API's own text"
+        );
         assert_eq!(run.usage_total_usd, Some(0.2));
     }
 

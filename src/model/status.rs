@@ -30,10 +30,12 @@ pub enum RunStatus {
 
 impl RunStatus {
     /// The known statuses that are not terminal: what the watch read filters by.
-    pub const ACTIVE: [RunStatus; 4] = [Self::Ready, Self::Running, Self::TimingOut, Self::Aborting];
+    pub const ACTIVE: [RunStatus; 4] =
+        [Self::Ready, Self::Running, Self::TimingOut, Self::Aborting];
 
     /// The known statuses in which a run has ended. Terminal is not final: a run can be resurrected.
-    pub const TERMINAL: [RunStatus; 4] = [Self::Succeeded, Self::Failed, Self::TimedOut, Self::Aborted];
+    pub const TERMINAL: [RunStatus; 4] =
+        [Self::Succeeded, Self::Failed, Self::TimedOut, Self::Aborted];
 
     /// The status the API writes as `name`.
     pub fn from_api(name: &str) -> Self {
@@ -83,6 +85,9 @@ mod tests {
         let unknown = RunStatus::from_api("PAUSED");
         assert_eq!(unknown, RunStatus::Other("PAUSED".into()));
         assert_eq!(unknown.as_str(), "PAUSED");
-        assert!(!unknown.is_terminal(), "an unknown status counts as not terminal");
+        assert!(
+            !unknown.is_terminal(),
+            "an unknown status counts as not terminal"
+        );
     }
 }

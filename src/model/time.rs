@@ -22,7 +22,9 @@ impl Timestamp {
 
     /// Reads an ISO 8601 time with an offset or `Z`; `None` when `text` is not one.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>().ok().map(|at| Self(at.as_millisecond()))
+        text.parse::<jiff::Timestamp>()
+            .ok()
+            .map(|at| Self(at.as_millisecond()))
     }
 
     /// Reads the local clock.
@@ -37,12 +39,18 @@ impl Timestamp {
 
     /// The instant `wait` earlier, saturating.
     pub fn minus(self, wait: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// The instant `wait` later, saturating.
     pub fn plus(self, wait: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 }
 
@@ -65,12 +73,18 @@ mod tests {
         let text = "2019-11-30T07:34:24.202Z";
         let at = Timestamp::parse(text).unwrap();
         assert_eq!(at.to_string(), text);
-        assert_eq!(Timestamp::from_millis(0).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(
+            Timestamp::from_millis(0).to_string(),
+            "1970-01-01T00:00:00.000Z"
+        );
     }
 
     #[test]
     fn offsets_are_understood_and_nonsense_is_not() {
-        assert_eq!(Timestamp::parse("2019-11-30T09:34:24.202+02:00"), Timestamp::parse("2019-11-30T07:34:24.202Z"));
+        assert_eq!(
+            Timestamp::parse("2019-11-30T09:34:24.202+02:00"),
+            Timestamp::parse("2019-11-30T07:34:24.202Z")
+        );
         for nonsense in ["", "yesterday", "2019-13-01T00:00:00Z", "2019-11-30"] {
             assert_eq!(Timestamp::parse(nonsense), None, "{nonsense}");
         }
@@ -82,8 +96,14 @@ mod tests {
         let late = Timestamp::from_millis(3_500);
         assert_eq!(late.since(early), Duration::from_millis(2_500));
         assert_eq!(early.since(late), Duration::ZERO);
-        assert_eq!(early.plus(Duration::from_secs(2)), Timestamp::from_millis(3_000));
+        assert_eq!(
+            early.plus(Duration::from_secs(2)),
+            Timestamp::from_millis(3_000)
+        );
         assert_eq!(early.plus(Duration::MAX), Timestamp::from_millis(i64::MAX));
-        assert_eq!(late.minus(Duration::from_secs(2)), Timestamp::from_millis(1_500));
+        assert_eq!(
+            late.minus(Duration::from_secs(2)),
+            Timestamp::from_millis(1_500)
+        );
     }
 }

@@ -28,7 +28,13 @@ enum Step {
 impl Activity {
     /// Life for `tasks`, from `now` on.
     pub fn new(seed: u64, tasks: Vec<String>, now: Timestamp) -> Self {
-        Self { rng: Rng::new(seed), tasks, planned: Vec::new(), ended: VecDeque::new(), next_run: now }
+        Self {
+            rng: Rng::new(seed),
+            tasks,
+            planned: Vec::new(),
+            ended: VecDeque::new(),
+            next_run: now,
+        }
     }
 
     fn task(&mut self) -> String {
@@ -50,12 +56,17 @@ impl Activity {
         const APART_MS: i64 = 300_000;
         for n in (0..runs as i64).rev() {
             let jitter = self.rng.below(APART_MS as u64) as i64;
-            let started = Timestamp::from_millis(now.as_millis() - (n + 1) * APART_MS + jitter - 600_000);
+            let started =
+                Timestamp::from_millis(now.as_millis() - (n + 1) * APART_MS + jitter - 600_000);
             let task = self.task();
             let id = world.create(&task, started);
             let took = 2_000 + self.rng.below(400_000) as i64;
             let outcome = self.outcome();
-            world.finish(&id, outcome, Timestamp::from_millis(started.as_millis() + took));
+            world.finish(
+                &id,
+                outcome,
+                Timestamp::from_millis(started.as_millis() + took),
+            );
             world.settle_usage(&id);
             self.ended.push_back(id);
         }
@@ -83,9 +94,12 @@ impl Activity {
             {
                 world.delete(&old);
             }
-            self.next_run = Timestamp::from_millis(started.as_millis() + 400 + self.rng.below(1_200) as i64);
+            self.next_run =
+                Timestamp::from_millis(started.as_millis() + 400 + self.rng.below(1_200) as i64);
         }
-        let (due, later) = std::mem::take(&mut self.planned).into_iter().partition(|(at, _)| *at <= now);
+        let (due, later) = std::mem::take(&mut self.planned)
+            .into_iter()
+            .partition(|(at, _)| *at <= now);
         self.planned = later;
         let due: Vec<(Timestamp, Step)> = due;
         for (at, step) in due {
@@ -106,7 +120,8 @@ impl Activity {
     /// Plans `step` for `least` to `least + spread` milliseconds after `from`.
     fn plan(&mut self, from: Timestamp, least: i64, spread: u64, step: Step) {
         let wait = least + self.rng.below(spread) as i64;
-        self.planned.push((Timestamp::from_millis(from.as_millis() + wait), step));
+        self.planned
+            .push((Timestamp::from_millis(from.as_millis() + wait), step));
     }
 }
 
@@ -124,12 +139,19 @@ mod tests {
         assert_eq!(world.runs(&task).len(), 100);
         assert!(world.runs(&task).all(|run| run.status.is_terminal()));
         for second in 0..60 {
-            activity.advance(&mut world, Timestamp::from_millis(start.as_millis() + second * 1_000));
+            activity.advance(
+                &mut world,
+                Timestamp::from_millis(start.as_millis() + second * 1_000),
+            );
         }
         let new = || world.runs(&task).filter(|run| run.started_at >= start);
         assert!(new().count() > 30);
         assert!(new().any(|run| run.status == RunStatus::Succeeded));
         assert!(new().any(|run| !run.status.is_terminal()));
-        assert!(new().rev().all(|run| run.started_at.as_millis() < start.as_millis() + 60_000));
+        assert!(
+            new()
+                .rev()
+                .all(|run| run.started_at.as_millis() < start.as_millis() + 60_000)
+        );
     }
 }

@@ -23,13 +23,29 @@ pub fn answer(world: &World, path: &str, query: &str) -> Answer {
         ["v2", "actor-tasks", task] => Ok(world.task_item(find(world, task)?)),
         ["v2", "actor-tasks", task, "runs"] => {
             let task = find(world, task)?;
-            let Parameters { offset, limit, desc, statuses, .. } = &parameters;
+            let Parameters {
+                offset,
+                limit,
+                desc,
+                statuses,
+                ..
+            } = &parameters;
             let page = world.list(&task.id, *offset, *limit, *desc, statuses.as_deref());
-            Ok(envelope(page.total, page.offset, page.limit, *desc, page.items))
+            Ok(envelope(
+                page.total,
+                page.offset,
+                page.limit,
+                *desc,
+                page.items,
+            ))
         }
         ["v2", "actor-runs"] => Ok(runs(world, &parameters, |_| true)),
-        ["v2", "actors" | "acts", actor, "runs"] => Ok(runs(world, &parameters, |task| task.act_id == *actor)),
-        ["v2", "actor-runs", run] => world.run_detail(run).ok_or_else(|| not_found("Actor run was not found")),
+        ["v2", "actors" | "acts", actor, "runs"] => {
+            Ok(runs(world, &parameters, |task| task.act_id == *actor))
+        }
+        ["v2", "actor-runs", run] => world
+            .run_detail(run)
+            .ok_or_else(|| not_found("Actor run was not found")),
         _ => Err(not_found("There is nothing at this address")),
     });
     match result {
@@ -48,23 +64,45 @@ fn not_found(message: &str) -> Answer {
 }
 
 fn owner(world: &World) -> &str {
-    world.tasks().first().map_or("nobody", |task| &task.username)
+    world
+        .tasks()
+        .first()
+        .map_or("nobody", |task| &task.username)
 }
 
 fn find<'w>(world: &'w World, reference: &str) -> Result<&'w SimTask, Answer> {
-    let task = world.find_task(reference).ok_or_else(|| not_found("Actor task was not found"))?;
+    let task = world
+        .find_task(reference)
+        .ok_or_else(|| not_found("Actor task was not found"))?;
     if task.forbidden {
-        return Err(refusal(403, "insufficient-permissions", "Insufficient permissions for the Actor task."));
+        return Err(refusal(
+            403,
+            "insufficient-permissions",
+            "Insufficient permissions for the Actor task.",
+        ));
     }
     Ok(task)
 }
 
 fn tasks(world: &World, parameters: &Parameters) -> Value {
     let all = world.tasks();
-    let in_order: Vec<&SimTask> = if parameters.desc { all.iter().rev().collect() } else { all.iter().collect() };
-    let items = in_order.into_iter().skip(parameters.offset as usize).take(parameters.limit as usize);
+    let in_order: Vec<&SimTask> = if parameters.desc {
+        all.iter().rev().collect()
+    } else {
+        all.iter().collect()
+    };
+    let items = in_order
+        .into_iter()
+        .skip(parameters.offset as usize)
+        .take(parameters.limit as usize);
     let items = items.map(|task| world.task_item(task)).collect();
-    envelope(all.len() as u64, parameters.offset, parameters.limit, parameters.desc, items)
+    envelope(
+        all.len() as u64,
+        parameters.offset,
+        parameters.limit,
+        parameters.desc,
+        items,
+    )
 }
 
 /// Runs of several tasks, merged by start.
@@ -72,7 +110,9 @@ fn runs(world: &World, parameters: &Parameters, of: impl Fn(&SimTask) -> bool) -
     let within = |item: &Value| {
         let started = item["startedAt"].as_str().and_then(Timestamp::parse);
         parameters.after.is_none_or(|after| started >= Some(after))
-            && parameters.before.is_none_or(|before| started <= Some(before))
+            && parameters
+                .before
+                .is_none_or(|before| started <= Some(before))
     };
     let statuses = parameters.statuses.as_deref();
     let mut items: Vec<Value> = world
@@ -91,8 +131,18 @@ fn runs(world: &World, parameters: &Parameters, of: impl Fn(&SimTask) -> bool) -
         items.reverse();
     }
     let total = items.len() as u64;
-    let page = items.into_iter().skip(parameters.offset as usize).take(parameters.limit as usize).collect();
-    envelope(total, parameters.offset, parameters.limit, parameters.desc, page)
+    let page = items
+        .into_iter()
+        .skip(parameters.offset as usize)
+        .take(parameters.limit as usize)
+        .collect();
+    envelope(
+        total,
+        parameters.offset,
+        parameters.limit,
+        parameters.desc,
+        page,
+    )
 }
 
 fn envelope(total: u64, offset: u64, limit: u64, desc: bool, items: Vec<Value>) -> Value {
@@ -111,9 +161,20 @@ struct Parameters {
 
 impl Parameters {
     fn parse(query: &str) -> Result<Self, Answer> {
-        let mut parsed = Self { offset: 0, limit: 1_000, desc: false, statuses: None, after: None, before: None };
+        let mut parsed = Self {
+            offset: 0,
+            limit: 1_000,
+            desc: false,
+            statuses: None,
+            after: None,
+            before: None,
+        };
         let invalid = |name: &str, value: &str| {
-            Err(refusal(400, "invalid-value", &format!("Invalid value provided: {name} cannot be {value:?}")))
+            Err(refusal(
+                400,
+                "invalid-value",
+                &format!("Invalid value provided: {name} cannot be {value:?}"),
+            ))
         };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match (name.as_ref(), value.as_ref()) {
@@ -129,8 +190,12 @@ impl Parameters {
                 ("desc", "false" | "0" | "") => {}
                 ("desc", value) => return invalid("desc", value),
                 ("status", value) => {
-                    let statuses: Vec<RunStatus> = value.split(',').map(RunStatus::from_api).collect();
-                    if statuses.iter().any(|status| matches!(status, RunStatus::Other(_))) {
+                    let statuses: Vec<RunStatus> =
+                        value.split(',').map(RunStatus::from_api).collect();
+                    if statuses
+                        .iter()
+                        .any(|status| matches!(status, RunStatus::Other(_)))
+                    {
                         return invalid("status", value);
                     }
                     parsed.statuses = Some(statuses);
@@ -144,7 +209,9 @@ impl Parameters {
                     None => return invalid("startedBefore", value),
                 },
                 // The API would take it; the mirror must never send it.
-                ("token", _) => return Err(refusal(400, "token-in-url", "The token stands in the URL.")),
+                ("token", _) => {
+                    return Err(refusal(400, "token-in-url", "The token stands in the URL."));
+                }
                 _ => {}
             }
         }
@@ -167,10 +234,24 @@ mod tests {
     #[test]
     fn lists_tasks_and_runs() {
         let (world, task, run) = world();
-        let (status, body) = answer(&world, "/v2/actor-tasks/~my%20task/runs", "limit=1&desc=true");
-        assert_eq!((status, &body["data"]["total"], &body["data"]["count"]), (200, &json!(2), &json!(1)));
-        assert_eq!(body["data"]["items"][0]["startedAt"], "1970-01-01T00:00:02.000Z");
-        let (_, body) = answer(&world, &format!("/v2/actor-tasks/{task}/runs"), "status=SUCCEEDED,FAILED");
+        let (status, body) = answer(
+            &world,
+            "/v2/actor-tasks/~my%20task/runs",
+            "limit=1&desc=true",
+        );
+        assert_eq!(
+            (status, &body["data"]["total"], &body["data"]["count"]),
+            (200, &json!(2), &json!(1))
+        );
+        assert_eq!(
+            body["data"]["items"][0]["startedAt"],
+            "1970-01-01T00:00:02.000Z"
+        );
+        let (_, body) = answer(
+            &world,
+            &format!("/v2/actor-tasks/{task}/runs"),
+            "status=SUCCEEDED,FAILED",
+        );
         assert_eq!(body["data"]["items"], json!([]));
         let (_, body) = answer(&world, "/v2/actor-tasks", "");
         assert_eq!(body["data"]["items"][0]["id"], json!(task));
@@ -179,9 +260,17 @@ mod tests {
         let (_, body) = answer(&world, &format!("/v2/actor-runs/{run}"), "");
         assert_eq!(body["data"]["statusMessage"], "The run is READY");
         let act = body["data"]["actId"].as_str().unwrap().to_owned();
-        let (_, body) = answer(&world, &format!("/v2/acts/{act}/runs"), "startedAfter=1970-01-01T00:00:02Z");
+        let (_, body) = answer(
+            &world,
+            &format!("/v2/acts/{act}/runs"),
+            "startedAfter=1970-01-01T00:00:02Z",
+        );
         assert_eq!(body["data"]["total"], 1);
-        let (_, body) = answer(&world, "/v2/actor-runs", "startedBefore=1970-01-01T00:00:01.000Z&desc=1");
+        let (_, body) = answer(
+            &world,
+            "/v2/actor-runs",
+            "startedBefore=1970-01-01T00:00:01.000Z&desc=1",
+        );
         assert_eq!(body["data"]["items"][0]["id"], json!(run));
     }
 
@@ -200,7 +289,11 @@ mod tests {
             (&list, "token=abc", 400, "token-in-url"),
         ] {
             let (found, body) = answer(&world, path, query);
-            assert_eq!((found, &body["error"]["type"]), (status, &json!(kind)), "{path}?{query}");
+            assert_eq!(
+                (found, &body["error"]["type"]),
+                (status, &json!(kind)),
+                "{path}?{query}"
+            );
         }
         world.change_task(&task, |task| task.forbidden = true);
         assert_eq!(answer(&world, &list, "").0, 403);

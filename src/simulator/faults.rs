@@ -49,7 +49,13 @@ impl Faults {
 
     /// `percent` of all answers have one of `kinds`.
     pub fn some(seed: u64, percent: f64, kinds: Vec<Fault>) -> Self {
-        Self { rng: Rng::new(seed), percent, kinds, latency: Duration::ZERO, part: String::new() }
+        Self {
+            rng: Rng::new(seed),
+            percent,
+            kinds,
+            latency: Duration::ZERO,
+            part: String::new(),
+        }
     }
 
     /// Every answer has this fault.
@@ -59,7 +65,10 @@ impl Faults {
 
     /// Every answer to a request whose path or query contains `part` has this fault.
     pub fn matching(part: &str, fault: Fault) -> Self {
-        Self { part: part.to_owned(), ..Self::always(fault) }
+        Self {
+            part: part.to_owned(),
+            ..Self::always(fault)
+        }
     }
 
     /// What befalls a bad network and a busy server: everything that passes by itself.
@@ -84,7 +93,8 @@ impl Faults {
 
     /// What befalls the answer to `request`, a path with its query.
     pub fn draw(&mut self, request: &str) -> Option<Fault> {
-        if self.kinds.is_empty() || !request.contains(&self.part) || !self.rng.chance(self.percent) {
+        if self.kinds.is_empty() || !request.contains(&self.part) || !self.rng.chance(self.percent)
+        {
             return None;
         }
         let n = self.rng.below(self.kinds.len() as u64) as usize;

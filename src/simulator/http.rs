@@ -11,8 +11,10 @@ use tokio::task::JoinSet;
 use super::reply::{Dropped, Reply};
 
 /// Answers requests with `respond` for as long as this is polled; dropping it drops every connection.
-pub async fn serve<F>(listener: TcpListener, respond: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static)
-where
+pub async fn serve<F>(
+    listener: TcpListener,
+    respond: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+) where
     F: Future<Output = Result<Response<Reply>, Dropped>> + Send + 'static,
 {
     let mut connections = JoinSet::new();
@@ -25,7 +27,9 @@ where
                     let _ = stream.set_nodelay(true);
                     // An error is a client that went away, or a fault that was asked for.
                     let connection = hyper::server::conn::http1::Builder::new();
-                    let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+                    let _ = connection
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
             // Out of file descriptors, most likely: others will be closed.
@@ -38,13 +42,20 @@ where
 /// An answer.
 pub fn reply(status: u16, body: Reply, kind: &'static str) -> Response<Reply> {
     let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
 /// The same answer, with one more header if there is a value for it.
-pub fn with_header(mut response: Response<Reply>, name: HeaderName, value: Option<&str>) -> Response<Reply> {
+pub fn with_header(
+    mut response: Response<Reply>,
+    name: HeaderName,
+    value: Option<&str>,
+) -> Response<Reply> {
     if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
         response.headers_mut().insert(name, value);
     }

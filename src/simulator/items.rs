@@ -37,12 +37,30 @@ pub fn detailed(run: &SimRun, task: &SimTask, user_id: &str) -> Value {
     let mut item = listed(run, task, user_id);
     if let Value::Object(fields) = &mut item {
         fields.remove("buildNumberInt");
-        fields.insert("statusMessage".to_owned(), json!(format!("The run is {}", run.status)));
-        fields.insert("isStatusMessageTerminal".to_owned(), json!(run.status.is_terminal()));
-        fields.insert("exitCode".to_owned(), json!(run.status.is_terminal().then_some(0)));
-        fields.insert("stats".to_owned(), json!({"restartCount": 0, "resurrectCount": 0, "computeUnits": 0.01}));
-        fields.insert("options".to_owned(), json!({"build": "latest", "timeoutSecs": 300, "memoryMbytes": 1024}));
-        fields.insert("containerUrl".to_owned(), json!(format!("https://{}.runs.apify.net", run.id.to_lowercase())));
+        fields.insert(
+            "statusMessage".to_owned(),
+            json!(format!("The run is {}", run.status)),
+        );
+        fields.insert(
+            "isStatusMessageTerminal".to_owned(),
+            json!(run.status.is_terminal()),
+        );
+        fields.insert(
+            "exitCode".to_owned(),
+            json!(run.status.is_terminal().then_some(0)),
+        );
+        fields.insert(
+            "stats".to_owned(),
+            json!({"restartCount": 0, "resurrectCount": 0, "computeUnits": 0.01}),
+        );
+        fields.insert(
+            "options".to_owned(),
+            json!({"build": "latest", "timeoutSecs": 300, "memoryMbytes": 1024}),
+        );
+        fields.insert(
+            "containerUrl".to_owned(),
+            json!(format!("https://{}.runs.apify.net", run.id.to_lowercase())),
+        );
     }
     item
 }

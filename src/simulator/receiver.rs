@@ -67,10 +67,16 @@ impl Receiver {
     pub async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let shared =
-            Arc::new(Shared { react: Mutex::new(Box::new(|_| Reaction::Status(200))), arrivals: Mutex::default() });
+        let shared = Arc::new(Shared {
+            react: Mutex::new(Box::new(|_| Reaction::Status(200))),
+            arrivals: Mutex::default(),
+        });
         let serving = tokio::spawn(listen(listener, Arc::clone(&shared)));
-        Ok(Self { address, shared, serving })
+        Ok(Self {
+            address,
+            shared,
+            serving,
+        })
     }
 
     /// Where it is.
@@ -80,17 +86,29 @@ impl Receiver {
 
     /// From now on, does as `react` says about each arrival.
     pub fn set_reaction(&self, react: impl FnMut(&Arrival) -> Reaction + Send + 'static) {
-        *self.shared.react.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(react);
+        *self
+            .shared
+            .react
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Box::new(react);
     }
 
     /// What has arrived so far, whatever was done about it.
     pub fn arrivals(&self) -> Vec<Arrival> {
-        self.shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .arrivals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// How many requests have arrived so far.
     pub fn count(&self) -> usize {
-        self.shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.shared
+            .arrivals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     /// Is gone from now on: connections are refused.
@@ -118,10 +136,16 @@ impl Drop for Receiver {
 }
 
 async fn listen(listener: TcpListener, shared: Arc<Shared>) {
-    serve(listener, move |request| receive(request, Arc::clone(&shared))).await;
+    serve(listener, move |request| {
+        receive(request, Arc::clone(&shared))
+    })
+    .await;
 }
 
-async fn receive(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Reply>, Dropped> {
+async fn receive(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+) -> Result<Response<Reply>, Dropped> {
     let at = Instant::now();
     let (head, mut body) = request.into_parts();
     let mut bytes = Vec::new();
@@ -133,16 +157,35 @@ async fn receive(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Resp
     let text = |(name, value): (&hyper::header::HeaderName, &hyper::header::HeaderValue)| {
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     };
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let arrival = Arrival { at, path, headers: head.headers.iter().filter_map(text).collect(), body: bytes };
+    let path = head
+        .uri
+        .path_and_query()
+        .map_or("/", |path| path.as_str())
+        .to_owned();
+    let arrival = Arrival {
+        at,
+        path,
+        headers: head.headers.iter().filter_map(text).collect(),
+        body: bytes,
+    };
     let reaction = (shared.react.lock().unwrap_or_else(PoisonError::into_inner))(&arrival);
     // As careless ones do, it repeats what it was told.
-    let echo = format!("{:?} {:?}", arrival.headers, String::from_utf8_lossy(&arrival.body));
-    shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
+    let echo = format!(
+        "{:?} {:?}",
+        arrival.headers,
+        String::from_utf8_lossy(&arrival.body)
+    );
+    shared
+        .arrivals
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(arrival);
     let answer = |status| reply(status, Reply::of(echo), "text/plain");
     match reaction {
         Reaction::Status(status) => Ok(answer(status)),
-        Reaction::RetryAfter(status, after) => Ok(with_header(answer(status), RETRY_AFTER, Some(&after))),
+        Reaction::RetryAfter(status, after) => {
+            Ok(with_header(answer(status), RETRY_AFTER, Some(&after)))
+        }
         Reaction::Redirect(to) => Ok(with_header(answer(307), LOCATION, Some(&to))),
         Reaction::Drop => Err(Dropped),
         Reaction::Hang => pending().await,

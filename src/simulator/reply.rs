@@ -24,18 +24,30 @@ pub struct Reply {
 impl Reply {
     /// All of `text`.
     pub fn of(text: impl Into<Bytes>) -> Self {
-        Self { chunk: text.into(), left: 1, broken: false }
+        Self {
+            chunk: text.into(),
+            left: 1,
+            broken: false,
+        }
     }
 
     /// The first half of `text`; then the connection breaks.
     pub fn cut(text: &str) -> Self {
         let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
-        Self { chunk: half, left: 1, broken: true }
+        Self {
+            chunk: half,
+            left: 1,
+            broken: true,
+        }
     }
 
     /// This many MiB of spaces.
     pub fn spaces(mebibytes: usize) -> Self {
-        Self { chunk: vec![b' '; 1 << 20].into(), left: mebibytes, broken: false }
+        Self {
+            chunk: vec![b' '; 1 << 20].into(),
+            left: mebibytes,
+            broken: false,
+        }
     }
 }
 
@@ -43,7 +55,10 @@ impl Body for Reply {
     type Data = Bytes;
     type Error = Dropped;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Dropped>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Dropped>>> {
         Poll::Ready(match (self.left, self.broken) {
             (0, false) => None,
             (0, true) => Some(Err(Dropped)),

@@ -21,7 +21,11 @@ impl Rng {
 
     /// A number less than `bound`; 0 when that is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.next_u64() % bound }
+        if bound == 0 {
+            0
+        } else {
+            self.next_u64() % bound
+        }
     }
 
     /// True in `percent` of all cases.
@@ -34,6 +38,8 @@ impl Rng {
     /// An id of 17 letters and digits, as Apify's are.
     pub fn id(&mut self) -> String {
         const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        (0..17).map(|_| char::from(LETTERS[self.below(LETTERS.len() as u64) as usize])).collect()
+        (0..17)
+            .map(|_| char::from(LETTERS[self.below(LETTERS.len() as u64) as usize]))
+            .collect()
     }
 }

@@ -51,8 +51,14 @@ impl Server {
             answers: Mutex::default(),
         });
         let served = Arc::clone(&shared);
-        let accepting = tokio::spawn(serve(listener, move |request| respond(request, Arc::clone(&served))));
-        Ok(Self { address, shared, accepting })
+        let accepting = tokio::spawn(serve(listener, move |request| {
+            respond(request, Arc::clone(&served))
+        }));
+        Ok(Self {
+            address,
+            shared,
+            accepting,
+        })
     }
 
     /// Where it is, without a path.
@@ -91,8 +97,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn respond(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Reply>, Dropped> {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+async fn respond(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+) -> Result<Response<Reply>, Dropped> {
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str())
+        .to_owned();
     let (fault, latency) = {
         let mut faults = lock(&shared.faults);
         (faults.draw(&target), faults.latency)
@@ -107,20 +120,44 @@ async fn respond(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Resp
             lock(&shared.answers).push(Instant::now());
             Ok(answer)
         }
-        Some(Fault::Status(status)) => Ok(json(refusal(status, "simulated-fault", "This is a simulated fault."))),
+        Some(Fault::Status(status)) => Ok(json(refusal(
+            status,
+            "simulated-fault",
+            "This is a simulated fault.",
+        ))),
         Some(Fault::Throttle(after)) => {
-            let throttled = json(refusal(429, "rate-limit-exceeded", "You have exceeded the rate limit."));
+            let throttled = json(refusal(
+                429,
+                "rate-limit-exceeded",
+                "You have exceeded the rate limit.",
+            ));
             Ok(with_header(throttled, RETRY_AFTER, after.as_deref()))
         }
-        Some(Fault::Redirect(to)) => Ok(with_header(reply(302, Reply::of(""), "text/plain"), LOCATION, Some(&to))),
-        Some(Fault::BadJson) => {
-            Ok(reply(200, Reply::of(r#"{"data": {"offset": 0, "items": [{"id": "#), "application/json"))
+        Some(Fault::Redirect(to)) => Ok(with_header(
+            reply(302, Reply::of(""), "text/plain"),
+            LOCATION,
+            Some(&to),
+        )),
+        Some(Fault::BadJson) => Ok(reply(
+            200,
+            Reply::of(r#"{"data": {"offset": 0, "items": [{"id": "#),
+            "application/json",
+        )),
+        Some(Fault::Html) => Ok(reply(
+            200,
+            Reply::of("<!doctype html><title>Sorry</title>"),
+            "text/html",
+        )),
+        Some(Fault::Huge(mebibytes)) => {
+            Ok(reply(200, Reply::spaces(mebibytes), "application/json"))
         }
-        Some(Fault::Html) => Ok(reply(200, Reply::of("<!doctype html><title>Sorry</title>"), "text/html")),
-        Some(Fault::Huge(mebibytes)) => Ok(reply(200, Reply::spaces(mebibytes), "application/json")),
         Some(Fault::CutBody) => {
             let (status, body) = answer(&request, &shared);
-            Ok(reply(status, Reply::cut(&body.to_string()), "application/json"))
+            Ok(reply(
+                status,
+                Reply::cut(&body.to_string()),
+                "application/json",
+            ))
         }
         Some(Fault::Reset) => Err(Dropped),
         Some(Fault::Hang) => std::future::pending().await,
@@ -129,20 +166,42 @@ async fn respond(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Resp
 
 fn answer(request: &Request<Incoming>, shared: &Shared) -> Answer {
     if request.method() != Method::GET {
-        return refusal(405, "method-not-allowed", "This address answers to GET only.");
+        return refusal(
+            405,
+            "method-not-allowed",
+            "This address answers to GET only.",
+        );
     }
-    match request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
-        None => refusal(401, "token-not-provided", "Authentication token was not provided."),
-        Some(value) if value.strip_prefix("Bearer ") != Some(TOKEN) => {
-            refusal(401, "user-or-token-not-found", "User was not found or authentication token is not valid.")
-        }
+    match request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+    {
+        None => refusal(
+            401,
+            "token-not-provided",
+            "Authentication token was not provided.",
+        ),
+        Some(value) if value.strip_prefix("Bearer ") != Some(TOKEN) => refusal(
+            401,
+            "user-or-token-not-found",
+            "User was not found or authentication token is not valid.",
+        ),
         Some(_) => {
             let uri = request.uri();
-            endpoints::answer(&lock(&shared.world), uri.path(), uri.query().unwrap_or_default())
+            endpoints::answer(
+                &lock(&shared.world),
+                uri.path(),
+                uri.query().unwrap_or_default(),
+            )
         }
     }
 }
 
 fn json((status, body): Answer) -> Response<Reply> {
-    reply(status, Reply::of(body.to_string()), "application/json; charset=utf-8")
+    reply(
+        status,
+        Reply::of(body.to_string()),
+        "application/json; charset=utf-8",
+    )
 }

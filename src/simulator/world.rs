@@ -109,7 +109,12 @@ impl World {
     pub fn delete_task(&mut self, id: &str) {
         self.tasks.retain(|task| task.id != id);
         let place = |n: usize| move |run: &SimRun| (run.id.clone(), (n, run.started_at));
-        self.places = self.tasks.iter().enumerate().flat_map(|(n, task)| task.runs.iter().map(place(n))).collect();
+        self.places = self
+            .tasks
+            .iter()
+            .enumerate()
+            .flat_map(|(n, task)| task.runs.iter().map(place(n)))
+            .collect();
     }
 
     /// Changes a task as `change` says, if there is such a task.
@@ -131,7 +136,9 @@ impl World {
             None => self.tasks.iter().find(|task| task.id == reference),
             Some((user, name)) => {
                 let user = if user.is_empty() { owner } else { user };
-                self.tasks.iter().find(|task| task.username == user && task.name == name)
+                self.tasks
+                    .iter()
+                    .find(|task| task.username == user && task.name == name)
             }
         }
     }
@@ -160,21 +167,34 @@ impl World {
             usage_milli_usd: 0,
             origin,
         };
-        if self.insert(task, run) { id } else { String::new() }
+        if self.insert(task, run) {
+            id
+        } else {
+            String::new()
+        }
     }
 
     /// Puts a run into its place, unless there is no such task.
     fn insert(&mut self, task: &str, run: SimRun) -> bool {
-        let Some(n) = self.tasks.iter().position(|other| other.id == task) else { return false };
+        let Some(n) = self.tasks.iter().position(|other| other.id == task) else {
+            return false;
+        };
         self.places.insert(run.id.clone(), (n, run.started_at));
         let runs = &mut self.tasks[n].runs;
-        runs.insert(runs.partition_point(|other| other.started_at <= run.started_at), run);
+        runs.insert(
+            runs.partition_point(|other| other.started_at <= run.started_at),
+            run,
+        );
         true
     }
 
     /// The runs of a task, in the list's order.
     pub fn runs(&self, task: &str) -> impl DoubleEndedIterator<Item = &SimRun> + ExactSizeIterator {
-        self.tasks.iter().find(|other| other.id == task).map_or([].as_slice(), |task| &task.runs).iter()
+        self.tasks
+            .iter()
+            .find(|other| other.id == task)
+            .map_or([].as_slice(), |task| &task.runs)
+            .iter()
     }
 
     /// Where a run stands: its task, and its place in that task's list.
@@ -182,7 +202,10 @@ impl World {
         let (task, started) = *self.places.get(id)?;
         let runs = &self.tasks.get(task)?.runs;
         let first = runs.partition_point(|run| run.started_at < started);
-        Some((task, first + runs[first..].iter().position(|run| run.id == id)?))
+        Some((
+            task,
+            first + runs[first..].iter().position(|run| run.id == id)?,
+        ))
     }
 
     /// A run by its id.
@@ -253,7 +276,9 @@ impl World {
 
     /// Retention: deletes all but the newest `keep` runs of a task.
     pub fn retain_newest(&mut self, task: &str, keep: usize) {
-        let Some(task) = self.tasks.iter_mut().find(|other| other.id == task) else { return };
+        let Some(task) = self.tasks.iter_mut().find(|other| other.id == task) else {
+            return;
+        };
         let gone = task.runs.len().saturating_sub(keep);
         for run in task.runs.drain(..gone) {
             self.places.remove(&run.id);
@@ -270,7 +295,12 @@ impl World {
         statuses: Option<&[RunStatus]>,
     ) -> ListAnswer {
         let Some(found) = self.tasks.iter().find(|other| other.id == task) else {
-            return ListAnswer { total: 0, offset, limit, items: Vec::new() };
+            return ListAnswer {
+                total: 0,
+                offset,
+                limit,
+                items: Vec::new(),
+            };
         };
         let wanted = |run: &&SimRun| statuses.is_none_or(|statuses| statuses.contains(&run.status));
         let offset = if self.ignore_offset { 0 } else { offset };
@@ -279,16 +309,27 @@ impl World {
             None => found.runs.len(),
             Some(_) => found.runs.iter().filter(wanted).count(),
         };
-        let place = (usize::try_from(offset).unwrap_or(usize::MAX), usize::try_from(limit).unwrap_or(usize::MAX));
+        let place = (
+            usize::try_from(offset).unwrap_or(usize::MAX),
+            usize::try_from(limit).unwrap_or(usize::MAX),
+        );
         let page = |runs: &mut dyn Iterator<Item = &SimRun>| -> Vec<Value> {
-            runs.skip(place.0).take(place.1).map(|run| items::listed(run, found, &self.user_id)).collect()
+            runs.skip(place.0)
+                .take(place.1)
+                .map(|run| items::listed(run, found, &self.user_id))
+                .collect()
         };
         let items = if newest_first {
             page(&mut found.runs.iter().rev().filter(wanted))
         } else {
             page(&mut found.runs.iter().filter(wanted))
         };
-        ListAnswer { total: total as u64, offset, limit, items }
+        ListAnswer {
+            total: total as u64,
+            offset,
+            limit,
+            items,
+        }
     }
 
     /// A run in the detail of a single read.
@@ -321,7 +362,10 @@ mod tests {
 
     fn ids(world: &World, task: &str, offset: u64, limit: u64, newest_first: bool) -> Vec<String> {
         let page = world.list(task, offset, limit, newest_first, None);
-        page.items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+        page.items
+            .iter()
+            .map(|item| item["id"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     #[test]
@@ -329,7 +373,10 @@ mod tests {
         let mut world = World::new(1);
         let task = world.add_task("janedoe", "it");
         let [b, c, a, c2] = [2, 3, 1, 3].map(|second| world.create(&task, at(second)));
-        assert_eq!(ids(&world, &task, 0, 10, false), [&a, &b, &c, &c2].map(String::clone));
+        assert_eq!(
+            ids(&world, &task, 0, 10, false),
+            [&a, &b, &c, &c2].map(String::clone)
+        );
         assert_eq!(ids(&world, &task, 0, 2, true), [&c2, &c].map(String::clone));
         world.hide(&a);
         assert_eq!(
@@ -346,11 +393,16 @@ mod tests {
     fn pages_are_capped_and_totals_count_what_matches() {
         let mut world = World::new(1);
         let task = world.add_task("janedoe", "it");
-        let runs: Vec<String> = (0..20).map(|second| world.create(&task, at(second))).collect();
+        let runs: Vec<String> = (0..20)
+            .map(|second| world.create(&task, at(second)))
+            .collect();
         world.finish(&runs[3], RunStatus::Failed, at(50));
         world.set_max_limit(7);
         let page = world.list(&task, 18, 1_000, false, None);
-        assert_eq!((page.total, page.offset, page.limit, page.items.len()), (20, 18, 7, 2));
+        assert_eq!(
+            (page.total, page.offset, page.limit, page.items.len()),
+            (20, 18, 7, 2)
+        );
         let failed = world.list(&task, 0, 5, false, Some(&[RunStatus::Failed]));
         assert_eq!((failed.total, failed.items.len()), (1, 1));
         world.set_ignore_offset(true);
@@ -361,7 +413,9 @@ mod tests {
     fn retention_spares_the_newest_and_resurrection_keeps_the_place() {
         let mut world = World::new(1);
         let task = world.add_task("janedoe", "it");
-        let runs: Vec<String> = (0..5).map(|second| world.create(&task, at(second))).collect();
+        let runs: Vec<String> = (0..5)
+            .map(|second| world.create(&task, at(second)))
+            .collect();
         world.retain_newest(&task, 3);
         assert_eq!(ids(&world, &task, 0, 10, false), runs[2..]);
         assert!(world.run(&runs[0]).is_none());
@@ -369,7 +423,10 @@ mod tests {
         world.resurrect(&runs[2]);
         let page = world.list(&task, 0, 1, false, None);
         assert_eq!(
-            (page.items[0]["id"].as_str(), page.items[0]["status"].as_str()),
+            (
+                page.items[0]["id"].as_str(),
+                page.items[0]["status"].as_str()
+            ),
             (Some(runs[2].as_str()), Some("RUNNING"))
         );
         assert!(page.items[0]["finishedAt"].is_null());

@@ -60,11 +60,20 @@ impl Exec {
         concurrency: usize,
         hidden: Vec<String>,
     ) -> Self {
-        Self { program, arguments, timeout, concurrency, hidden }
+        Self {
+            program,
+            arguments,
+            timeout,
+            concurrency,
+            hidden,
+        }
     }
 
     async fn run(&self, event: &Due) -> Outcome {
-        let failed = |error: String| Outcome::Failed { error: format!("{}: {error}", self.program), retry_after: None };
+        let failed = |error: String| Outcome::Failed {
+            error: format!("{}: {error}", self.program),
+            retry_after: None,
+        };
         let mut child = match self.command(event).spawn() {
             Ok(child) => Group(child),
             Err(error) => return failed(error.to_string()),
@@ -72,20 +81,31 @@ impl Exec {
         match child.feed(event, &self.program, self.timeout).await {
             Err(error) => failed(error.to_string()),
             // Dropping the group kills it.
-            Ok(None) => failed(format!("did not end within {:?}, and was killed", self.timeout)),
+            Ok(None) => failed(format!(
+                "did not end within {:?}, and was killed",
+                self.timeout
+            )),
             Ok(Some(status)) if status.success() => Outcome::Delivered,
             Ok(Some(status)) if status.code() == Some(TRY_AGAIN) => {
                 failed("asks to be tried again (exit code 75)".to_owned())
             }
-            Ok(Some(status)) => Outcome::Rejected { error: format!("{}: {status}", self.program) },
+            Ok(Some(status)) => Outcome::Rejected {
+                error: format!("{}: {status}", self.program),
+            },
         }
     }
 
     fn command(&self, event: &Due) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        for name in OUR_SECRETS.into_iter().chain(self.hidden.iter().map(String::as_str)) {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for name in OUR_SECRETS
+            .into_iter()
+            .chain(self.hidden.iter().map(String::as_str))
+        {
             command.env_remove(name);
         }
         let body: Value = serde_json::from_str(&event.payload).unwrap_or_default();
@@ -104,7 +124,11 @@ impl Exec {
 
 impl Sink for Exec {
     fn intake(&self) -> Intake {
-        Intake { order: Order::Run, batch: 1, concurrency: self.concurrency }
+        Intake {
+            order: Order::Run,
+            batch: 1,
+            concurrency: self.concurrency,
+        }
     }
 
     fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
@@ -122,7 +146,9 @@ impl Sink for Exec {
 
 impl fmt::Debug for Exec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exec").field("program", &self.program).finish_non_exhaustive()
+        f.debug_struct("Exec")
+            .field("program", &self.program)
+            .finish_non_exhaustive()
     }
 }
 
@@ -131,9 +157,15 @@ struct Group(Child);
 
 impl Group {
     /// Hands the event over and waits for the end; `None` when that does not come in time.
-    async fn feed(&mut self, event: &Due, program: &str, timeout: Duration) -> io::Result<Option<ExitStatus>> {
+    async fn feed(
+        &mut self,
+        event: &Due,
+        program: &str,
+        timeout: Duration,
+    ) -> io::Result<Option<ExitStatus>> {
         let child = &mut self.0;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let mut printed = (Vec::new(), Vec::new());
         let write = async {
             if let Some(mut stdin) = stdin {
@@ -141,7 +173,12 @@ impl Group {
                 let _ = stdin.write_all(event.payload.as_bytes()).await;
             }
         };
-        let read = async { tokio::join!(collect(stdout, &mut printed.0), collect(stderr, &mut printed.1)) };
+        let read = async {
+            tokio::join!(
+                collect(stdout, &mut printed.0),
+                collect(stderr, &mut printed.1)
+            )
+        };
         let status = {
             let mut talk = pin!(async { tokio::join!(write, read) });
             let mut talked = false;
@@ -153,7 +190,9 @@ impl Group {
                     }
                 }
             });
-            let Ok(status) = ended.await else { return Ok(None) };
+            let Ok(status) = ended.await else {
+                return Ok(None);
+            };
             if !talked {
                 // What it printed is worth a moment, no more.
                 let _ = tokio::time::timeout(OUTPUT_WITHIN, talk).await;
@@ -173,7 +212,11 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         // No id: it has ended and was waited for.
-        if let Some(id) = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+        if let Some(id) = self
+            .0
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+        {
             // Failing means that it has ended meanwhile.
             let _ = kill_process_group(id, Signal::KILL);
         }
@@ -200,22 +243,43 @@ mod tests {
 
     fn shell(script: &str, timeout: Duration) -> Exec {
         let arguments = vec!["-c".to_owned(), script.to_owned()];
-        Exec::new("sh".to_owned(), arguments, timeout, 1, vec!["HOME".to_owned()])
+        Exec::new(
+            "sh".to_owned(),
+            arguments,
+            timeout,
+            1,
+            vec!["HOME".to_owned()],
+        )
     }
 
     async fn outcome(script: &str) -> Outcome {
-        shell(script, Duration::from_secs(30)).deliver(&[due(7, "a", PAYLOAD)]).await
+        shell(script, Duration::from_secs(30))
+            .deliver(&[due(7, "a", PAYLOAD)])
+            .await
     }
 
     #[tokio::test]
     async fn codes_and_what_they_come_to() {
         assert_eq!(outcome("exit 0").await, Outcome::Delivered);
         assert!(matches!(outcome("exit 75").await, Outcome::Failed { .. }));
-        let Outcome::Rejected { error } = outcome("exit 3").await else { panic!() };
+        let Outcome::Rejected { error } = outcome("exit 3").await else {
+            panic!()
+        };
         assert_eq!(error, "sh: exit status: 3");
-        assert!(matches!(outcome("kill -9 $$").await, Outcome::Rejected { .. }));
-        let missing = Exec::new("/nonexistent/program".to_owned(), vec![], Duration::from_secs(1), 1, vec![]);
-        let Outcome::Failed { error, .. } = missing.deliver(&[due(1, "a", "{}")]).await else { panic!() };
+        assert!(matches!(
+            outcome("kill -9 $$").await,
+            Outcome::Rejected { .. }
+        ));
+        let missing = Exec::new(
+            "/nonexistent/program".to_owned(),
+            vec![],
+            Duration::from_secs(1),
+            1,
+            vec![],
+        );
+        let Outcome::Failed { error, .. } = missing.deliver(&[due(1, "a", "{}")]).await else {
+            panic!()
+        };
         assert!(error.starts_with("/nonexistent/program: "), "{error}");
     }
 
@@ -236,17 +300,26 @@ mod tests {
             "APIFY_RUN_ID=a",
             "APIFY_STATUS=FAILED",
         ] {
-            assert!(seen.lines().any(|seen| seen == line), "{line} is not in\n{seen}");
+            assert!(
+                seen.lines().any(|seen| seen == line),
+                "{line} is not in\n{seen}"
+            );
         }
         assert!(!seen.contains("APIFY_PREVIOUS_STATUS"), "there is none");
-        assert!(!seen.lines().any(|line| line.starts_with("HOME=")), "it is hidden");
+        assert!(
+            !seen.lines().any(|line| line.starts_with("HOME=")),
+            "it is hidden"
+        );
     }
 
     #[tokio::test]
     async fn much_input_that_nobody_reads_and_much_output_are_no_matter() {
         let payload = format!(r#"{{"id":"{}"}}"#, "x".repeat(1 << 20));
         let chatty = shell("head -c 1000000 /dev/zero", Duration::from_secs(30));
-        assert_eq!(chatty.deliver(&[due(1, "a", &payload)]).await, Outcome::Delivered);
+        assert_eq!(
+            chatty.deliver(&[due(1, "a", &payload)]).await,
+            Outcome::Delivered
+        );
     }
 
     #[tokio::test]
@@ -260,21 +333,29 @@ mod tests {
     async fn when_its_time_is_up_the_whole_group_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let id = dir.path().join("id");
-        let script = format!("sleep 3000 & echo $! > {0}.new; mv {0}.new {0}; wait", id.display());
-        let Outcome::Failed { error, .. } =
-            shell(&script, Duration::from_secs(3)).deliver(&[due(1, "a", PAYLOAD)]).await
+        let script = format!(
+            "sleep 3000 & echo $! > {0}.new; mv {0}.new {0}; wait",
+            id.display()
+        );
+        let Outcome::Failed { error, .. } = shell(&script, Duration::from_secs(3))
+            .deliver(&[due(1, "a", PAYLOAD)])
+            .await
         else {
             panic!()
         };
         assert!(error.contains("did not end within 3s"), "{error}");
         let id = std::fs::read_to_string(id).expect("it got that far in three seconds");
-        let is_running =
-            || std::fs::read_to_string(format!("/proc/{}/stat", id.trim())).is_ok_and(|stat| !stat.contains(") Z "));
+        let is_running = || {
+            std::fs::read_to_string(format!("/proc/{}/stat", id.trim()))
+                .is_ok_and(|stat| !stat.contains(") Z "))
+        };
         let killed = async {
             while is_running() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), killed).await.expect("it was killed");
+        tokio::time::timeout(Duration::from_secs(60), killed)
+            .await
+            .expect("it was killed");
     }
 }

@@ -25,7 +25,10 @@ pub struct File {
 impl File {
     /// Appends to the file at `path`, which need not exist; its folder must.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, open: Arc::default() }
+        Self {
+            path,
+            open: Arc::default(),
+        }
     }
 }
 
@@ -38,7 +41,13 @@ impl Sink for File {
         let (lines, path, open) = (lines(events), self.path.clone(), Arc::clone(&self.open));
         let what = format!("file {}", self.path.display());
         Box::pin(async move {
-            let write = move || append(&path, &mut open.lock().unwrap_or_else(PoisonError::into_inner), &lines);
+            let write = move || {
+                append(
+                    &path,
+                    &mut open.lock().unwrap_or_else(PoisonError::into_inner),
+                    &lines,
+                )
+            };
             blocking(write, &what).await
         })
     }
@@ -60,18 +69,27 @@ fn append(path: &Path, slot: &mut Option<fs::File>, lines: &[u8]) -> io::Result<
 
 fn is_still_at(file: &fs::File, path: &Path) -> bool {
     let identity = |found: fs::Metadata| (found.dev(), found.ino());
-    match (file.metadata().map(identity), fs::metadata(path).map(identity)) {
+    match (
+        file.metadata().map(identity),
+        fs::metadata(path).map(identity),
+    ) {
         (Ok(open), Ok(named)) => open == named,
         _ => false,
     }
 }
 
 fn open(path: &Path) -> io::Result<fs::File> {
-    let mut file = fs::OpenOptions::new().append(true).create(true).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)?;
     if file.metadata()?.is_file() {
         mend(path, &mut file)?;
         // What was acknowledged must be found again after a power cut, under its name.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         fs::File::open(folder)?.sync_all()?;
     }
     Ok(file)
@@ -116,7 +134,10 @@ mod tests {
     use super::*;
 
     async fn deliver(sink: &File, payloads: &[&str]) -> Outcome {
-        let events: Vec<Due> = payloads.iter().map(|payload| due(1, "r", payload)).collect();
+        let events: Vec<Due> = payloads
+            .iter()
+            .map(|payload| due(1, "r", payload))
+            .collect();
         sink.deliver(&events).await
     }
 
@@ -125,11 +146,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
         let sink = File::new(path.clone());
-        assert_eq!(deliver(&sink, &["{\"a\":1}", "{\"a\":2}"]).await, Outcome::Delivered);
+        assert_eq!(
+            deliver(&sink, &["{\"a\":1}", "{\"a\":2}"]).await,
+            Outcome::Delivered
+        );
         fs::rename(&path, dir.path().join("events.jsonl.1")).unwrap();
         assert_eq!(deliver(&sink, &["{\"a\":3}"]).await, Outcome::Delivered);
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\":3}\n");
-        assert_eq!(fs::read_to_string(dir.path().join("events.jsonl.1")).unwrap(), "{\"a\":1}\n{\"a\":2}\n");
+        assert_eq!(
+            fs::read_to_string(dir.path().join("events.jsonl.1")).unwrap(),
+            "{\"a\":1}\n{\"a\":2}\n"
+        );
         // Rotation that makes a new file in the old one's place, and rotation that empties the old one.
         fs::rename(&path, dir.path().join("events.jsonl.2")).unwrap();
         fs::write(&path, "").unwrap();
@@ -137,7 +164,11 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"b\":1}\n");
         fs::write(&path, "").unwrap();
         assert_eq!(deliver(&sink, &["{\"a\":4}"]).await, Outcome::Delivered);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\":4}\n", "emptied in place");
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "{\"a\":4}\n",
+            "emptied in place"
+        );
     }
 
     #[tokio::test]
@@ -153,11 +184,21 @@ mod tests {
             ("{\"id\":\"evt_a_1\"}\n{\"id\":\"evt_b_1\",\"se", whole),
             ("somebody's notes", "somebody's notes\n"),
             ("{\"id\":\"evt_a_1\"}", whole),
-            ("{\"id\":\"evt_a_1\"}\n{\"id\":7}", "{\"id\":\"evt_a_1\"}\n{\"id\":7}\n"),
+            (
+                "{\"id\":\"evt_a_1\"}\n{\"id\":7}",
+                "{\"id\":\"evt_a_1\"}\n{\"id\":7}\n",
+            ),
         ] {
             fs::write(&path, before).unwrap();
-            assert_eq!(deliver(&File::new(path.clone()), &["{\"new\":1}"]).await, Outcome::Delivered);
-            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{after}{{\"new\":1}}\n"), "{before:?}");
+            assert_eq!(
+                deliver(&File::new(path.clone()), &["{\"new\":1}"]).await,
+                Outcome::Delivered
+            );
+            assert_eq!(
+                fs::read_to_string(&path).unwrap(),
+                format!("{after}{{\"new\":1}}\n"),
+                "{before:?}"
+            );
         }
     }
 
@@ -165,14 +206,30 @@ mod tests {
     async fn a_long_torn_line_goes_too() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
-        fs::write(&path, format!("{{\"id\":\"evt_a_1\"}}\n{{\"id\":\"evt_b_1\",\"{}", "x".repeat(3 << 20))).unwrap();
-        assert_eq!(deliver(&File::new(path.clone()), &["{}"]).await, Outcome::Delivered);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"id\":\"evt_a_1\"}\n{}\n");
+        fs::write(
+            &path,
+            format!(
+                "{{\"id\":\"evt_a_1\"}}\n{{\"id\":\"evt_b_1\",\"{}",
+                "x".repeat(3 << 20)
+            ),
+        )
+        .unwrap();
+        assert_eq!(
+            deliver(&File::new(path.clone()), &["{}"]).await,
+            Outcome::Delivered
+        );
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "{\"id\":\"evt_a_1\"}\n{}\n"
+        );
     }
 
     #[tokio::test]
     async fn what_is_no_file_on_a_disk_needs_no_disk() {
-        assert_eq!(deliver(&File::new("/dev/null".into()), &["{}"]).await, Outcome::Delivered);
+        assert_eq!(
+            deliver(&File::new("/dev/null".into()), &["{}"]).await,
+            Outcome::Delivered
+        );
     }
 
     #[tokio::test]
@@ -180,7 +237,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("logs/events.jsonl");
         let sink = File::new(path.clone());
-        let Outcome::Failed { error, .. } = deliver(&sink, &["{}"]).await else { panic!() };
+        let Outcome::Failed { error, .. } = deliver(&sink, &["{}"]).await else {
+            panic!()
+        };
         assert!(error.contains("logs/events.jsonl"), "{error}");
         fs::create_dir(dir.path().join("logs")).unwrap();
         assert_eq!(deliver(&sink, &["{}"]).await, Outcome::Delivered);

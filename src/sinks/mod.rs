@@ -75,7 +75,11 @@ pub struct Intake {
 
 impl Intake {
     /// One batch after the other, in order.
-    pub const STREAM: Self = Self { order: Order::Sink, batch: STREAM_BATCH, concurrency: 1 };
+    pub const STREAM: Self = Self {
+        order: Order::Sink,
+        batch: STREAM_BATCH,
+        concurrency: 1,
+    };
 }
 
 /// An answer that is still to come.
@@ -102,9 +106,15 @@ fn lines(events: &[Due]) -> Vec<u8> {
 
 /// Writes on a thread where that may block: a disk may be slow, and nobody may be reading our standard output.
 async fn blocking(write: impl FnOnce() -> io::Result<()> + Send + 'static, what: &str) -> Outcome {
-    match tokio::task::spawn_blocking(write).await.unwrap_or_else(|panicked| Err(io::Error::other(panicked))) {
+    match tokio::task::spawn_blocking(write)
+        .await
+        .unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+    {
         Ok(()) => Outcome::Delivered,
-        Err(error) => Outcome::Failed { error: format!("{what}: {error}"), retry_after: None },
+        Err(error) => Outcome::Failed {
+            error: format!("{what}: {error}"),
+            retry_after: None,
+        },
     }
 }
 

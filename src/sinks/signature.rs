@@ -36,8 +36,15 @@ impl SigningKeys {
     /// # Errors
     /// When there is none, or one of them is no secret.
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
-        let keys = text.split_whitespace().map(parse_key).collect::<Result<Vec<_>, _>>()?;
-        if keys.is_empty() { Err(InvalidKey::Missing) } else { Ok(Self(keys)) }
+        let keys = text
+            .split_whitespace()
+            .map(parse_key)
+            .collect::<Result<Vec<_>, _>>()?;
+        if keys.is_empty() {
+            Err(InvalidKey::Missing)
+        } else {
+            Ok(Self(keys))
+        }
     }
 
     /// The `webhook-signature` of a message, a signature for each key; `None` without keys.
@@ -48,7 +55,10 @@ impl SigningKeys {
             for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
                 mac.update(part);
             }
-            Some(format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())))
+            Some(format!(
+                "v1,{}",
+                BASE64_STANDARD.encode(mac.finalize().into_bytes())
+            ))
         });
         let signatures: Vec<String> = signatures.collect();
         (!signatures.is_empty()).then(|| signatures.join(" "))
@@ -57,13 +67,20 @@ impl SigningKeys {
 
 fn parse_key(secret: &str) -> Result<SecretSlice<u8>, InvalidKey> {
     let encoded = secret.strip_prefix(PREFIX).ok_or(InvalidKey::Prefix)?;
-    let key = BASE64_STANDARD.decode(encoded).map_err(|_| InvalidKey::Encoding)?;
-    if key.is_empty() { Err(InvalidKey::Encoding) } else { Ok(key.into()) }
+    let key = BASE64_STANDARD
+        .decode(encoded)
+        .map_err(|_| InvalidKey::Encoding)?;
+    if key.is_empty() {
+        Err(InvalidKey::Encoding)
+    } else {
+        Ok(key.into())
+    }
 }
 
 impl PartialEq for SigningKeys {
     fn eq(&self, other: &Self) -> bool {
-        let same = |(a, b): (&SecretSlice<u8>, &SecretSlice<u8>)| a.expose_secret() == b.expose_secret();
+        let same =
+            |(a, b): (&SecretSlice<u8>, &SecretSlice<u8>)| a.expose_secret() == b.expose_secret();
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
     }
 }
@@ -96,16 +113,35 @@ mod tests {
                 r#"{"id":"evt_HG7ML7M8z78YcAPEB_2","status":"SUCCEEDED","résumé":"…"}"#,
                 "v1,Qyh3F1a5xeTFNSyYye+3OVpR933t8+wgQ5bSPd2WLWM=",
             ),
-            (SECRET, "evt_a%2Eb_1", "", "v1,sNlnwrFThKplxQ3WWd4iIOpWvAnBM68Tk0CHyQgc+xE="),
-            (second, "evt_1", "{}", "v1,Lim6Efcs7pOSEtCHbJJ7tuw8179sdlAS2VJojUz7vNc="),
+            (
+                SECRET,
+                "evt_a%2Eb_1",
+                "",
+                "v1,sNlnwrFThKplxQ3WWd4iIOpWvAnBM68Tk0CHyQgc+xE=",
+            ),
+            (
+                second,
+                "evt_1",
+                "{}",
+                "v1,Lim6Efcs7pOSEtCHbJJ7tuw8179sdlAS2VJojUz7vNc=",
+            ),
         ] {
             let keys = SigningKeys::parse(secrets).unwrap();
-            assert_eq!(keys.sign(id, "1614265330", body.as_bytes()).as_deref(), Some(signature));
+            assert_eq!(
+                keys.sign(id, "1614265330", body.as_bytes()).as_deref(),
+                Some(signature)
+            );
         }
         let both = SigningKeys::parse(&format!("{second}\n{SECRET}")).unwrap();
         let signatures = both.sign("evt_1", "1614265330", b"{}").unwrap();
-        assert!(signatures.starts_with("v1,Lim6Efcs7pOSEtCHbJJ7tuw8179sdlAS2VJojUz7vNc= v1,"), "{signatures}");
-        assert_eq!(SigningKeys::default().sign("evt_1", "1614265330", b"{}"), None);
+        assert!(
+            signatures.starts_with("v1,Lim6Efcs7pOSEtCHbJJ7tuw8179sdlAS2VJojUz7vNc= v1,"),
+            "{signatures}"
+        );
+        assert_eq!(
+            SigningKeys::default().sign("evt_1", "1614265330", b"{}"),
+            None
+        );
     }
 
     #[test]
@@ -122,7 +158,10 @@ mod tests {
             ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", InvalidKey::Prefix),
             ("whsec_", InvalidKey::Encoding),
             ("whsec_not base64", InvalidKey::Encoding),
-            ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw whsec_?", InvalidKey::Encoding),
+            (
+                "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw whsec_?",
+                InvalidKey::Encoding,
+            ),
         ] {
             assert_eq!(SigningKeys::parse(text).unwrap_err(), error, "{text:?}");
         }

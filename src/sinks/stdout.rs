@@ -16,6 +16,9 @@ impl Sink for Stdout {
 
     fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
         let lines = lines(events);
-        Box::pin(blocking(move || write_out(io::stdout(), &lines), "standard output"))
+        Box::pin(blocking(
+            move || write_out(io::stdout(), &lines),
+            "standard output",
+        ))
     }
 }

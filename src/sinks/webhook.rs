@@ -73,28 +73,52 @@ impl Webhook {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|error| web::describe(&error));
-        Self { origin: options.url.origin().ascii_serialization(), client, options }
+        Self {
+            origin: options.url.origin().ascii_serialization(),
+            client,
+            options,
+        }
     }
 
     async fn post(&self, event: &Due) -> Outcome {
-        let request = self.client.as_ref().map_err(Clone::clone).and_then(|client| {
-            let headers = self.headers(event, Timestamp::now()).map_err(|error| error.to_string())?;
-            Ok(client.post(self.options.url.clone()).headers(headers).body(event.payload.clone()))
-        });
+        let request = self
+            .client
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|client| {
+                let headers = self
+                    .headers(event, Timestamp::now())
+                    .map_err(|error| error.to_string())?;
+                Ok(client
+                    .post(self.options.url.clone())
+                    .headers(headers)
+                    .body(event.payload.clone()))
+            });
         let answer = match request {
             Ok(request) => request.send().await.map_err(|error| web::describe(&error)),
             Err(error) => Err(error),
         };
         match answer {
             Ok(answer) => self.judge(answer).await,
-            Err(error) => Outcome::Failed { error: format!("{}: {error}", self.origin), retry_after: None },
+            Err(error) => Outcome::Failed {
+                error: format!("{}: {error}", self.origin),
+                retry_after: None,
+            },
         }
     }
 
-    fn headers(&self, event: &Due, now: Timestamp) -> Result<HeaderMap, reqwest::header::InvalidHeaderValue> {
+    fn headers(
+        &self,
+        event: &Due,
+        now: Timestamp,
+    ) -> Result<HeaderMap, reqwest::header::InvalidHeaderValue> {
         let mut headers = self.options.headers.clone();
         let seconds = (now.as_millis() / 1_000).to_string();
-        if let Some(signature) = self.options.keys.sign(&event.id, &seconds, event.payload.as_bytes()) {
+        if let Some(signature) =
+            self.options
+                .keys
+                .sign(&event.id, &seconds, event.payload.as_bytes())
+        {
             headers.insert(WEBHOOK_SIGNATURE, HeaderValue::try_from(signature)?);
         }
         headers.insert(WEBHOOK_ID, HeaderValue::try_from(&event.id)?);
@@ -127,17 +151,27 @@ impl Webhook {
             Class::Gone => Outcome::Gone { error: error() },
             Class::Refused => Outcome::Refused { error: error() },
             Class::Redirected => Outcome::Failed {
-                error: format!("{}; redirects are not followed, name the address it leads to", error()),
+                error: format!(
+                    "{}; redirects are not followed, name the address it leads to",
+                    error()
+                ),
                 retry_after,
             },
-            Class::Passing => Outcome::Failed { error: error(), retry_after },
+            Class::Passing => Outcome::Failed {
+                error: error(),
+                retry_after,
+            },
         }
     }
 }
 
 impl Sink for Webhook {
     fn intake(&self) -> Intake {
-        Intake { order: Order::Run, batch: 1, concurrency: self.options.concurrency }
+        Intake {
+            order: Order::Run,
+            batch: 1,
+            concurrency: self.options.concurrency,
+        }
     }
 
     fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
@@ -155,7 +189,9 @@ impl Sink for Webhook {
 
 impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Webhook").field("origin", &self.origin).finish_non_exhaustive()
+        f.debug_struct("Webhook")
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
     }
 }
 
@@ -191,11 +227,18 @@ mod tests {
             (&[200, 201, 202, 204, 299][..], Class::Accepted),
             (&[301, 302, 307, 308], Class::Redirected),
             (&[408, 425, 429, 500, 502, 503, 504, 599], Class::Passing),
-            (&[400, 401, 403, 404, 405, 409, 413, 422, 451], Class::Refused),
+            (
+                &[400, 401, 403, 404, 405, 409, 413, 422, 451],
+                Class::Refused,
+            ),
             (&[410], Class::Gone),
         ] {
             for status in statuses {
-                assert_eq!(class(StatusCode::from_u16(*status).unwrap()), expected, "{status}");
+                assert_eq!(
+                    class(StatusCode::from_u16(*status).unwrap()),
+                    expected,
+                    "{status}"
+                );
             }
         }
     }
@@ -215,19 +258,32 @@ mod tests {
     #[test]
     fn an_event_is_named_and_signed() {
         let headers = webhook("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-            .headers(&due(1, "a", "{}"), Timestamp::from_millis(1_614_265_330_999))
+            .headers(
+                &due(1, "a", "{}"),
+                Timestamp::from_millis(1_614_265_330_999),
+            )
             .unwrap();
         assert_eq!(headers["webhook-id"], "evt_a_1");
         assert_eq!(headers["webhook-timestamp"], "1614265330");
-        assert!(headers["webhook-signature"].to_str().unwrap().starts_with("v1,"));
+        assert!(
+            headers["webhook-signature"]
+                .to_str()
+                .unwrap()
+                .starts_with("v1,")
+        );
         assert_eq!(headers["content-type"], "application/json");
         assert_eq!(headers["authorization"], "Bearer hunter2");
-        let unsigned = webhook("").headers(&due(1, "a", "{}"), Timestamp::from_millis(0)).unwrap();
+        let unsigned = webhook("")
+            .headers(&due(1, "a", "{}"), Timestamp::from_millis(0))
+            .unwrap();
         assert!(!unsigned.contains_key("webhook-signature"));
     }
 
     #[test]
     fn nothing_prints_the_path_or_the_headers() {
-        assert_eq!(format!("{:?}", webhook("")), "Webhook { origin: \"https://hooks.example:8443\", .. }");
+        assert_eq!(
+            format!("{:?}", webhook("")),
+            "Webhook { origin: \"https://hooks.example:8443\", .. }"
+        );
     }
 }

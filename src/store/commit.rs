@@ -11,7 +11,9 @@ use super::events::EventWriter;
 use super::rows::{self, RunRow, timestamp};
 use crate::delivery::Subscription;
 use crate::model::Timestamp;
-use crate::sync::{Audit, Baseline, Change, Commit, Covered, Cursor, Difference, FeedState, Watermark, observe};
+use crate::sync::{
+    Audit, Baseline, Change, Commit, Covered, Cursor, Difference, FeedState, Watermark, observe,
+};
 
 /// How often a feed that finds nothing new writes that it is alive.
 pub const HEARTBEAT: Duration = Duration::from_secs(60);
@@ -92,7 +94,9 @@ impl Db {
     /// # Errors
     /// When SQLite fails or the row was tampered with.
     pub fn feed(&self, feed_id: &str) -> Result<FeedState, StoreError> {
-        Ok(load_feed(&self.connection, feed_id)?.map(|(feed, _)| feed).unwrap_or_default())
+        Ok(load_feed(&self.connection, feed_id)?
+            .map(|(feed, _)| feed)
+            .unwrap_or_default())
     }
 
     /// Applies `commit` to the feed of task `feed_id`, whole or not at all, and reports when it is on disk. Rows that
@@ -107,20 +111,30 @@ impl Db {
         subscriptions: &[Subscription],
     ) -> Result<Written, StoreError> {
         self.check_file()?;
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let now = commit.judgement.now.to_string();
         let mut written = Written::default();
         let mut events = EventWriter::new(&transaction, subscriptions, feed_id, &now)?;
         for observed in latest(commit) {
             let row = rows::load(&transaction, &observed.seen.run.id)?;
-            let (stored, mut event_count) = row.map_or((None, 0), |row| (Some(row.stored), row.event_count));
-            let Some(Change { row, difference, transitions }) = observe(stored.as_ref(), observed, &commit.judgement)
+            let (stored, mut event_count) =
+                row.map_or((None, 0), |row| (Some(row.stored), row.event_count));
+            let Some(Change {
+                row,
+                difference,
+                transitions,
+            }) = observe(stored.as_ref(), observed, &commit.judgement)
             else {
                 continue;
             };
             let first = event_count + 1;
             event_count += transitions.len() as u64;
-            let row = RunRow { stored: row, event_count };
+            let row = RunRow {
+                stored: row,
+                event_count,
+            };
             rows::upsert(&transaction, &row, feed_id, &now)?;
             for (ordinal, transition) in (first..).zip(&transitions) {
                 events.write(&row.stored.run, transition, ordinal, &observed.seen.json)?;
@@ -153,7 +167,8 @@ impl Db {
         error: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let fresh_enough = Timestamp::from_millis(now.as_millis() - HEARTBEAT.as_millis() as i64).to_string();
+        let fresh_enough =
+            Timestamp::from_millis(now.as_millis() - HEARTBEAT.as_millis() as i64).to_string();
         self.connection.execute(
             "INSERT INTO cursors (task_id, \"offset\", baseline_known, first_sync_complete, condition, last_error,
                  last_error_at)
@@ -175,19 +190,33 @@ fn absent(
     covered: &Covered,
     commit: &Commit,
 ) -> Result<Vec<String>, StoreError> {
-    let observed: HashSet<&str> = commit.observed.iter().map(|observed| observed.seen.run.id.as_str()).collect();
-    let candidates = rows::started_within(connection, feed_id, covered.after, Some(covered.before), None)?;
-    let absent = candidates
-        .into_iter()
-        .filter(|(id, started)| !observed.contains(id.as_str()) && started.is_some_and(|at| covered.proves_absent(at)));
+    let observed: HashSet<&str> = commit
+        .observed
+        .iter()
+        .map(|observed| observed.seen.run.id.as_str())
+        .collect();
+    let candidates = rows::started_within(
+        connection,
+        feed_id,
+        covered.after,
+        Some(covered.before),
+        None,
+    )?;
+    let absent = candidates.into_iter().filter(|(id, started)| {
+        !observed.contains(id.as_str()) && started.is_some_and(|at| covered.proves_absent(at))
+    });
     Ok(absent.map(|(id, _)| id).collect())
 }
 
 /// The observations of a commit, each run once: the same run can stand on a page twice (the API's own example does
 /// that), and on two pages that overlap. The later one counts.
 fn latest(commit: &Commit) -> impl Iterator<Item = &crate::sync::Observed> {
-    let last: HashMap<&str, usize> =
-        commit.observed.iter().enumerate().map(|(n, observed)| (observed.seen.run.id.as_str(), n)).collect();
+    let last: HashMap<&str, usize> = commit
+        .observed
+        .iter()
+        .enumerate()
+        .map(|(n, observed)| (observed.seen.run.id.as_str(), n))
+        .collect();
     let is_last = move |n: usize, id: &str| last.get(id) == Some(&n);
     commit
         .observed
@@ -203,12 +232,23 @@ struct Health {
     failing: bool,
 }
 
-fn load_feed(connection: &Connection, feed_id: &str) -> Result<Option<(FeedState, Health)>, StoreError> {
+fn load_feed(
+    connection: &Connection,
+    feed_id: &str,
+) -> Result<Option<(FeedState, Health)>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT * FROM cursors WHERE task_id = ?1")?;
-    let row = statement.query_row([feed_id], |row| Ok(read_feed(row))).optional()?.transpose()?;
-    let Some((mut feed, health)) = row else { return Ok(None) };
+    let row = statement
+        .query_row([feed_id], |row| Ok(read_feed(row)))
+        .optional()?
+        .transpose()?;
+    let Some((mut feed, health)) = row else {
+        return Ok(None);
+    };
     let mut statement = connection.prepare_cached("SELECT * FROM audits WHERE task_id = ?1")?;
-    feed.audit = statement.query_row([feed_id], |row| Ok(read_audit(row))).optional()?.transpose()?;
+    feed.audit = statement
+        .query_row([feed_id], |row| Ok(read_audit(row)))
+        .optional()?
+        .transpose()?;
     Ok(Some((feed, health)))
 }
 
@@ -216,7 +256,9 @@ fn read_feed(row: &Row<'_>) -> Result<(FeedState, Health), StoreError> {
     let baseline = timestamp("cursors.baseline", row.get("baseline")?)?;
     let feed = FeedState {
         cursor: read_cursor(row)?,
-        baseline: row.get::<_, bool>("baseline_known")?.then_some(Baseline(baseline)),
+        baseline: row
+            .get::<_, bool>("baseline_known")?
+            .then_some(Baseline(baseline)),
         complete: row.get("first_sync_complete")?,
         watched_at: timestamp("cursors.last_watch_at", row.get("last_watch_at")?)?,
         total: row.get("server_total")?,
@@ -234,8 +276,10 @@ fn read_feed(row: &Row<'_>) -> Result<(FeedState, Health), StoreError> {
 fn read_audit(row: &Row<'_>) -> Result<Audit, StoreError> {
     let began_at: String = row.get("began_at")?;
     Ok(Audit {
-        began_at: Timestamp::parse(&began_at)
-            .ok_or(StoreError::Corrupt { what: "audits.began_at", value: began_at })?,
+        began_at: Timestamp::parse(&began_at).ok_or(StoreError::Corrupt {
+            what: "audits.began_at",
+            value: began_at,
+        })?,
         cursor: read_cursor(row)?,
         decided: timestamp("audits.decided_before", row.get("decided_before")?)?,
     })
@@ -248,18 +292,30 @@ fn read_cursor(row: &Row<'_>) -> Result<Cursor, StoreError> {
         (Some(started), Some(id)) => Some(Watermark { started, id }),
         _ => None,
     };
-    Ok(Cursor { offset: row.get("offset")?, watermark })
+    Ok(Cursor {
+        offset: row.get("offset")?,
+        watermark,
+    })
 }
 
-fn save_feed(connection: &Connection, feed_id: &str, commit: &Commit, now: &str) -> Result<(), StoreError> {
+fn save_feed(
+    connection: &Connection,
+    feed_id: &str,
+    commit: &Commit,
+    now: &str,
+) -> Result<(), StoreError> {
     let wanted = &commit.feed;
     if let Some((stored, health)) = load_feed(connection, feed_id)? {
         let alive_at = health.last_success_at;
-        let heartbeat_due =
-            alive_at.is_none_or(|at| at > commit.judgement.now || commit.judgement.now.since(at) >= HEARTBEAT);
+        let heartbeat_due = alive_at.is_none_or(|at| {
+            at > commit.judgement.now || commit.judgement.now.since(at) >= HEARTBEAT
+        });
         let beat = commit.finished && (heartbeat_due || health.failing);
         // When the last watch read was is written along with something else: were it lost, the next would come early.
-        let unmoved = FeedState { watched_at: wanted.watched_at, ..stored } == *wanted;
+        let unmoved = FeedState {
+            watched_at: wanted.watched_at,
+            ..stored
+        } == *wanted;
         if unmoved && !beat {
             return Ok(());
         }
@@ -299,9 +355,15 @@ fn save_feed(connection: &Connection, feed_id: &str, commit: &Commit, now: &str)
     save_audit(connection, feed_id, wanted.audit.as_ref())
 }
 
-fn save_audit(connection: &Connection, feed_id: &str, audit: Option<&Audit>) -> Result<(), StoreError> {
+fn save_audit(
+    connection: &Connection,
+    feed_id: &str,
+    audit: Option<&Audit>,
+) -> Result<(), StoreError> {
     let Some(audit) = audit else {
-        connection.prepare_cached("DELETE FROM audits WHERE task_id = ?1")?.execute([feed_id])?;
+        connection
+            .prepare_cached("DELETE FROM audits WHERE task_id = ?1")?
+            .execute([feed_id])?;
         return Ok(());
     };
     let watermark = audit.cursor.watermark.as_ref();

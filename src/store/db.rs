@@ -11,7 +11,8 @@ use super::error::StoreError;
 pub const SCHEMA_VERSION: i64 = 2;
 
 /// Each step takes the schema from its index to the next version.
-const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; SCHEMA_VERSION as usize] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// Marks the file as ours (`PRAGMA application_id`): "apmr".
 const APPLICATION_ID: i64 = 0x6170_6d72;
@@ -52,8 +53,14 @@ struct OpenFile {
 
 impl OpenFile {
     fn at(path: &Path) -> Result<Self, StoreError> {
-        let device_and_inode = identity(path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), device_and_inode })
+        let device_and_inode = identity(path).map_err(|source| StoreError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            device_and_inode,
+        })
     }
 }
 
@@ -72,7 +79,10 @@ impl Db {
             let version = check_schema(&connection, path)?;
             set_pragmas(&connection, path)?;
             migrate(&mut connection, version)?;
-            Ok(Self { connection, file: Some(OpenFile::at(path)?) })
+            Ok(Self {
+                connection,
+                file: Some(OpenFile::at(path)?),
+            })
         };
         open().map_err(|error: StoreError| error.opening(path))
     }
@@ -84,7 +94,9 @@ impl Db {
     pub fn check_file(&self) -> Result<(), StoreError> {
         match &self.file {
             Some(file) if identity(&file.path).ok() != Some(file.device_and_inode) => {
-                Err(StoreError::Replaced { path: file.path.clone() })
+                Err(StoreError::Replaced {
+                    path: file.path.clone(),
+                })
             }
             _ => Ok(()),
         }
@@ -99,7 +111,10 @@ impl Db {
         connection.execute_batch("PRAGMA foreign_keys = ON")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         migrate(&mut connection, 0)?;
-        Ok(Self { connection, file: None })
+        Ok(Self {
+            connection,
+            file: None,
+        })
     }
 
     /// Opens the database for reading only, beside the process that writes it.
@@ -125,15 +140,26 @@ impl Db {
     /// Opens a database that must exist, and whose schema must be up to date.
     fn open_as_it_is(path: &Path, flags: OpenFlags) -> Result<Self, StoreError> {
         if !path.exists() {
-            return Err(StoreError::Missing { path: path.to_owned() });
+            return Err(StoreError::Missing {
+                path: path.to_owned(),
+            });
         }
         let open = || {
             let connection = Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             match check_schema(&connection, path)? {
-                SCHEMA_VERSION => Ok(Self { connection, file: Some(OpenFile::at(path)?) }),
-                0 => Err(StoreError::Missing { path: path.to_owned() }),
-                found => Err(StoreError::Older { path: path.to_owned(), found, known: SCHEMA_VERSION }),
+                SCHEMA_VERSION => Ok(Self {
+                    connection,
+                    file: Some(OpenFile::at(path)?),
+                }),
+                0 => Err(StoreError::Missing {
+                    path: path.to_owned(),
+                }),
+                found => Err(StoreError::Older {
+                    path: path.to_owned(),
+                    found,
+                    known: SCHEMA_VERSION,
+                }),
             }
         };
         open().map_err(|error| error.opening(path))
@@ -158,13 +184,18 @@ impl Db {
 fn check_schema(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let application: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let path = || PathBuf::from(path);
     if tables > 0 && application != APPLICATION_ID {
         return Err(StoreError::Foreign { path: path() });
     }
     if version > SCHEMA_VERSION {
-        return Err(StoreError::Newer { path: path(), found: version, known: SCHEMA_VERSION });
+        return Err(StoreError::Newer {
+            path: path(),
+            found: version,
+            known: SCHEMA_VERSION,
+        });
     }
     Ok(version)
 }
@@ -175,7 +206,10 @@ fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreError> {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for (_, step) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= from) {
+    for (_, step) in (1..)
+        .zip(MIGRATIONS)
+        .skip_while(|(version, _)| *version <= from)
+    {
         transaction.execute_batch(step)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -198,7 +232,8 @@ fn expect_pragma(
     pragma: &'static str,
     wanted: &'static str,
 ) -> Result<(), StoreError> {
-    let found: rusqlite::types::Value = connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))?;
+    let found: rusqlite::types::Value =
+        connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))?;
     let found = match found {
         rusqlite::types::Value::Integer(number) => number.to_string(),
         rusqlite::types::Value::Text(text) => text,
@@ -207,7 +242,12 @@ fn expect_pragma(
     if found == wanted {
         return Ok(());
     }
-    Err(StoreError::Pragma { path: path.to_owned(), pragma, found, wanted })
+    Err(StoreError::Pragma {
+        path: path.to_owned(),
+        pragma,
+        found,
+        wanted,
+    })
 }
 
 fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
@@ -222,10 +262,18 @@ fn refuse_if_writable_by_others(path: &Path) -> Result<(), StoreError> {
         Ok(found) => found.permissions().mode() & 0o7777,
         // SQLite makes the file.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(StoreError::Io { path: path.to_owned(), source }),
+        Err(source) => {
+            return Err(StoreError::Io {
+                path: path.to_owned(),
+                source,
+            });
+        }
     };
     if mode & 0o002 != 0 {
-        return Err(StoreError::WritableByOthers { path: path.to_owned(), mode });
+        return Err(StoreError::WritableByOthers {
+            path: path.to_owned(),
+            mode,
+        });
     }
     Ok(())
 }
@@ -245,7 +293,10 @@ mod tests {
         let (_dir, path) = file();
         for _ in 0..2 {
             let db = Db::open(&path).unwrap();
-            let version: i64 = db.connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+            let version: i64 = db
+                .connection
+                .query_row("PRAGMA user_version", [], |row| row.get(0))
+                .unwrap();
             assert_eq!(version, SCHEMA_VERSION);
         }
         Db::open_for_reading(&path).unwrap();
@@ -269,7 +320,10 @@ mod tests {
         .unwrap();
         drop(old);
         let error = Db::open_for_reading(&path).unwrap_err().to_string();
-        assert!(error.contains("schema version 1") && error.contains("apify-mirror sync"), "{error}");
+        assert!(
+            error.contains("schema version 1") && error.contains("apify-mirror sync"),
+            "{error}"
+        );
 
         let db = Db::open(&path).unwrap();
         let due: Vec<(i64, String, bool)> = db
@@ -280,7 +334,14 @@ mod tests {
             .unwrap()
             .map(Result::unwrap)
             .collect();
-        assert_eq!(due, [(2, "b".into(), true), (3, "a".into(), true), (4, "a".into(), false)]);
+        assert_eq!(
+            due,
+            [
+                (2, "b".into(), true),
+                (3, "a".into(), true),
+                (4, "a".into(), false)
+            ]
+        );
         assert_eq!(db.sinks().unwrap()[0].state, "ok");
         Db::open_beside(&path).unwrap();
     }
@@ -302,9 +363,19 @@ mod tests {
     #[test]
     fn a_newer_schema_is_refused_by_name_and_left_alone() {
         let (_dir, path) = file();
-        Db::open(&path).unwrap().connection.execute_batch("PRAGMA user_version = 99").unwrap();
-        for error in [Db::open(&path).unwrap_err(), Db::open_for_reading(&path).unwrap_err()] {
-            assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
+        Db::open(&path)
+            .unwrap()
+            .connection
+            .execute_batch("PRAGMA user_version = 99")
+            .unwrap();
+        for error in [
+            Db::open(&path).unwrap_err(),
+            Db::open_for_reading(&path).unwrap_err(),
+        ] {
+            assert!(
+                matches!(error, StoreError::Newer { found: 99, .. }),
+                "{error}"
+            );
             assert!(error.to_string().contains("schema version 99"), "{error}");
         }
     }
@@ -312,7 +383,10 @@ mod tests {
     #[test]
     fn another_programs_database_is_refused() {
         let (_dir, path) = file();
-        Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch("CREATE TABLE theirs (x)")
+            .unwrap();
         assert!(matches!(Db::open(&path), Err(StoreError::Foreign { .. })));
     }
 
@@ -329,13 +403,29 @@ mod tests {
     #[test]
     fn reading_needs_a_database() {
         let (_dir, path) = file();
-        assert!(matches!(Db::open_for_reading(&path), Err(StoreError::Missing { .. })));
+        assert!(matches!(
+            Db::open_for_reading(&path),
+            Err(StoreError::Missing { .. })
+        ));
         std::fs::write(&path, "").unwrap();
-        assert!(matches!(Db::open_for_reading(&path), Err(StoreError::Missing { .. })));
-        std::fs::write(&path, "not a database, but long enough to be looked at as one".repeat(20)).unwrap();
-        for error in [Db::open_for_reading(&path).unwrap_err(), Db::open(&path).unwrap_err()] {
+        assert!(matches!(
+            Db::open_for_reading(&path),
+            Err(StoreError::Missing { .. })
+        ));
+        std::fs::write(
+            &path,
+            "not a database, but long enough to be looked at as one".repeat(20),
+        )
+        .unwrap();
+        for error in [
+            Db::open_for_reading(&path).unwrap_err(),
+            Db::open(&path).unwrap_err(),
+        ] {
             let error = error.to_string();
-            assert!(error.contains("runs.db: file is not a database; the file is damaged"), "{error}");
+            assert!(
+                error.contains("runs.db: file is not a database; the file is damaged"),
+                "{error}"
+            );
         }
     }
 
@@ -345,22 +435,37 @@ mod tests {
         let db = Db::open(&path).unwrap();
         db.check_file().unwrap();
         std::fs::rename(&path, dir.path().join("away.db")).unwrap();
-        assert!(matches!(db.check_file(), Err(StoreError::Replaced { .. })), "deleted");
+        assert!(
+            matches!(db.check_file(), Err(StoreError::Replaced { .. })),
+            "deleted"
+        );
         std::fs::write(&path, "").unwrap();
-        assert!(matches!(db.check_file(), Err(StoreError::Replaced { .. })), "replaced");
+        assert!(
+            matches!(db.check_file(), Err(StoreError::Replaced { .. })),
+            "replaced"
+        );
     }
 
     #[test]
     fn a_setting_that_was_not_taken_is_told() {
         let connection = Connection::open_in_memory().unwrap();
-        let error = expect_pragma(&connection, Path::new("runs.db"), "journal_mode", "wal").unwrap_err();
-        assert!(error.to_string().contains("`PRAGMA journal_mode` is memory, not wal"), "{error}");
+        let error =
+            expect_pragma(&connection, Path::new("runs.db"), "journal_mode", "wal").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("`PRAGMA journal_mode` is memory, not wal"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_path_through_a_file_is_told_as_the_system_tells_it() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), "").unwrap();
-        assert!(matches!(Db::open(&dir.path().join("file/runs.db")), Err(StoreError::Io { .. })));
+        assert!(matches!(
+            Db::open(&dir.path().join("file/runs.db")),
+            Err(StoreError::Io { .. })
+        ));
     }
 }

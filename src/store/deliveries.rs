@@ -81,7 +81,11 @@ impl Selection {
     }
 
     /// The next rows after `last`, in the order of the table.
-    fn rows(&self, connection: &Connection, last: (&str, i64)) -> Result<Vec<(String, i64, String)>, StoreError> {
+    fn rows(
+        &self,
+        connection: &Connection,
+        last: (&str, i64),
+    ) -> Result<Vec<(String, i64, String)>, StoreError> {
         let tables = self.tables();
         let mut statement = connection.prepare_cached(&format!(
             "SELECT d.sink, d.seq, d.run_id FROM {tables}
@@ -103,7 +107,11 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn deliveries(&self, selection: &Selection, limit: u64) -> Result<Vec<Delivery>, StoreError> {
+    pub fn deliveries(
+        &self,
+        selection: &Selection,
+        limit: u64,
+    ) -> Result<Vec<Delivery>, StoreError> {
         let mut statement = self.connection.prepare(&format!(
             "SELECT d.sink, d.seq, e.id, e.type, d.run_id, d.attempts, d.last_attempt_at, d.due_at, d.dead_at, d.last_error
              FROM deliveries d JOIN events e ON e.seq = d.seq WHERE {SELECTED} ORDER BY d.seq, d.sink LIMIT :limit"
@@ -142,7 +150,11 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails; what was changed until then stays.
-    pub fn retry_deliveries(&mut self, selection: &Selection, now: Timestamp) -> Result<u64, StoreError> {
+    pub fn retry_deliveries(
+        &mut self,
+        selection: &Selection,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         self.change(selection, now, |connection, sink, seq, run_id| {
             connection
                 .prepare_cached(
@@ -165,9 +177,15 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails; what was dropped until then stays dropped.
-    pub fn drop_deliveries(&mut self, selection: &Selection, now: Timestamp) -> Result<u64, StoreError> {
+    pub fn drop_deliveries(
+        &mut self,
+        selection: &Selection,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         self.change(selection, now, |connection, sink, seq, _| {
-            connection.prepare_cached("DELETE FROM deliveries WHERE sink = ?1 AND seq = ?2")?.execute((sink, seq))?;
+            connection
+                .prepare_cached("DELETE FROM deliveries WHERE sink = ?1 AND seq = ?2")?
+                .execute((sink, seq))?;
             Ok(())
         })
     }
@@ -183,7 +201,9 @@ impl Db {
         let mut changed = 0;
         let mut last = (String::new(), 0);
         loop {
-            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction = self
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
             let rows = selection.rows(&transaction, (&last.0, last.1))?;
             for (sink, seq, run_id) in &rows {
                 each(&transaction, sink, *seq, run_id)?;

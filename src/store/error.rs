@@ -17,7 +17,9 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// Somebody else could change the mirror under the daemon.
-    #[error("database {path} can be written by everyone (mode {mode:o}); take that away with `chmod o-w {path}`")]
+    #[error(
+        "database {path} can be written by everyone (mode {mode:o}); take that away with `chmod o-w {path}`"
+    )]
     WritableByOthers {
         /// The database file.
         path: PathBuf,
@@ -25,13 +27,17 @@ pub enum StoreError {
         mode: u32,
     },
     /// Another instance holds the database.
-    #[error("database {path} is in use by another apify-mirror; stop that one first, or give this one another `--db`")]
+    #[error(
+        "database {path} is in use by another apify-mirror; stop that one first, or give this one another `--db`"
+    )]
     Locked {
         /// The database file.
         path: PathBuf,
     },
     /// There is no database to read.
-    #[error("there is no database at {path}; make one with `apify-mirror sync`, or name another with `--db`")]
+    #[error(
+        "there is no database at {path}; make one with `apify-mirror sync`, or name another with `--db`"
+    )]
     Missing {
         /// The database file.
         path: PathBuf,
@@ -67,7 +73,9 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// SQLite did not take a setting that the mirror's promises rest on.
-    #[error("database {path}: `PRAGMA {pragma}` is {found}, not {wanted}; the file system may not support it")]
+    #[error(
+        "database {path}: `PRAGMA {pragma}` is {found}, not {wanted}; the file system may not support it"
+    )]
     Pragma {
         /// The database file.
         path: PathBuf,
@@ -87,7 +95,9 @@ pub enum StoreError {
         value: String,
     },
     /// The file is no longer the one that was opened; what is written now would be lost.
-    #[error("database {path} was deleted or replaced while it was in use; start again to go on with what is there now")]
+    #[error(
+        "database {path} was deleted or replaced while it was in use; start again to go on with what is there now"
+    )]
     Replaced {
         /// The database file.
         path: PathBuf,
@@ -112,14 +122,19 @@ impl StoreError {
     /// The same, naming the database that was being opened.
     pub(super) fn opening(self, path: &Path) -> Self {
         match self {
-            Self::Sqlite(source) => Self::Opening { path: path.to_owned(), source },
+            Self::Sqlite(source) => Self::Opening {
+                path: path.to_owned(),
+                source,
+            },
             other => other,
         }
     }
 
     /// Whether the same call may well succeed later, when somebody has made room, say: nothing is lost by waiting.
     pub fn is_passing(&self) -> bool {
-        let (Self::Sqlite(error) | Self::Opening { source: error, .. }) = self else { return false };
+        let (Self::Sqlite(error) | Self::Opening { source: error, .. }) = self else {
+            return false;
+        };
         matches!(
             error.sqlite_error_code(),
             Some(
@@ -141,7 +156,9 @@ fn remedy(error: &rusqlite::Error) -> &'static str {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "; another program is writing to it, end that first"
         }
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => "; make the file and its folder writable",
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+            "; make the file and its folder writable"
+        }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             "; the file is damaged: move it out of the way, then restore a copy or mirror anew"
         }
@@ -155,7 +172,12 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_told_from_what_will_not() {
-        let sqlite = |code| StoreError::Sqlite(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
+        let sqlite = |code| {
+            StoreError::Sqlite(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(code),
+                None,
+            ))
+        };
         // SQLITE_BUSY, _READONLY, _IOERR, _FULL, and SQLITE_IOERR_FSYNC.
         for code in [5, 8, 10, 13, 1034] {
             let error = sqlite(code);
@@ -172,7 +194,10 @@ mod tests {
     #[test]
     fn a_damaged_file_is_told_with_a_remedy() {
         for code in [11, 26] {
-            let error = StoreError::Sqlite(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
+            let error = StoreError::Sqlite(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(code),
+                None,
+            ));
             assert!(error.to_string().contains("the file is damaged"), "{error}");
         }
     }

@@ -36,7 +36,10 @@ impl Db {
              ORDER BY e.seq LIMIT ?3",
         )?;
         let events = statement.query_map((after, json(feeds), limit, last), |row| {
-            Ok(LoggedEvent { seq: row.get(0)?, payload: row.get(1)? })
+            Ok(LoggedEvent {
+                seq: row.get(0)?,
+                payload: row.get(1)?,
+            })
         })?;
         let events: Vec<LoggedEvent> = events.collect::<Result<_, _>>()?;
         let through = match events.last() {
@@ -57,7 +60,9 @@ impl Db {
              WHERE ?1 IS NULL OR r.feed_id IN (SELECT value FROM json_each(?1))
              ORDER BY e.seq DESC LIMIT 1 OFFSET ?2",
         )?;
-        let found = statement.query_row((json(feeds), count), |row| row.get(0)).optional()?;
+        let found = statement
+            .query_row((json(feeds), count), |row| row.get(0))
+            .optional()?;
         Ok(found.unwrap_or(0))
     }
 
@@ -74,7 +79,9 @@ impl Db {
              UNION ALL SELECT id FROM tasks WHERE name = ?3 AND (username = ?2 OR ?2 = '')
              LIMIT 1",
         )?;
-        Ok(statement.query_row((reference, username, name), |row| row.get(0)).optional()?)
+        Ok(statement
+            .query_row((reference, username, name), |row| row.get(0))
+            .optional()?)
     }
 }
 

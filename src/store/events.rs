@@ -59,9 +59,20 @@ impl<'a> EventWriter<'a> {
         feed_id: &'a str,
         now: &'a str,
     ) -> Result<Self, StoreError> {
-        let mut last = connection.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")?;
-        let last: i64 = last.query_row([], |row| row.get(0)).optional()?.unwrap_or(0);
-        Ok(Self { connection, subscriptions, feed_id, now, next_seq: last + 1, booked_later: None })
+        let mut last =
+            connection.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")?;
+        let last: i64 = last
+            .query_row([], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0);
+        Ok(Self {
+            connection,
+            subscriptions,
+            feed_id,
+            now,
+            next_seq: last + 1,
+            booked_later: None,
+        })
     }
 
     /// Writes the event that is the `ordinal`-th of `run`, whose present JSON is `resource`.
@@ -82,13 +93,17 @@ impl<'a> EventWriter<'a> {
             user_id: run.user_id.as_deref(),
             created_at: self.now,
             event_type: &kind,
-            event_data: EventData { actor_id: run.act_id.as_deref(), actor_task_id: task_id, actor_run_id: &run.id },
+            event_data: EventData {
+                actor_id: run.act_id.as_deref(),
+                actor_task_id: task_id,
+                actor_run_id: &run.id,
+            },
             status: run.status.as_str(),
             previous_status: previous,
             resource,
         };
-        let payload =
-            serde_json::to_string(&body).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let payload = serde_json::to_string(&body)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO events (seq, id, run_id, task_id, type, previous_status, status, occurred_at, observed_at, payload)
              VALUES (:seq, :id, :run, :task, :type, :previous, :status, :occurred, :now, :payload)",
@@ -108,7 +123,11 @@ impl<'a> EventWriter<'a> {
             Some(known) => known,
             None => not_live(self.connection)?,
         };
-        for Subscription { sink, .. } in self.subscriptions.iter().filter(|subscription| subscription.wants(kind)) {
+        for Subscription { sink, .. } in self
+            .subscriptions
+            .iter()
+            .filter(|subscription| subscription.wants(kind))
+        {
             if !booked_later.contains(sink) {
                 book(self.connection, sink, self.next_seq, &run.id, self.now)?;
             }
@@ -124,7 +143,8 @@ impl<'a> EventWriter<'a> {
             EventType::Entered(status) if status.is_terminal() => run.finished_at.as_deref(),
             EventType::Entered(_) | EventType::Resurrected => None,
         };
-        told.filter(|text| Timestamp::parse(text).is_some()).unwrap_or(self.now)
+        told.filter(|text| Timestamp::parse(text).is_some())
+            .unwrap_or(self.now)
     }
 }
 

@@ -45,7 +45,10 @@ impl Store {
                 drop(db);
                 drop(lock);
             })
-            .map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+            .map_err(|source| StoreError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
         Ok((Self { calls }, Writer { thread }))
     }
 
@@ -63,7 +66,10 @@ impl Store {
             // Nobody waits for the answer of a call whose caller was cancelled; what it did stands all the same.
             let _ = answer.send(call(db));
         });
-        self.calls.send(call).await.map_err(|_| StoreError::Closed)?;
+        self.calls
+            .send(call)
+            .await
+            .map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 }
@@ -87,12 +93,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("runs.db");
         let (store, writer) = Store::open(&path).unwrap();
-        let tasks = store.call(|db| Ok(db.overview(Timestamp::now())?.tasks.len())).await.unwrap();
+        let tasks = store
+            .call(|db| Ok(db.overview(Timestamp::now())?.tasks.len()))
+            .await
+            .unwrap();
         assert_eq!(tasks, 0);
         assert!(matches!(Store::open(&path), Err(StoreError::Locked { .. })));
         drop(store);
         writer.join();
-        assert!(!dir.path().join("runs.db-wal").exists(), "closing writes the log back");
+        assert!(
+            !dir.path().join("runs.db-wal").exists(),
+            "closing writes the log back"
+        );
         Store::open(&path).unwrap();
     }
 }

@@ -21,7 +21,10 @@ impl InstanceLock {
     /// # Errors
     /// [`StoreError::Locked`] when another process holds it, [`StoreError::Io`] when the folder cannot be used.
     pub fn acquire(path: &Path) -> Result<Self, StoreError> {
-        let io = |source| StoreError::Io { path: path.to_owned(), source };
+        let io = |source| StoreError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -30,7 +33,9 @@ impl InstanceLock {
             .map_err(io)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned() }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
+                path: path.to_owned(),
+            }),
             Err(TryLockError::Error(source)) => Err(io(source)),
         }
     }
@@ -41,8 +46,13 @@ fn lock_path(path: &Path) -> std::io::Result<PathBuf> {
     let real = match path.canonicalize() {
         Ok(real) => real,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            parent.canonicalize()?.join(path.file_name().unwrap_or_default())
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
+            parent
+                .canonicalize()?
+                .join(path.file_name().unwrap_or_default())
         }
         Err(error) => return Err(error),
     };
@@ -60,12 +70,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("runs.db");
         let held = InstanceLock::acquire(&path).unwrap();
-        assert!(matches!(InstanceLock::acquire(&path), Err(StoreError::Locked { .. })));
+        assert!(matches!(
+            InstanceLock::acquire(&path),
+            Err(StoreError::Locked { .. })
+        ));
 
         std::fs::write(&path, "").unwrap();
         let link = dir.path().join("other.db");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(matches!(InstanceLock::acquire(&link), Err(StoreError::Locked { .. })));
+        assert!(matches!(
+            InstanceLock::acquire(&link),
+            Err(StoreError::Locked { .. })
+        ));
 
         drop(held);
         InstanceLock::acquire(&link).unwrap();
@@ -74,7 +90,10 @@ mod tests {
     #[test]
     fn a_missing_folder_is_named() {
         let error = InstanceLock::acquire(Path::new("/nonexistent/folder/runs.db")).unwrap_err();
-        assert!(error.to_string().contains("/nonexistent/folder/runs.db"), "{error}");
+        assert!(
+            error.to_string().contains("/nonexistent/folder/runs.db"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -83,6 +102,9 @@ mod tests {
         let (a, b) = (dir.path().join("a.db"), dir.path().join("b.db"));
         std::os::unix::fs::symlink(&a, &b).unwrap();
         std::os::unix::fs::symlink(&b, &a).unwrap();
-        assert!(matches!(InstanceLock::acquire(&a), Err(StoreError::Io { .. })));
+        assert!(matches!(
+            InstanceLock::acquire(&a),
+            Err(StoreError::Io { .. })
+        ));
     }
 }

@@ -106,8 +106,14 @@ impl Db {
         }
         let mut fetched = Fetched::default();
         let mut bytes = 0;
-        for seq in seqs.into_iter().filter(|seq| !room.except.contains(seq)).take(room.events) {
-            let Some(due) = self.event_due(sink, seq)? else { continue };
+        for seq in seqs
+            .into_iter()
+            .filter(|seq| !room.except.contains(seq))
+            .take(room.events)
+        {
+            let Some(due) = self.event_due(sink, seq)? else {
+                continue;
+            };
             bytes += due.payload.len();
             if bytes > MAX_FETCHED_BYTES && !fetched.events.is_empty() {
                 return Ok(fetched);
@@ -120,7 +126,13 @@ impl Db {
         Ok(fetched)
     }
 
-    fn seqs(&self, sql: &str, sink: &str, at: &Timestamp, limit: u64) -> Result<Vec<i64>, StoreError> {
+    fn seqs(
+        &self,
+        sql: &str,
+        sink: &str,
+        at: &Timestamp,
+        limit: u64,
+    ) -> Result<Vec<i64>, StoreError> {
         let mut statement = self.connection.prepare_cached(sql)?;
         let seqs = statement.query_map((sink, at.to_string(), limit), |row| row.get(0))?;
         Ok(seqs.collect::<Result<_, _>>()?)
@@ -145,14 +157,23 @@ impl Db {
                 Ok((due, first))
             })
             .optional()?;
-        let Some((due, first)) = row else { return Ok(None) };
-        Ok(Some(Due { first_attempt_at: timestamp("deliveries.first_attempt_at", first)?, ..due }))
+        let Some((due, first)) = row else {
+            return Ok(None);
+        };
+        Ok(Some(Due {
+            first_attempt_at: timestamp("deliveries.first_attempt_at", first)?,
+            ..due
+        }))
     }
 
     fn next_due(&self, sink: &str, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT min(due_at) FROM deliveries WHERE sink = ?1 AND due_at > ?2")?;
-        timestamp("deliveries.due_at", statement.query_row((sink, now.to_string()), |row| row.get(0))?)
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT min(due_at) FROM deliveries WHERE sink = ?1 AND due_at > ?2")?;
+        timestamp(
+            "deliveries.due_at",
+            statement.query_row((sink, now.to_string()), |row| row.get(0))?,
+        )
     }
 
     /// Notes what became of deliveries to `sink`. One that somebody dropped meanwhile stays dropped, and one that is not
@@ -160,13 +181,26 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails; nothing is noted then, and what was delivered will be delivered again.
-    pub fn record(&mut self, sink: &str, settled: &[Settled], now: Timestamp) -> Result<(), StoreError> {
+    pub fn record(
+        &mut self,
+        sink: &str,
+        settled: &[Settled],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         if settled.is_empty() {
             return Ok(());
         }
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let text = now.to_string();
-        for Settled { seq, verdict, error, .. } in settled {
+        for Settled {
+            seq,
+            verdict,
+            error,
+            ..
+        } in settled
+        {
             if *verdict == Verdict::Delivered {
                 transaction
                     .prepare_cached("DELETE FROM deliveries WHERE sink = ?1 AND seq = ?2")?
@@ -190,8 +224,13 @@ impl Db {
         for Settled { run_id, .. } in settled {
             promote(&transaction, sink, run_id, &text)?;
         }
-        let delivered = settled.iter().any(|settled| settled.verdict == Verdict::Delivered);
-        let error = settled.iter().rev().find_map(|settled| settled.error.as_deref());
+        let delivered = settled
+            .iter()
+            .any(|settled| settled.verdict == Verdict::Delivered);
+        let error = settled
+            .iter()
+            .rev()
+            .find_map(|settled| settled.error.as_deref());
         note_health(&transaction, sink, delivered, error, &text)?;
         transaction.commit()?;
         Ok(())
@@ -209,7 +248,9 @@ impl Db {
         limit: usize,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let rows = overdue(&transaction, sink, which, limit)?;
         let text = now.to_string();
         for Row { seq, .. } in &rows {
@@ -238,18 +279,26 @@ impl Db {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let sink = subscription.sink.as_str();
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let state = transaction
-            .query_row("SELECT live, booked_seq FROM sinks WHERE name = ?1 AND removed_at IS NULL", [sink], |row| {
-                Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?))
-            })
+            .query_row(
+                "SELECT live, booked_seq FROM sinks WHERE name = ?1 AND removed_at IS NULL",
+                [sink],
+                |row| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?)),
+            )
             .optional()?;
-        let Some((false, booked)) = state else { return Ok(true) };
+        let Some((false, booked)) = state else {
+            return Ok(true);
+        };
         let events: Vec<(i64, String, String)> = {
-            let mut statement = transaction
-                .prepare_cached("SELECT seq, run_id, type FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
-            let rows =
-                statement.query_map((booked, limit as u64), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let mut statement = transaction.prepare_cached(
+                "SELECT seq, run_id, type FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+            )?;
+            let rows = statement.query_map((booked, limit as u64), |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
             rows.collect::<Result<_, _>>()?
         };
         let text = now.to_string();
@@ -260,14 +309,23 @@ impl Db {
         }
         let live = events.len() < limit;
         let last = events.last().map_or(booked, |(seq, ..)| *seq);
-        transaction.execute("UPDATE sinks SET booked_seq = ?2, live = ?3 WHERE name = ?1", (sink, last, live))?;
+        transaction.execute(
+            "UPDATE sinks SET booked_seq = ?2, live = ?3 WHERE name = ?1",
+            (sink, last, live),
+        )?;
         transaction.commit()?;
         Ok(live)
     }
 }
 
 /// Books the event `seq` of `run_id` for `sink`: due at once, unless an earlier event of the run is owed to it.
-pub fn book(connection: &Connection, sink: &str, seq: i64, run_id: &str, now: &str) -> Result<(), StoreError> {
+pub fn book(
+    connection: &Connection,
+    sink: &str,
+    seq: i64,
+    run_id: &str,
+    now: &str,
+) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO deliveries (sink, seq, run_id, due_at) SELECT ?1, ?2, ?3, iif(EXISTS (
@@ -279,7 +337,12 @@ pub fn book(connection: &Connection, sink: &str, seq: i64, run_id: &str, now: &s
 }
 
 /// Makes the oldest event of `run_id` that `sink` is owed due, if it is not.
-pub fn promote(connection: &Connection, sink: &str, run_id: &str, now: &str) -> Result<(), StoreError> {
+pub fn promote(
+    connection: &Connection,
+    sink: &str,
+    run_id: &str,
+    now: &str,
+) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "UPDATE deliveries SET due_at = ?3 WHERE sink = ?1 AND due_at IS NULL AND seq = (
@@ -290,7 +353,12 @@ pub fn promote(connection: &Connection, sink: &str, run_id: &str, now: &str) -> 
     Ok(())
 }
 
-fn overdue(connection: &Connection, sink: &str, which: Overdue, limit: usize) -> Result<Vec<Row>, StoreError> {
+fn overdue(
+    connection: &Connection,
+    sink: &str,
+    which: Overdue,
+    limit: usize,
+) -> Result<Vec<Row>, StoreError> {
     let until = match which {
         Overdue::All => None,
         Overdue::OwedSince(until) => {
@@ -314,13 +382,16 @@ fn overdue(connection: &Connection, sink: &str, which: Overdue, limit: usize) ->
     let mut rows = Vec::new();
     while let Some(row) = found.next()? {
         // In order of observation: behind the first that is young enough there is none that is not.
-        if until
-            .as_ref()
-            .is_some_and(|until| row.get_ref(2).is_ok_and(|at| at.as_str().is_ok_and(|at| at > until.as_str())))
-        {
+        if until.as_ref().is_some_and(|until| {
+            row.get_ref(2)
+                .is_ok_and(|at| at.as_str().is_ok_and(|at| at > until.as_str()))
+        }) {
             break;
         }
-        rows.push(Row { seq: row.get(0)?, run_id: row.get(1)? });
+        rows.push(Row {
+            seq: row.get(0)?,
+            run_id: row.get(1)?,
+        });
     }
     Ok(rows)
 }
@@ -338,6 +409,8 @@ fn note_health(
     } else {
         "UPDATE sinks SET failing_since = coalesce(failing_since, ?2), last_error = ?3 WHERE name = ?1"
     };
-    connection.prepare_cached(sql)?.execute((sink, now, error))?;
+    connection
+        .prepare_cached(sql)?
+        .execute((sink, now, error))?;
     Ok(())
 }

@@ -60,7 +60,9 @@ pub struct TaskStatus {
 impl TaskStatus {
     /// Whether the task is one that the API does not know, or does not show to the token.
     pub fn is_lost(&self) -> bool {
-        [Condition::NotFound, Condition::Forbidden].iter().any(|condition| condition.name() == self.state)
+        [Condition::NotFound, Condition::Forbidden]
+            .iter()
+            .any(|condition| condition.name() == self.state)
     }
 }
 
@@ -138,13 +140,22 @@ impl Db {
             })
         })?;
         let tasks = tasks.collect::<Result<_, _>>()?;
-        let mut statement = self
-            .connection
-            .prepare("SELECT ref, error, resolved_at FROM task_refs WHERE error IS NOT NULL ORDER BY ref")?;
-        let unresolved = statement
-            .query_map([], |row| Ok(Unresolved { reference: row.get(0)?, error: row.get(1)?, at: row.get(2)? }))?;
+        let mut statement = self.connection.prepare(
+            "SELECT ref, error, resolved_at FROM task_refs WHERE error IS NOT NULL ORDER BY ref",
+        )?;
+        let unresolved = statement.query_map([], |row| {
+            Ok(Unresolved {
+                reference: row.get(0)?,
+                error: row.get(1)?,
+                at: row.get(2)?,
+            })
+        })?;
         let unresolved = unresolved.collect::<Result<_, _>>()?;
-        Ok(Overview { tasks, unresolved, sinks: self.sinks()? })
+        Ok(Overview {
+            tasks,
+            unresolved,
+            sinks: self.sinks()?,
+        })
     }
 }
 
@@ -187,5 +198,6 @@ impl Db {
 }
 
 fn age(at: Option<&str>, now: Timestamp) -> Option<u64> {
-    at.and_then(Timestamp::parse).map(|at| now.since(at).as_secs())
+    at.and_then(Timestamp::parse)
+        .map(|at| now.since(at).as_secs())
 }

@@ -20,7 +20,12 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn open_runs(&self, feed_id: &str, cursor: &Cursor, within: u64) -> Result<OpenRuns, StoreError> {
+    pub fn open_runs(
+        &self,
+        feed_id: &str,
+        cursor: &Cursor,
+        within: u64,
+    ) -> Result<OpenRuns, StoreError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT id, status, started_at FROM runs WHERE feed_id = ?1 AND is_open = 1 ORDER BY started_at",
         )?;
@@ -29,7 +34,10 @@ impl Db {
         let mut rows = statement.query([feed_id])?;
         while let Some(row) = rows.next()? {
             let status = RunStatus::from_api(&row.get::<_, String>(1)?);
-            runs.push(OpenRun { id: row.get(0)?, active: !status.is_terminal() });
+            runs.push(OpenRun {
+                id: row.get(0)?,
+                active: !status.is_terminal(),
+            });
             starts.extend(row.get::<_, Option<String>>(2)?);
         }
         if starts.is_empty() {
@@ -44,7 +52,9 @@ impl Db {
             )?
             .query_row((feed_id, &newest, within), |row| row.get(0))
             .optional()?;
-        let farthest = starts.iter().find(|start| beyond_reach.as_ref().is_none_or(|beyond| *start > beyond));
+        let farthest = starts
+            .iter()
+            .find(|start| beyond_reach.as_ref().is_none_or(|beyond| *start > beyond));
         let reach = match farthest {
             Some(start) => count(&self.connection, feed_id, start, &newest)?,
             None => 0,
@@ -65,11 +75,23 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn distances(&self, feed_id: &str, cursor: &Cursor, ids: &[String]) -> Result<Vec<u64>, StoreError> {
-        let mut statement = self.connection.prepare_cached("SELECT started_at FROM runs WHERE id = ?1")?;
+    pub fn distances(
+        &self,
+        feed_id: &str,
+        cursor: &Cursor,
+        ids: &[String],
+    ) -> Result<Vec<u64>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT started_at FROM runs WHERE id = ?1")?;
         let mut starts = Vec::with_capacity(ids.len());
         for id in ids {
-            starts.extend(statement.query_row([id], |row| row.get::<_, Option<String>>(0)).optional()?.flatten());
+            starts.extend(
+                statement
+                    .query_row([id], |row| row.get::<_, Option<String>>(0))
+                    .optional()?
+                    .flatten(),
+            );
         }
         starts.sort_unstable_by(|a, b| b.cmp(a));
         let newest = newest(cursor);
@@ -79,7 +101,9 @@ impl Db {
             let distance = match &counted {
                 None => count(&self.connection, feed_id, &start, &newest)?,
                 Some((last, distance)) if *last == start => *distance,
-                Some((last, distance)) => distance + count_before(&self.connection, feed_id, &start, last)?,
+                Some((last, distance)) => {
+                    distance + count_before(&self.connection, feed_id, &start, last)?
+                }
             };
             distances.push(distance);
             counted = Some((start, distance));
@@ -94,24 +118,46 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn unseen(&self, feed_id: &str, stretches: &[Doubt], except: &[String]) -> Result<Vec<String>, StoreError> {
+    pub fn unseen(
+        &self,
+        feed_id: &str,
+        stretches: &[Doubt],
+        except: &[String],
+    ) -> Result<Vec<String>, StoreError> {
         let except: HashSet<&String> = except.iter().collect();
         let limit = Some(MAX_UNSEEN + except.len());
         let mut unseen = Vec::new();
         for stretch in stretches {
-            unseen.extend(rows::started_within(&self.connection, feed_id, stretch.from, stretch.to, limit)?);
+            unseen.extend(rows::started_within(
+                &self.connection,
+                feed_id,
+                stretch.from,
+                stretch.to,
+                limit,
+            )?);
             if stretch.to.is_none() {
-                unseen.extend(rows::without_start(&self.connection, feed_id)?.into_iter().map(|id| (id, None)));
+                unseen.extend(
+                    rows::without_start(&self.connection, feed_id)?
+                        .into_iter()
+                        .map(|id| (id, None)),
+                );
             }
         }
-        let mut ids: Vec<String> = unseen.into_iter().map(|(id, _)| id).filter(|id| !except.contains(id)).collect();
+        let mut ids: Vec<String> = unseen
+            .into_iter()
+            .map(|(id, _)| id)
+            .filter(|id| !except.contains(id))
+            .collect();
         ids.truncate(MAX_UNSEEN);
         Ok(ids)
     }
 }
 
 fn newest(cursor: &Cursor) -> String {
-    cursor.watermark.as_ref().map_or_else(|| rows::END_OF_TIME.to_owned(), |watermark| watermark.started.to_string())
+    cursor.watermark.as_ref().map_or_else(
+        || rows::END_OF_TIME.to_owned(),
+        |watermark| watermark.started.to_string(),
+    )
 }
 
 /// Listed runs that started from `from` to `to`, both included.
@@ -123,7 +169,12 @@ fn count(connection: &Connection, feed_id: &str, from: &str, to: &str) -> Result
 }
 
 /// Listed runs that started from `from` on, before `to`.
-fn count_before(connection: &Connection, feed_id: &str, from: &str, to: &str) -> Result<u64, StoreError> {
+fn count_before(
+    connection: &Connection,
+    feed_id: &str,
+    from: &str,
+    to: &str,
+) -> Result<u64, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT count(*) FROM runs WHERE feed_id = ?1 AND started_at >= ?2 AND started_at < ?3 AND removed_at IS NULL",
     )?;

@@ -43,12 +43,23 @@ pub struct RunRow {
 /// The row of the run `id`, if there is one.
 pub fn load(connection: &Connection, id: &str) -> Result<Option<RunRow>, StoreError> {
     let mut statement: CachedStatement<'_> = connection.prepare_cached(SELECT)?;
-    statement.query_row([id], |row| Ok(read(row))).optional()?.transpose()
+    statement
+        .query_row([id], |row| Ok(read(row)))
+        .optional()?
+        .transpose()
 }
 
 /// Writes `row`, first seen or updated at `now` in the feed `feed_id`.
-pub fn upsert(connection: &Connection, row: &RunRow, feed_id: &str, now: &str) -> Result<(), StoreError> {
-    let RunRow { stored, event_count } = row;
+pub fn upsert(
+    connection: &Connection,
+    row: &RunRow,
+    feed_id: &str,
+    now: &str,
+) -> Result<(), StoreError> {
+    let RunRow {
+        stored,
+        event_count,
+    } = row;
     let run = &stored.run;
     let extra = (!run.extra.is_empty()).then(|| Value::Object(run.extra.clone()).to_string());
     connection.prepare_cached(UPSERT)?.execute(named_params! {
@@ -91,14 +102,21 @@ pub fn started_within(
     let to = to.map_or_else(|| END_OF_TIME.to_owned(), |at| at.to_string());
     // A negative limit is none.
     let limit = limit.map_or(-1, |limit| limit as i64);
-    let rows = statement.query_map((feed_id, from, to, limit), |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
-    rows.map(|row| row.map(|(id, started)| (id, Timestamp::parse(&started))).map_err(StoreError::from)).collect()
+    let rows = statement.query_map((feed_id, from, to, limit), |row| {
+        Ok((row.get(0)?, row.get::<_, String>(1)?))
+    })?;
+    rows.map(|row| {
+        row.map(|(id, started)| (id, Timestamp::parse(&started)))
+            .map_err(StoreError::from)
+    })
+    .collect()
 }
 
 /// Runs of a feed that are not marked as removed and have no start.
 pub fn without_start(connection: &Connection, feed_id: &str) -> Result<Vec<String>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT id FROM runs WHERE feed_id = ?1 AND started_at IS NULL AND removed_at IS NULL")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM runs WHERE feed_id = ?1 AND started_at IS NULL AND removed_at IS NULL",
+    )?;
     let ids = statement.query_map([feed_id], |row| row.get(0))?;
     Ok(ids.collect::<Result<_, _>>()?)
 }
@@ -107,9 +125,10 @@ pub fn without_start(connection: &Connection, feed_id: &str) -> Result<Vec<Strin
 fn read(row: &Row<'_>) -> Result<RunRow, StoreError> {
     let extra = match row.get::<_, Option<String>>(19)? {
         None => Map::new(),
-        Some(text) => {
-            serde_json::from_str(&text).map_err(|_| StoreError::Corrupt { what: "runs.extra", value: text })?
-        }
+        Some(text) => serde_json::from_str(&text).map_err(|_| StoreError::Corrupt {
+            what: "runs.extra",
+            value: text,
+        })?,
     };
     let run = Run {
         id: row.get(0)?,
@@ -135,10 +154,21 @@ fn read(row: &Row<'_>) -> Result<RunRow, StoreError> {
     };
     let settles_at = timestamp("runs.settles_at", row.get(20)?)?;
     let removed = row.get::<_, Option<String>>(21)?.is_some();
-    Ok(RunRow { stored: Stored { run, settles_at, removed }, event_count: row.get(22)? })
+    Ok(RunRow {
+        stored: Stored {
+            run,
+            settles_at,
+            removed,
+        },
+        event_count: row.get(22)?,
+    })
 }
 
 /// Reads a time this program wrote.
-pub fn timestamp(what: &'static str, text: Option<String>) -> Result<Option<Timestamp>, StoreError> {
-    text.map(|value| Timestamp::parse(&value).ok_or(StoreError::Corrupt { what, value })).transpose()
+pub fn timestamp(
+    what: &'static str,
+    text: Option<String>,
+) -> Result<Option<Timestamp>, StoreError> {
+    text.map(|value| Timestamp::parse(&value).ok_or(StoreError::Corrupt { what, value }))
+        .transpose()
 }

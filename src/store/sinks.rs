@@ -15,20 +15,34 @@ impl Db {
     /// # Errors
     /// When SQLite fails; nothing has changed then.
     pub fn enlist(&mut self, sinks: &[Enlisted], now: Timestamp) -> Result<(), StoreError> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let last: i64 = transaction.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))?;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let last: i64 =
+            transaction.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| {
+                row.get(0)
+            })?;
         let known: Vec<String> = {
-            let mut statement = transaction.prepare("SELECT name FROM sinks WHERE removed_at IS NULL")?;
+            let mut statement =
+                transaction.prepare("SELECT name FROM sinks WHERE removed_at IS NULL")?;
             let names = statement.query_map([], |row| row.get(0))?;
             names.collect::<Result<_, _>>()?
         };
-        for name in known.iter().filter(|name| sinks.iter().all(|sink| sink.name != **name)) {
+        for name in known
+            .iter()
+            .filter(|name| sinks.iter().all(|sink| sink.name != **name))
+        {
             transaction.execute(
                 "UPDATE sinks SET removed_at = ?2, booked_seq = iif(live, ?3, booked_seq), live = 0 WHERE name = ?1",
                 (name, now.to_string(), last),
             )?;
         }
-        for Enlisted { name, kind, from_beginning } in sinks {
+        for Enlisted {
+            name,
+            kind,
+            from_beginning,
+        } in sinks
+        {
             let booked = if *from_beginning { 0 } else { last };
             transaction.execute(
                 "INSERT INTO sinks (name, type, added_at, live, booked_seq) VALUES (?1, ?2, ?3, ?4, ?5)

@@ -71,9 +71,12 @@ impl Db {
                 },
             )
             .optional()?;
-        let Some((resolved_at, task, found_then)) = found else { return Ok(None) };
+        let Some((resolved_at, task, found_then)) = found else {
+            return Ok(None);
+        };
         let resolved_at = timestamp("task_refs.resolved_at", resolved_at)?;
-        let fresh = found_then && resolved_at.is_some_and(|at| at <= now && now.since(at) < max_age);
+        let fresh =
+            found_then && resolved_at.is_some_and(|at| at <= now && now.since(at) < max_age);
         Ok(Some((task, fresh)))
     }
 

@@ -61,13 +61,20 @@ pub struct Doubt {
 impl Covered {
     /// What `page` covers; `None` where it proves nothing.
     pub fn by(page: &Page) -> Option<Self> {
-        let starts: Vec<Timestamp> = page.items.iter().filter_map(|seen| seen.run.started()).collect();
+        let starts: Vec<Timestamp> = page
+            .items
+            .iter()
+            .filter_map(|seen| seen.run.started())
+            .collect();
         let (first, last) = (*starts.first()?, *starts.last()?);
         if !starts.is_sorted() {
             return None;
         }
         let after = (page.offset > 0).then_some(first);
-        after.is_none_or(|after| after < last).then_some(Self { after, before: last })
+        after.is_none_or(|after| after < last).then_some(Self {
+            after,
+            before: last,
+        })
     }
 
     /// Whether a run that started at `started` and is not on the page is not listed.
@@ -79,14 +86,24 @@ impl Covered {
 impl Audit {
     /// An audit that has read nothing yet.
     pub fn begin(now: Timestamp) -> Self {
-        Self { began_at: now, cursor: Cursor::default(), decided: None }
+        Self {
+            began_at: now,
+            cursor: Cursor::default(),
+            decided: None,
+        }
     }
 
     /// The audit after accepting `page`, which must join.
     #[must_use]
     pub fn after(&self, page: &Page) -> Self {
-        let decided = self.decided.max(Covered::by(page).map(|covered| covered.before));
-        Self { began_at: self.began_at, cursor: self.cursor.after(page), decided }
+        let decided = self
+            .decided
+            .max(Covered::by(page).map(|covered| covered.before));
+        Self {
+            began_at: self.began_at,
+            cursor: self.cursor.after(page),
+            decided,
+        }
     }
 
     /// The stretches that are left undecided by `page` and all before it: between what was decided before and what
@@ -94,13 +111,21 @@ impl Audit {
     pub fn doubts(&self, page: &Page) -> Vec<Doubt> {
         let mut doubts = Vec::new();
         let after = self.after(page).decided;
-        if let Some(Covered { after: Some(edge), .. }) = Covered::by(page)
+        if let Some(Covered {
+            after: Some(edge), ..
+        }) = Covered::by(page)
             && self.decided.is_none_or(|decided| decided <= edge)
         {
-            doubts.push(Doubt { from: self.decided, to: Some(edge) });
+            doubts.push(Doubt {
+                from: self.decided,
+                to: Some(edge),
+            });
         }
         if page.reaches_end() {
-            doubts.push(Doubt { from: after, to: None });
+            doubts.push(Doubt {
+                from: after,
+                to: None,
+            });
         }
         doubts
     }
@@ -117,14 +142,27 @@ mod tests {
 
     fn absent(page: &Page) -> Vec<i64> {
         let covered = Covered::by(page);
-        (0..100).filter(|second| covered.is_some_and(|covered| covered.proves_absent(at(*second)))).collect()
+        (0..100)
+            .filter(|second| covered.is_some_and(|covered| covered.proves_absent(at(*second))))
+            .collect()
     }
 
     #[test]
     fn a_page_proves_absence_between_its_edges() {
-        assert_eq!(absent(&page(5, 50, &[("a", 10), ("b", 12), ("c", 14)])), [11, 12, 13]);
-        assert_eq!(absent(&page(0, 50, &[("a", 2), ("c", 4)])), [0, 1, 2, 3], "nothing lies before offset 0");
-        assert_eq!(absent(&page(7, 9, &[("a", 90), ("b", 92)])), [91], "the end of the list proves nothing");
+        assert_eq!(
+            absent(&page(5, 50, &[("a", 10), ("b", 12), ("c", 14)])),
+            [11, 12, 13]
+        );
+        assert_eq!(
+            absent(&page(0, 50, &[("a", 2), ("c", 4)])),
+            [0, 1, 2, 3],
+            "nothing lies before offset 0"
+        );
+        assert_eq!(
+            absent(&page(7, 9, &[("a", 90), ("b", 92)])),
+            [91],
+            "the end of the list proves nothing"
+        );
     }
 
     #[test]
@@ -139,7 +177,11 @@ mod tests {
         }
         let mut without_start = page(3, 9, &[("a", 5), ("b", 6), ("c", 8)]);
         without_start.items[1].run.started_at = None;
-        assert_eq!(absent(&without_start), [6, 7], "an entry without a start says nothing, its neighbours do");
+        assert_eq!(
+            absent(&without_start),
+            [6, 7],
+            "an entry without a start says nothing, its neighbours do"
+        );
     }
 
     #[test]
@@ -151,24 +193,53 @@ mod tests {
         assert_eq!(audit.decided, Some(at(12)));
 
         let edge = page(1, 6, &[("b", 12), ("c", 14)]);
-        assert_eq!(audit.doubts(&edge), [Doubt { from: Some(at(12)), to: Some(at(12)) }]);
+        assert_eq!(
+            audit.doubts(&edge),
+            [Doubt {
+                from: Some(at(12)),
+                to: Some(at(12))
+            }]
+        );
         let overlapping = page(0, 6, &[("a", 10), ("b", 12), ("c", 14)]);
-        assert_eq!(audit.doubts(&overlapping), [], "a page that begins earlier covers the edge");
+        assert_eq!(
+            audit.doubts(&overlapping),
+            [],
+            "a page that begins earlier covers the edge"
+        );
         let stepped_back = page(1, 6, &[("z", 11), ("c", 14)]);
         assert_eq!(audit.doubts(&stepped_back), []);
 
         let audit = audit.after(&edge);
         let ties = page(2, 6, &[("c", 14), ("d", 14)]);
-        assert_eq!((audit.doubts(&ties), audit.after(&ties).decided), (vec![], Some(at(14))), "put off, not dropped");
+        assert_eq!(
+            (audit.doubts(&ties), audit.after(&ties).decided),
+            (vec![], Some(at(14))),
+            "put off, not dropped"
+        );
         let last = page(3, 6, &[("d", 14), ("e", 14), ("f", 16)]);
         assert_eq!(
             audit.after(&ties).doubts(&last),
-            [Doubt { from: Some(at(14)), to: Some(at(14)) }, Doubt { from: Some(at(16)), to: None }]
+            [
+                Doubt {
+                    from: Some(at(14)),
+                    to: Some(at(14))
+                },
+                Doubt {
+                    from: Some(at(16)),
+                    to: None
+                }
+            ]
         );
     }
 
     #[test]
     fn an_emptied_list_leaves_everything_in_doubt() {
-        assert_eq!(Audit::begin(at(0)).doubts(&page(0, 0, &[])), [Doubt { from: None, to: None }]);
+        assert_eq!(
+            Audit::begin(at(0)).doubts(&page(0, 0, &[])),
+            [Doubt {
+                from: None,
+                to: None
+            }]
+        );
     }
 }

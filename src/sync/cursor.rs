@@ -40,7 +40,11 @@ impl Cursor {
         let (Some(watermark), Some(first)) = (&self.watermark, page.items.first()) else {
             return false;
         };
-        first.run.id == watermark.id || first.run.started().is_some_and(|started| started < watermark.started)
+        first.run.id == watermark.id
+            || first
+                .run
+                .started()
+                .is_some_and(|started| started < watermark.started)
     }
 
     /// The cursor after accepting `page`, which must join.
@@ -48,17 +52,21 @@ impl Cursor {
     /// The watermark moves to the page's last entry unless that is older, as it is on a page reached by stepping back.
     #[must_use]
     pub fn after(&self, page: &Page) -> Self {
-        let last = page
-            .items
-            .iter()
-            .rev()
-            .find_map(|seen| seen.run.started().map(|started| Watermark { started, id: seen.run.id.clone() }));
+        let last = page.items.iter().rev().find_map(|seen| {
+            seen.run.started().map(|started| Watermark {
+                started,
+                id: seen.run.id.clone(),
+            })
+        });
         let watermark = match (&self.watermark, last) {
             (Some(current), Some(last)) if last.started < current.started => Some(current.clone()),
             (_, Some(last)) => Some(last),
             (current, None) => current.clone(),
         };
-        Self { offset: page.end(), watermark }
+        Self {
+            offset: page.end(),
+            watermark,
+        }
     }
 }
 
@@ -69,21 +77,47 @@ mod tests {
 
     fn cursor(offset: u64, second: i64, id: &str) -> Cursor {
         let started = Timestamp::from_millis(second * 1_000);
-        Cursor { offset, watermark: Some(Watermark { started, id: id.into() }) }
+        Cursor {
+            offset,
+            watermark: Some(Watermark {
+                started,
+                id: id.into(),
+            }),
+        }
     }
 
     #[test]
     fn the_rule() {
         let at = cursor(10, 50, "w");
         let cases: [(&str, Page, bool); 8] = [
-            ("true offset 0, whatever it holds", page(0, 5, &[("x", 99)]), true),
+            (
+                "true offset 0, whatever it holds",
+                page(0, 5, &[("x", 99)]),
+                true,
+            ),
             ("true offset 0 and empty", page(0, 0, &[]), true),
-            ("first entry strictly older", page(7, 20, &[("a", 49), ("w", 50)]), true),
-            ("first entry is the watermark", page(9, 20, &[("w", 50), ("b", 51)]), true),
+            (
+                "first entry strictly older",
+                page(7, 20, &[("a", 49), ("w", 50)]),
+                true,
+            ),
+            (
+                "first entry is the watermark",
+                page(9, 20, &[("w", 50), ("b", 51)]),
+                true,
+            ),
             ("first entry newer", page(10, 20, &[("b", 51)]), false),
-            ("same start, another id", page(9, 20, &[("tie", 50), ("w", 50)]), false),
+            (
+                "same start, another id",
+                page(9, 20, &[("tie", 50), ("w", 50)]),
+                false,
+            ),
             ("empty, not at 0", page(10, 10, &[]), false),
-            ("the watermark further on proves nothing", page(9, 20, &[("b", 51), ("w", 50)]), false),
+            (
+                "the watermark further on proves nothing",
+                page(9, 20, &[("b", 51), ("w", 50)]),
+                false,
+            ),
         ];
         for (name, page, joins) in cases {
             assert_eq!(at.joins(&page), joins, "{name}");
@@ -110,9 +144,24 @@ mod tests {
     #[test]
     fn accepting_moves_the_offset_both_ways_and_the_watermark_only_forward() {
         let at = cursor(10, 50, "w");
-        assert_eq!(at.after(&page(9, 12, &[("w", 50), ("b", 51), ("c", 52)])), cursor(12, 52, "c"));
-        assert_eq!(at.after(&page(2, 12, &[("a", 10), ("b", 11)])), cursor(4, 50, "w"), "reached by stepping back");
-        assert_eq!(at.after(&page(9, 11, &[("a", 49), ("tie", 50)])), cursor(11, 50, "tie"), "as new as the watermark");
-        assert_eq!(at.after(&page(0, 0, &[])), cursor(0, 50, "w"), "an emptied list");
+        assert_eq!(
+            at.after(&page(9, 12, &[("w", 50), ("b", 51), ("c", 52)])),
+            cursor(12, 52, "c")
+        );
+        assert_eq!(
+            at.after(&page(2, 12, &[("a", 10), ("b", 11)])),
+            cursor(4, 50, "w"),
+            "reached by stepping back"
+        );
+        assert_eq!(
+            at.after(&page(9, 11, &[("a", 49), ("tie", 50)])),
+            cursor(11, 50, "tie"),
+            "as new as the watermark"
+        );
+        assert_eq!(
+            at.after(&page(0, 0, &[])),
+            cursor(0, 50, "w"),
+            "an emptied list"
+        );
     }
 }

@@ -95,17 +95,39 @@ pub struct Judgement {
 pub fn observe(stored: Option<&Stored>, observed: &Observed, by: &Judgement) -> Option<Change> {
     let seen = &observed.seen.run;
     let Some(stored) = stored else {
-        let settles_at = if seen.status.is_terminal() { settles_at_first_sight(seen, by) } else { None };
-        let row = Stored { run: seen.clone(), settles_at, removed: false };
-        return Some(Change { row, difference: Difference::New, transitions: first_sight(seen, by) });
+        let settles_at = if seen.status.is_terminal() {
+            settles_at_first_sight(seen, by)
+        } else {
+            None
+        };
+        let row = Stored {
+            run: seen.clone(),
+            settles_at,
+            removed: false,
+        };
+        return Some(Change {
+            row,
+            difference: Difference::New,
+            transitions: first_sight(seen, by),
+        });
     };
     let run = match observed.source {
         Source::List => seen.clone(),
         Source::Detail => with_detail(&stored.run, seen),
     };
-    let transitions = transition(&stored.run.status, &run.status).into_iter().collect();
-    let row = Stored { settles_at: settles_at(stored, &run, by), run, removed: false };
-    (row != *stored).then(|| Change { difference: difference(stored, &row), row, transitions })
+    let transitions = transition(&stored.run.status, &run.status)
+        .into_iter()
+        .collect();
+    let row = Stored {
+        settles_at: settles_at(stored, &run, by),
+        run,
+        removed: false,
+    };
+    (row != *stored).then(|| Change {
+        difference: difference(stored, &row),
+        row,
+        transitions,
+    })
 }
 
 fn difference(stored: &Stored, row: &Stored) -> Difference {
@@ -133,9 +155,15 @@ fn first_sight(run: &Run, by: &Judgement) -> Vec<Transition> {
     if is_history {
         return Vec::new();
     }
-    let mut transitions = vec![Transition { kind: EventType::Created, previous: None }];
+    let mut transitions = vec![Transition {
+        kind: EventType::Created,
+        previous: None,
+    }];
     if run.status.is_terminal() {
-        transitions.push(Transition { kind: EventType::Entered(run.status.clone()), previous: None });
+        transitions.push(Transition {
+            kind: EventType::Entered(run.status.clone()),
+            previous: None,
+        });
     }
     transitions
 }
@@ -149,14 +177,20 @@ fn transition(before: &RunStatus, after: &RunStatus) -> Option<Transition> {
     } else {
         EventType::Entered(after.clone())
     };
-    Some(Transition { kind, previous: Some(before.clone()) })
+    Some(Transition {
+        kind,
+        previous: Some(before.clone()),
+    })
 }
 
 /// A run first seen after its end settles `settle` after that end, judged by the local clock; an end in the future
 /// means that the clocks disagree, and counts as now.
 fn settles_at_first_sight(run: &Run, by: &Judgement) -> Option<Timestamp> {
     let age = by.asked_at.since(run.finished()?);
-    by.settle.checked_sub(age).filter(|left| !left.is_zero()).map(|left| by.now.plus(left))
+    by.settle
+        .checked_sub(age)
+        .filter(|left| !left.is_zero())
+        .map(|left| by.now.plus(left))
 }
 
 fn settles_at(stored: &Stored, run: &Run, by: &Judgement) -> Option<Timestamp> {
@@ -205,9 +239,15 @@ fn with_detail(stored: &Run, detail: &Run) -> Run {
         schedule_id: newer(&detail.schedule_id, &stored.schedule_id),
         scheduled_at: newer(&detail.scheduled_at, &stored.scheduled_at),
         usage_total_usd: newer(&detail.usage_total_usd, &stored.usage_total_usd),
-        default_key_value_store_id: newer(&detail.default_key_value_store_id, &stored.default_key_value_store_id),
+        default_key_value_store_id: newer(
+            &detail.default_key_value_store_id,
+            &stored.default_key_value_store_id,
+        ),
         default_dataset_id: newer(&detail.default_dataset_id, &stored.default_dataset_id),
-        default_request_queue_id: newer(&detail.default_request_queue_id, &stored.default_request_queue_id),
+        default_request_queue_id: newer(
+            &detail.default_request_queue_id,
+            &stored.default_request_queue_id,
+        ),
         extra,
     }
 }
@@ -224,7 +264,12 @@ mod tests {
     }
 
     fn by(now: i64) -> Judgement {
-        Judgement { history_until: None, settle: SETTLE, now: at(now), asked_at: at(now) }
+        Judgement {
+            history_until: None,
+            settle: SETTLE,
+            now: at(now),
+            asked_at: at(now),
+        }
     }
 
     fn item(status: &str, started: i64, finished: Option<i64>) -> Value {
@@ -233,16 +278,27 @@ mod tests {
     }
 
     fn seen(json: Value) -> Observed {
-        Observed { seen: Seen::from_json(json).unwrap(), source: Source::List }
+        Observed {
+            seen: Seen::from_json(json).unwrap(),
+            source: Source::List,
+        }
     }
 
     fn stored(json: Value, settles_at: Option<i64>) -> Stored {
-        Stored { run: Run::from_json(&json).unwrap(), settles_at: settles_at.map(at), removed: false }
+        Stored {
+            run: Run::from_json(&json).unwrap(),
+            settles_at: settles_at.map(at),
+            removed: false,
+        }
     }
 
     fn names(change: &Change) -> Vec<(String, Option<&str>)> {
         let name = |t: &'_ Transition| t.kind.name().trim_start_matches("ACTOR.RUN.").to_owned();
-        change.transitions.iter().map(|t| (name(t), t.previous.as_ref().map(RunStatus::as_str))).collect()
+        change
+            .transitions
+            .iter()
+            .map(|t| (name(t), t.previous.as_ref().map(RunStatus::as_str)))
+            .collect()
     }
 
     #[test]
@@ -258,16 +314,27 @@ mod tests {
             ("TIMED-OUT", "ABORTED", "ABORTED"),
         ];
         for (before, after, event) in cases {
-            let change =
-                observe(Some(&stored(item(before, 0, None), None)), &seen(item(after, 0, None)), &by(10)).unwrap();
-            assert_eq!(names(&change), [(event.to_owned(), Some(before))], "{before} → {after}");
+            let change = observe(
+                Some(&stored(item(before, 0, None), None)),
+                &seen(item(after, 0, None)),
+                &by(10),
+            )
+            .unwrap();
+            assert_eq!(
+                names(&change),
+                [(event.to_owned(), Some(before))],
+                "{before} → {after}"
+            );
         }
     }
 
     #[test]
     fn an_unchanged_run_is_not_rewritten() {
         let before = stored(item("RUNNING", 0, None), None);
-        assert_eq!(observe(Some(&before), &seen(item("RUNNING", 0, None)), &by(10)), None);
+        assert_eq!(
+            observe(Some(&before), &seen(item("RUNNING", 0, None)), &by(10)),
+            None
+        );
         let mut other = item("RUNNING", 0, None);
         other["usageTotalUsd"] = json!(0.2);
         let change = observe(Some(&before), &seen(other), &by(10)).unwrap();
@@ -283,14 +350,31 @@ mod tests {
             change(&mut json);
             observe(Some(&before), &seen(json), &by(20)).map(|change| change.difference)
         };
-        assert_eq!(after(|json| json["status"] = json!("FAILED")), Some(Difference::Status));
-        assert_eq!(after(|json| json["usageTotalUsd"] = json!(9)), Some(Difference::Usage));
-        assert_eq!(after(|json| json["buildId"] = json!("b")), Some(Difference::Fields));
+        assert_eq!(
+            after(|json| json["status"] = json!("FAILED")),
+            Some(Difference::Status)
+        );
+        assert_eq!(
+            after(|json| json["usageTotalUsd"] = json!(9)),
+            Some(Difference::Usage)
+        );
+        assert_eq!(
+            after(|json| json["buildId"] = json!("b")),
+            Some(Difference::Fields)
+        );
         assert_eq!(after(|_| {}), Some(Difference::Settled));
-        let removed = Stored { removed: true, ..before.clone() };
+        let removed = Stored {
+            removed: true,
+            ..before.clone()
+        };
         let returned = observe(Some(&removed), &seen(item("FAILED", 0, Some(5))), &by(20)).unwrap();
         assert_eq!(returned.difference, Difference::Returned);
-        assert_eq!(observe(None, &seen(item("READY", 0, None)), &by(20)).unwrap().difference, Difference::New);
+        assert_eq!(
+            observe(None, &seen(item("READY", 0, None)), &by(20))
+                .unwrap()
+                .difference,
+            Difference::New
+        );
     }
 
     #[test]
@@ -298,17 +382,30 @@ mod tests {
         let active = observe(None, &seen(item("RUNNING", 5, None)), &by(10)).unwrap();
         assert_eq!(names(&active), [("CREATED".to_owned(), None)]);
         let ended = observe(None, &seen(item("FAILED", 5, Some(8))), &by(10)).unwrap();
-        assert_eq!(names(&ended), [("CREATED".to_owned(), None), ("FAILED".to_owned(), None)]);
+        assert_eq!(
+            names(&ended),
+            [("CREATED".to_owned(), None), ("FAILED".to_owned(), None)]
+        );
     }
 
     #[test]
     fn history_is_silent_up_to_and_including_the_baseline() {
         for (started, silent) in [(4, true), (5, true), (6, false)] {
-            let judge = Judgement { history_until: Some(at(5)), ..by(10) };
+            let judge = Judgement {
+                history_until: Some(at(5)),
+                ..by(10)
+            };
             let change = observe(None, &seen(item("SUCCEEDED", started, Some(7))), &judge).unwrap();
-            assert_eq!(change.transitions.is_empty(), silent, "started at {started}");
+            assert_eq!(
+                change.transitions.is_empty(),
+                silent,
+                "started at {started}"
+            );
         }
-        let judge = Judgement { history_until: Some(at(5)), ..by(10) };
+        let judge = Judgement {
+            history_until: Some(at(5)),
+            ..by(10)
+        };
         let change = observe(None, &seen(json!({"id": "r", "status": "READY"})), &judge).unwrap();
         assert_eq!(change.transitions, [], "a run without a start");
     }
@@ -316,37 +413,95 @@ mod tests {
     #[test]
     fn a_finished_run_settles_after_the_end_was_seen() {
         let running = stored(item("RUNNING", 0, None), None);
-        let ended = observe(Some(&running), &seen(item("SUCCEEDED", 0, Some(20))), &by(30)).unwrap().row;
+        let ended = observe(
+            Some(&running),
+            &seen(item("SUCCEEDED", 0, Some(20))),
+            &by(30),
+        )
+        .unwrap()
+        .row;
         assert_eq!(ended.settles_at, Some(at(90)));
         assert!(ended.is_open());
 
-        assert_eq!(observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(20))), &by(89)), None, "still unsettled");
-        let settled = observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(20))), &by(90)).unwrap();
-        assert_eq!((settled.row.settles_at, settled.transitions.len()), (None, 0));
+        assert_eq!(
+            observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(20))), &by(89)),
+            None,
+            "still unsettled"
+        );
+        let settled =
+            observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(20))), &by(90)).unwrap();
+        assert_eq!(
+            (settled.row.settles_at, settled.transitions.len()),
+            (None, 0)
+        );
         assert!(!settled.row.is_open());
 
-        let back = observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(20))), &by(-1_000)).unwrap().row;
-        assert_eq!(back.settles_at, Some(at(-940)), "a clock set back must not keep it unsettled");
-        let again = observe(Some(&settled.row), &seen(item("SUCCEEDED", 0, Some(200))), &by(210)).unwrap();
-        assert_eq!((again.row.settles_at, again.transitions.len()), (Some(at(270)), 0), "ended anew, unobserved");
+        let back = observe(
+            Some(&ended),
+            &seen(item("SUCCEEDED", 0, Some(20))),
+            &by(-1_000),
+        )
+        .unwrap()
+        .row;
+        assert_eq!(
+            back.settles_at,
+            Some(at(-940)),
+            "a clock set back must not keep it unsettled"
+        );
+        let again = observe(
+            Some(&settled.row),
+            &seen(item("SUCCEEDED", 0, Some(200))),
+            &by(210),
+        )
+        .unwrap();
+        assert_eq!(
+            (again.row.settles_at, again.transitions.len()),
+            (Some(at(270)), 0),
+            "ended anew, unobserved"
+        );
     }
 
     #[test]
     fn what_was_asked_for_early_and_judged_late_is_no_proof_of_having_settled() {
-        let late = Judgement { asked_at: at(50), ..by(100) };
+        let late = Judgement {
+            asked_at: at(50),
+            ..by(100)
+        };
         let ended = stored(item("SUCCEEDED", 0, Some(10)), Some(90));
-        assert_eq!(observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(10))), &late), None, "still unsettled");
+        assert_eq!(
+            observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(10))), &late),
+            None,
+            "still unsettled"
+        );
         let first = observe(None, &seen(item("SUCCEEDED", 0, Some(10))), &late).unwrap();
-        assert_eq!(first.row.settles_at, Some(at(120)), "twenty more seconds, though judged after its time");
+        assert_eq!(
+            first.row.settles_at,
+            Some(at(120)),
+            "twenty more seconds, though judged after its time"
+        );
     }
 
     #[test]
     fn a_run_first_seen_after_its_end_settles_by_its_age() {
-        for (finished, settles_at) in
-            [(30, Some(90)), (29, Some(89)), (-29, Some(31)), (-30, None), (-5_000, None), (500, Some(90))]
-        {
-            let change = observe(None, &seen(item("SUCCEEDED", -9_999, Some(finished))), &by(30)).unwrap();
-            assert_eq!(change.row.settles_at, settles_at.map(at), "finished at {finished}");
+        for (finished, settles_at) in [
+            (30, Some(90)),
+            (29, Some(89)),
+            (-29, Some(31)),
+            (-30, None),
+            (-5_000, None),
+            (500, Some(90)),
+        ] {
+            let change = observe(
+                None,
+                &seen(item("SUCCEEDED", -9_999, Some(finished))),
+                &by(30),
+            )
+            .unwrap();
+            assert_eq!(
+                change.row.settles_at,
+                settles_at.map(at),
+                "finished at {finished}"
+            );
         }
         let unknown_end = observe(None, &seen(item("SUCCEEDED", 0, None)), &by(30)).unwrap();
         assert_eq!(unknown_end.row.settles_at, None);
@@ -354,7 +509,10 @@ mod tests {
 
     #[test]
     fn a_removed_run_that_shows_up_is_unmarked() {
-        let gone = Stored { removed: true, ..stored(item("RUNNING", 0, None), None) };
+        let gone = Stored {
+            removed: true,
+            ..stored(item("RUNNING", 0, None), None)
+        };
         assert!(!gone.is_open());
         let change = observe(Some(&gone), &seen(item("RUNNING", 0, None)), &by(10)).unwrap();
         assert!(!change.row.removed);
@@ -369,14 +527,33 @@ mod tests {
         let mut detail = item("SUCCEEDED", 0, Some(9));
         detail["generalAccess"] = json!("NEW");
         detail["stats"] = json!({"memAvgBytes": 1});
-        let observed = Observed { source: Source::Detail, ..seen(detail) };
-        let row = observe(Some(&stored(listed, None)), &observed, &by(10)).unwrap().row.run;
+        let observed = Observed {
+            source: Source::Detail,
+            ..seen(detail)
+        };
+        let row = observe(Some(&stored(listed, None)), &observed, &by(10))
+            .unwrap()
+            .row
+            .run;
         assert_eq!(row.build_number_int, Some(7));
         assert_eq!(Value::Object(row.extra), json!({"generalAccess": "NEW"}));
-        assert_eq!((row.status, row.finished_at), (RunStatus::Succeeded, Some(at(9).to_string())));
+        assert_eq!(
+            (row.status, row.finished_at),
+            (RunStatus::Succeeded, Some(at(9).to_string()))
+        );
 
-        let resurrected = Observed { source: Source::Detail, ..seen(item("RUNNING", 0, None)) };
-        let row = observe(Some(&stored(item("FAILED", 0, Some(3)), None)), &resurrected, &by(10)).unwrap().row.run;
+        let resurrected = Observed {
+            source: Source::Detail,
+            ..seen(item("RUNNING", 0, None))
+        };
+        let row = observe(
+            Some(&stored(item("FAILED", 0, Some(3)), None)),
+            &resurrected,
+            &by(10),
+        )
+        .unwrap()
+        .row
+        .run;
         assert_eq!(row.finished_at, None, "a null end is believed");
     }
 }

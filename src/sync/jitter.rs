@@ -34,25 +34,42 @@ mod tests {
 
     #[test]
     fn waits_stay_within_ten_percent_and_spread_over_it() {
-        let waits: Vec<_> = (0..1_000).map(|n| jittered(Duration::from_secs(10), 7, n)).collect();
+        let waits: Vec<_> = (0..1_000)
+            .map(|n| jittered(Duration::from_secs(10), 7, n))
+            .collect();
         let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
-        assert!(*least >= Duration::from_secs(9) && *most <= Duration::from_secs(11), "{least:?} {most:?}");
-        assert!(*most - *least > Duration::from_millis(1_900), "they fill the range: {least:?} {most:?}");
+        assert!(
+            *least >= Duration::from_secs(9) && *most <= Duration::from_secs(11),
+            "{least:?} {most:?}"
+        );
+        assert!(
+            *most - *least > Duration::from_millis(1_900),
+            "they fill the range: {least:?} {most:?}"
+        );
         assert_eq!(jittered(Duration::ZERO, 1, 1), Duration::ZERO);
     }
 
     #[test]
     fn staggering_spreads_over_the_whole() {
-        let parts: Vec<_> = (0..1_000).map(|seed| staggered(Duration::from_secs(10), seed)).collect();
+        let parts: Vec<_> = (0..1_000)
+            .map(|seed| staggered(Duration::from_secs(10), seed))
+            .collect();
         let (least, most) = (parts.iter().min().unwrap(), parts.iter().max().unwrap());
-        assert!(*least < Duration::from_millis(500) && *most > Duration::from_millis(9_500), "{least:?} {most:?}");
+        assert!(
+            *least < Duration::from_millis(500) && *most > Duration::from_millis(9_500),
+            "{least:?} {most:?}"
+        );
         assert!(*most < Duration::from_secs(10));
         assert_eq!(staggered(Duration::ZERO, 1), Duration::ZERO);
     }
 
     #[test]
     fn two_seeds_fall_out_of_step() {
-        let of = |seed| (0..20).map(|n| jittered(Duration::from_secs(10), seed, n)).collect::<Vec<_>>();
+        let of = |seed| {
+            (0..20)
+                .map(|n| jittered(Duration::from_secs(10), seed, n))
+                .collect::<Vec<_>>()
+        };
         assert_ne!(of(1), of(2));
         assert_eq!(of(1), of(1));
     }

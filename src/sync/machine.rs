@@ -10,7 +10,9 @@ use std::time::Duration;
 use super::diff::{Judgement, Observed, Source};
 use super::jitter::jittered;
 use super::page::{Listing, Page, Seen, Window};
-use super::protocol::{Baseline, Command, Commit, FeedState, Input, OpenRuns, Outcome, Settings, State, Then, Trouble};
+use super::protocol::{
+    Baseline, Command, Commit, FeedState, Input, OpenRuns, Outcome, Settings, State, Then, Trouble,
+};
 use super::refresh;
 use crate::model::Timestamp;
 
@@ -119,12 +121,22 @@ impl Machine {
             (State::Asleep, Input::Wake) => self.audit_on(now),
             (State::LoadingOpen, Input::Open(open)) => self.opened(open, now),
             (State::Baseline, Input::Pages(pages)) => self.baseline(&pages, now),
-            (State::Forward { windows, stride, follows }, Input::Pages(pages)) => {
-                self.forward(&windows, pages, stride, follows, now)
-            }
-            (State::Active { beyond, pages, since }, Input::Pages(answer)) => {
-                self.active(answer, beyond, pages, since, now)
-            }
+            (
+                State::Forward {
+                    windows,
+                    stride,
+                    follows,
+                },
+                Input::Pages(pages),
+            ) => self.forward(&windows, pages, stride, follows, now),
+            (
+                State::Active {
+                    beyond,
+                    pages,
+                    since,
+                },
+                Input::Pages(answer),
+            ) => self.active(answer, beyond, pages, since, now),
             (State::Locating, Input::Located(distances)) => self.located(&distances, now),
             (State::Behind { rest }, Input::Pages(pages)) => self.behind(pages, rest, now),
             (State::Singles { rest }, Input::Runs(runs)) => self.singles(runs, rest, now),
@@ -132,16 +144,29 @@ impl Machine {
                 self.feed = feed;
                 self.follow(then, now)
             }
-            (State::Audit { window, stride, follows }, Input::Pages(pages)) => {
-                self.audit_page(pages, window, stride, follows, now)
-            }
+            (
+                State::Audit {
+                    window,
+                    stride,
+                    follows,
+                },
+                Input::Pages(pages),
+            ) => self.audit_page(pages, window, stride, follows, now),
             (State::AuditUnseen { page }, Input::Unseen(ids)) => {
                 self.audit_singles(page, ids, Vec::new(), Vec::new(), now)
             }
-            (State::AuditSingles { page, rest, found, gone }, Input::Runs(runs)) => {
-                self.audit_runs(page, rest, found, gone, runs, now)
+            (
+                State::AuditSingles {
+                    page,
+                    rest,
+                    found,
+                    gone,
+                },
+                Input::Runs(runs),
+            ) => self.audit_runs(page, rest, found, gone, runs, now),
+            (State::Audit { .. } | State::AuditSingles { .. }, Input::Failed(_)) => {
+                self.doze(Outcome::Failed, now)
             }
-            (State::Audit { .. } | State::AuditSingles { .. }, Input::Failed(_)) => self.doze(Outcome::Failed, now),
             (
                 State::Baseline
                 | State::Forward { .. }
@@ -159,31 +184,61 @@ impl Machine {
         self.reads = 0;
         self.outcome = Outcome::CaughtUp;
         self.state = State::LoadingOpen;
-        Command::LoadOpen { within: u64::from(self.page) }
+        Command::LoadOpen {
+            within: u64::from(self.page),
+        }
     }
 
     fn opened(&mut self, open: OpenRuns, now: Timestamp) -> Command {
-        self.unseen = open.runs.into_iter().map(|run| (run.id, run.active)).collect();
+        self.unseen = open
+            .runs
+            .into_iter()
+            .map(|run| (run.id, run.active))
+            .collect();
         if self.feed.baseline.is_none() {
             self.state = State::Baseline;
-            return Command::Read(vec![Window { listing: Listing::Newest, offset: 0, limit: 1 }]);
+            return Command::Read(vec![Window {
+                listing: Listing::Newest,
+                offset: 0,
+                limit: 1,
+            }]);
         }
-        self.follow(Then::Forward { follows: false, reach: open.reach }, now)
+        self.follow(
+            Then::Forward {
+                follows: false,
+                reach: open.reach,
+            },
+            now,
+        )
     }
 
     fn baseline(&mut self, pages: &[Page], now: Timestamp) -> Command {
         // The maximum, in case the server ignored the order or the limit asked for.
         let newest = pages.iter().filter_map(Page::newest_start).max();
-        let feed = FeedState { baseline: Some(Baseline(newest)), ..self.feed.clone() };
+        let feed = FeedState {
+            baseline: Some(Baseline(newest)),
+            ..self.feed.clone()
+        };
         let commit = self.empty_commit(feed, now);
-        self.commit(commit, Then::Forward { follows: false, reach: 0 })
+        self.commit(
+            commit,
+            Then::Forward {
+                follows: false,
+                reach: 0,
+            },
+        )
     }
 
     fn follow(&mut self, then: Then, now: Timestamp) -> Command {
         match then {
             Then::Forward { follows, reach } => self.read_forward(follows, reach),
             Then::AfterForward => self.after_forward(now),
-            Then::Active { offset, beyond, pages, since } => self.read_active(offset, beyond, pages, since),
+            Then::Active {
+                offset,
+                beyond,
+                pages,
+                since,
+            } => self.read_active(offset, beyond, pages, since),
             Then::AfterActive => self.after_active(now),
             Then::Behind { rest } => self.read_behind(rest, now),
             Then::Singles { rest } => self.read_singles(rest, now),
@@ -206,7 +261,9 @@ impl Machine {
             _ => 1,
         };
         let step = u64::from(self.page.saturating_sub(1).max(1));
-        let windows = (0..ahead).map(|n| self.window(start.saturating_add(n * step))).collect();
+        let windows = (0..ahead)
+            .map(|n| self.window(start.saturating_add(n * step)))
+            .collect();
         self.read_windows(windows, overlap.max(1), follows)
     }
 
@@ -217,16 +274,33 @@ impl Machine {
     }
 
     fn window(&self, offset: u64) -> Window {
-        Window { listing: Listing::All, offset, limit: self.settings.page_size }
+        Window {
+            listing: Listing::All,
+            offset,
+            limit: self.settings.page_size,
+        }
     }
 
     fn read_windows(&mut self, windows: Vec<Window>, stride: u64, follows: bool) -> Command {
-        self.reads = self.reads.saturating_add(u32::try_from(windows.len()).unwrap_or(u32::MAX));
-        self.state = State::Forward { windows: windows.clone(), stride, follows };
+        self.reads = self
+            .reads
+            .saturating_add(u32::try_from(windows.len()).unwrap_or(u32::MAX));
+        self.state = State::Forward {
+            windows: windows.clone(),
+            stride,
+            follows,
+        };
         Command::Read(windows)
     }
 
-    fn forward(&mut self, asked: &[Window], pages: Vec<Page>, stride: u64, follows: bool, now: Timestamp) -> Command {
+    fn forward(
+        &mut self,
+        asked: &[Window],
+        pages: Vec<Page>,
+        stride: u64,
+        follows: bool,
+        now: Timestamp,
+    ) -> Command {
         self.learn_page_size(&pages);
         let mut cursor = self.feed.cursor.clone();
         let mut total = self.feed.total;
@@ -249,8 +323,13 @@ impl Machine {
         }
         if accepted == 0 {
             // What the page shows is dropped, and the read is made again further back.
-            return match asked.first().and_then(|asked| step_back(asked, pages.first(), stride)) {
-                Some(offset) => self.read_windows(vec![self.window(offset)], stride.saturating_mul(2), false),
+            return match asked
+                .first()
+                .and_then(|asked| step_back(asked, pages.first(), stride))
+            {
+                Some(offset) => {
+                    self.read_windows(vec![self.window(offset)], stride.saturating_mul(2), false)
+                }
                 None => {
                     self.outcome = Outcome::Stalled;
                     self.after_forward(now)
@@ -269,22 +348,39 @@ impl Machine {
         } else if self.reads >= MAX_FORWARD_READS {
             Then::Sleep(Outcome::Behind)
         } else {
-            Then::Forward { follows: true, reach: 0 }
+            Then::Forward {
+                follows: true,
+                reach: 0,
+            }
         };
-        let mut feed = FeedState { cursor, total, complete: self.feed.complete || at_end, ..self.feed.clone() };
+        let mut feed = FeedState {
+            cursor,
+            total,
+            complete: self.feed.complete || at_end,
+            ..self.feed.clone()
+        };
         if feed.complete && feed.audit_due_at.is_none() {
             feed.audit_due_at = self.first_audit_due(now);
         }
-        let commit = Commit { observed, ..self.empty_commit(feed, now) };
+        let commit = Commit {
+            observed,
+            ..self.empty_commit(feed, now)
+        };
         self.commit(commit, then)
     }
 
     /// A page that stops short of the list's end shows how much the server gives at once, whatever it says of that.
     fn learn_page_size(&mut self, pages: &[Page]) {
         let Some(page) = pages.first() else { return };
-        let given = if page.reaches_end() { page.limit } else { Some(page.items.len() as u64) };
+        let given = if page.reaches_end() {
+            page.limit
+        } else {
+            Some(page.items.len() as u64)
+        };
         if let Some(given) = given.filter(|given| *given > 0) {
-            self.page = u32::try_from(given).unwrap_or(u32::MAX).min(self.settings.page_size);
+            self.page = u32::try_from(given)
+                .unwrap_or(u32::MAX)
+                .min(self.settings.page_size);
         }
     }
 
@@ -303,12 +399,29 @@ impl Machine {
     }
 
     fn read_active(&mut self, offset: u64, beyond: u64, pages: u32, since: Timestamp) -> Command {
-        self.state = State::Active { beyond, pages, since };
-        Command::Read(vec![Window { listing: Listing::Active, offset, limit: self.settings.page_size }])
+        self.state = State::Active {
+            beyond,
+            pages,
+            since,
+        };
+        Command::Read(vec![Window {
+            listing: Listing::Active,
+            offset,
+            limit: self.settings.page_size,
+        }])
     }
 
-    fn active(&mut self, answer: Vec<Page>, beyond: u64, pages: u32, since: Timestamp, now: Timestamp) -> Command {
-        let Some(page) = answer.into_iter().next() else { return self.failed(Trouble::Passing, now) };
+    fn active(
+        &mut self,
+        answer: Vec<Page>,
+        beyond: u64,
+        pages: u32,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Command {
+        let Some(page) = answer.into_iter().next() else {
+            return self.failed(Trouble::Passing, now);
+        };
         self.note(&page);
         let end = page.end();
         // A server that ignores the filter would have us read the whole list, page by page, for nothing.
@@ -318,12 +431,20 @@ impl Machine {
         let then = if more {
             // Runs leave this list all the time, which moves the others to the front: pages overlap.
             let overlap = u64::from(self.settings.overlap).min(page.items.len() as u64 / 2);
-            Then::Active { offset: end - overlap, beyond: end, pages: pages + 1, since }
+            Then::Active {
+                offset: end - overlap,
+                beyond: end,
+                pages: pages + 1,
+                since,
+            }
         } else {
             feed.watched_at = Some(since);
             Then::AfterActive
         };
-        let commit = Commit { observed: listed(page).collect(), ..self.empty_commit(feed, now) };
+        let commit = Commit {
+            observed: listed(page).collect(),
+            ..self.empty_commit(feed, now)
+        };
         self.commit(commit, then)
     }
 
@@ -362,14 +483,20 @@ impl Machine {
             self.note(&page);
             observed.extend(listed(page));
         }
-        let commit = Commit { observed, ..self.empty_commit(self.feed.clone(), now) };
+        let commit = Commit {
+            observed,
+            ..self.empty_commit(self.feed.clone(), now)
+        };
         self.commit(commit, Then::Behind { rest })
     }
 
     fn read_singles(&mut self, mut rest: Vec<String>, now: Timestamp) -> Command {
         if rest.is_empty() {
             let finished = self.outcome == Outcome::CaughtUp;
-            let commit = Commit { finished, ..self.empty_commit(self.feed.clone(), now) };
+            let commit = Commit {
+                finished,
+                ..self.empty_commit(self.feed.clone(), now)
+            };
             return self.commit(commit, Then::Sleep(self.outcome));
         }
         let later = rest.split_off(rest.len().min(self.settings.read_ahead.max(1)));
@@ -377,16 +504,28 @@ impl Machine {
         Command::ReadRuns(rest)
     }
 
-    fn singles(&mut self, runs: Vec<(String, Option<Seen>)>, rest: Vec<String>, now: Timestamp) -> Command {
+    fn singles(
+        &mut self,
+        runs: Vec<(String, Option<Seen>)>,
+        rest: Vec<String>,
+        now: Timestamp,
+    ) -> Command {
         let (mut observed, mut gone) = (Vec::new(), Vec::new());
         for (id, run) in runs {
             self.unseen.remove(&id);
             match run {
-                Some(seen) => observed.push(Observed { seen, source: Source::Detail }),
+                Some(seen) => observed.push(Observed {
+                    seen,
+                    source: Source::Detail,
+                }),
                 None => gone.push(id),
             }
         }
-        let commit = Commit { observed, gone, ..self.empty_commit(self.feed.clone(), now) };
+        let commit = Commit {
+            observed,
+            gone,
+            ..self.empty_commit(self.feed.clone(), now)
+        };
         self.commit(commit, Then::Singles { rest })
     }
 
@@ -403,19 +542,38 @@ impl Machine {
             Some(Baseline(until)) if !self.settings.history_events => until,
             _ => None,
         };
-        let judgement = Judgement { history_until, settle: self.settings.settle, now, asked_at: self.asked_at };
-        Commit { observed: Vec::new(), gone: Vec::new(), covered: None, feed, judgement, finished: false }
+        let judgement = Judgement {
+            history_until,
+            settle: self.settings.settle,
+            now,
+            asked_at: self.asked_at,
+        };
+        Commit {
+            observed: Vec::new(),
+            gone: Vec::new(),
+            covered: None,
+            feed,
+            judgement,
+            finished: false,
+        }
     }
 
     fn commit(&mut self, commit: Commit, then: Then) -> Command {
-        self.state = State::Committing { feed: commit.feed.clone(), then };
+        self.state = State::Committing {
+            feed: commit.feed.clone(),
+            then,
+        };
         Command::Commit(Box::new(commit))
     }
 
     /// The end of a poll.
     fn sleep(&mut self, outcome: Outcome, now: Timestamp) -> Command {
         self.failures = 0;
-        let nominal = if outcome == Outcome::Behind { Duration::ZERO } else { self.settings.poll_interval };
+        let nominal = if outcome == Outcome::Behind {
+            Duration::ZERO
+        } else {
+            self.settings.poll_interval
+        };
         self.rest_for(nominal);
         self.audit_barred = outcome != Outcome::CaughtUp;
         self.doze(outcome, now)
@@ -447,7 +605,9 @@ impl Machine {
             Outcome::Failed | Outcome::Stalled => self.audit_barred = true,
             Outcome::CaughtUp | Outcome::Behind | Outcome::Auditing => {}
         }
-        let wait = self.audit_wait(now).map_or(self.rest, |wait| wait.min(self.rest));
+        let wait = self
+            .audit_wait(now)
+            .map_or(self.rest, |wait| wait.min(self.rest));
         self.rest -= wait;
         self.state = State::Asleep;
         Command::Sleep { wait, outcome }
@@ -458,10 +618,15 @@ impl Machine {
 /// that was asked for, or before the end that the server tells of, if that has come to lie before the page. `None` when
 /// the list's beginning was asked for and something else was given: there is nothing before it to try.
 fn step_back(asked: &Window, shown: Option<&Page>, stride: u64) -> Option<u64> {
-    let end = shown.map_or(asked.offset, |page| page.offset.min(page.total.unwrap_or(page.offset)));
+    let end = shown.map_or(asked.offset, |page| {
+        page.offset.min(page.total.unwrap_or(page.offset))
+    });
     (asked.offset > 0).then(|| asked.offset.min(end).saturating_sub(stride))
 }
 
 fn listed(page: Page) -> impl Iterator<Item = Observed> {
-    page.items.into_iter().map(|seen| Observed { seen, source: Source::List })
+    page.items.into_iter().map(|seen| Observed {
+        seen,
+        source: Source::List,
+    })
 }

@@ -21,9 +21,15 @@ fn settings() -> Settings {
 
 /// A feed that has read up to the run started at `second`, with the next entry expected at `offset`.
 fn caught_up(offset: u64, second: i64) -> FeedState {
-    let watermark = Watermark { started: at(second), id: format!("r{second}") };
+    let watermark = Watermark {
+        started: at(second),
+        id: format!("r{second}"),
+    };
     FeedState {
-        cursor: Cursor { offset, watermark: Some(watermark) },
+        cursor: Cursor {
+            offset,
+            watermark: Some(watermark),
+        },
         baseline: Some(Baseline(Some(at(0)))),
         complete: true,
         watched_at: Some(at(100_000)),
@@ -36,7 +42,13 @@ fn caught_up(offset: u64, second: i64) -> FeedState {
 const NOW: i64 = 100_000;
 
 /// Polls once; gives the commands that cost a request, as text, and how the poll ended.
-fn poll(machine: &mut Machine, list: &List, open: OpenRuns, distances: &[u64], now: i64) -> (Vec<String>, Outcome) {
+fn poll(
+    machine: &mut Machine,
+    list: &List,
+    open: OpenRuns,
+    distances: &[u64],
+    now: i64,
+) -> (Vec<String>, Outcome) {
     let mut requests = Vec::new();
     let mut command = machine.step(Input::Wake, at(now));
     loop {
@@ -47,7 +59,11 @@ fn poll(machine: &mut Machine, list: &List, open: OpenRuns, distances: &[u64], n
             Command::LoadUnseen { .. } => panic!("no audit is due"),
             Command::Commit(_) => Input::Committed,
             Command::Read(windows) => {
-                requests.extend(windows.iter().map(|window| format!("{:?} {}", window.listing, window.offset)));
+                requests.extend(
+                    windows
+                        .iter()
+                        .map(|window| format!("{:?} {}", window.listing, window.offset)),
+                );
                 Input::Pages(windows.iter().map(|window| list.answer(window)).collect())
             }
             Command::ReadRuns(ids) => {
@@ -67,7 +83,16 @@ fn quiet_poll(feed: FeedState, list: &List) -> (Vec<String>, Outcome, FeedState)
 }
 
 fn open(active: bool, ids: &[&str], reach: u64) -> OpenRuns {
-    OpenRuns { runs: ids.iter().map(|id| OpenRun { id: (*id).to_owned(), active }).collect(), reach }
+    OpenRuns {
+        runs: ids
+            .iter()
+            .map(|id| OpenRun {
+                id: (*id).to_owned(),
+                active,
+            })
+            .collect(),
+        reach,
+    }
 }
 
 #[test]
@@ -78,7 +103,13 @@ fn the_first_poll_asks_for_the_baseline_then_reads_from_the_beginning() {
     assert_eq!(feed.baseline, Some(Baseline(Some(at(1_499)))));
     assert_eq!(
         feed.cursor,
-        Cursor { offset: 1_500, watermark: Some(Watermark { started: at(1_499), id: "r1499".into() }) }
+        Cursor {
+            offset: 1_500,
+            watermark: Some(Watermark {
+                started: at(1_499),
+                id: "r1499".into()
+            })
+        }
     );
     assert!(feed.complete);
 }
@@ -87,7 +118,10 @@ fn the_first_poll_asks_for_the_baseline_then_reads_from_the_beginning() {
 fn an_empty_list_has_no_history_and_no_watermark() {
     let (requests, _, feed) = quiet_poll(FeedState::default(), &List::of(0..0));
     assert_eq!(requests, ["Newest 0", "All 0", "Active 0"]);
-    assert_eq!((feed.baseline, feed.cursor), (Some(Baseline(None)), Cursor::default()));
+    assert_eq!(
+        (feed.baseline, feed.cursor),
+        (Some(Baseline(None)), Cursor::default())
+    );
 }
 
 #[test]
@@ -99,8 +133,20 @@ fn an_idle_poll_is_one_request() {
 
 #[test]
 fn without_overlap_an_idle_poll_must_step_back_for_the_watermark() {
-    let mut machine = Machine::new(Settings { overlap: 0, ..settings() }, caught_up(500, 499));
-    let (requests, _) = poll(&mut machine, &List::of(0..500), OpenRuns::default(), &[], NOW);
+    let mut machine = Machine::new(
+        Settings {
+            overlap: 0,
+            ..settings()
+        },
+        caught_up(500, 499),
+    );
+    let (requests, _) = poll(
+        &mut machine,
+        &List::of(0..500),
+        OpenRuns::default(),
+        &[],
+        NOW,
+    );
     assert_eq!(requests, ["All 500", "All 499"]);
 }
 
@@ -110,7 +156,13 @@ fn deletions_before_the_cursor_are_stepped_back_from() {
     let cases: [(i64, i64, &[&str]); 5] = [
         (10, 2_510, &["All 2480"]),
         (300, 2_501, &["All 2480", "All 2181"]),
-        (300, 4_000, &["All 2480", "All 2460", "All 2420", "All 2340", "All 2180", "All 3179"]),
+        (
+            300,
+            4_000,
+            &[
+                "All 2480", "All 2460", "All 2420", "All 2340", "All 2180", "All 3179",
+            ],
+        ),
         (2_400, 2_600, &["All 2480", "All 180", "All 140", "All 60"]),
         (2_500, 2_503, &["All 2480", "All 0"]),
     ];
@@ -129,7 +181,10 @@ fn an_emptied_list_keeps_the_watermark() {
     let (requests, outcome, feed) = quiet_poll(caught_up(2_500, 2_499), &List::of(0..0));
     assert_eq!(requests, ["All 2480", "All 0"]);
     assert_eq!(outcome, Outcome::CaughtUp);
-    assert_eq!((feed.cursor.offset, feed.cursor.watermark), (0, caught_up(0, 2_499).cursor.watermark));
+    assert_eq!(
+        (feed.cursor.offset, feed.cursor.watermark),
+        (0, caught_up(0, 2_499).cursor.watermark)
+    );
 }
 
 #[test]
@@ -137,7 +192,9 @@ fn a_long_catch_up_reads_ahead_and_repeats_only_the_watermark() {
     let (requests, _, feed) = quiet_poll(caught_up(500, 499), &List::of(0..6_000));
     assert_eq!(
         requests,
-        ["All 480", "All 1479", "All 2478", "All 3477", "All 4476", "All 5475"],
+        [
+            "All 480", "All 1479", "All 2478", "All 3477", "All 4476", "All 5475"
+        ],
         "the second to the fifth are asked for at once"
     );
     assert_eq!(feed.cursor.offset, 6_000);
@@ -149,7 +206,12 @@ fn a_server_with_small_pages_is_followed_page_by_page() {
     list.cap = 100;
     let (requests, outcome, feed) = quiet_poll(FeedState::default(), &list);
     // A short page is not the end of the list; the size it shows is what the pages read ahead are laid out by.
-    assert_eq!(requests, ["Newest 0", "All 0", "All 99", "All 198", "All 297", "All 396", "Active 0"]);
+    assert_eq!(
+        requests,
+        [
+            "Newest 0", "All 0", "All 99", "All 198", "All 297", "All 396", "Active 0"
+        ]
+    );
     assert_eq!((outcome, feed.cursor.offset), (Outcome::CaughtUp, 450));
 }
 
@@ -160,23 +222,49 @@ fn a_server_that_ignores_offsets_ends_the_poll() {
     let (_, outcome, feed) = quiet_poll(FeedState::default(), &list);
     assert_eq!((outcome, feed.cursor.offset), (Outcome::Stalled, 1_000));
     list.items.truncate(700);
-    assert_eq!(quiet_poll(FeedState::default(), &list).1, Outcome::CaughtUp, "one page that holds everything will do");
+    assert_eq!(
+        quiet_poll(FeedState::default(), &list).1,
+        Outcome::CaughtUp,
+        "one page that holds everything will do"
+    );
 }
 
 #[test]
 fn pages_read_ahead_that_do_not_join_are_read_again_from_the_cursor() {
     let list = List::of(0..3_000);
-    let mut machine = Machine::new(settings(), FeedState { total: Some(3_000), ..caught_up(100, 99) });
-    let Command::LoadOpen { .. } = machine.step(Input::Wake, at(NOW)) else { panic!() };
-    let Command::Read(first) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else { panic!() };
-    let Command::Commit(_) = machine.step(Input::Pages(vec![list.answer(&first[0])]), at(NOW)) else { panic!() };
-    let Command::Read(ahead) = machine.step(Input::Committed, at(NOW)) else { panic!() };
+    let mut machine = Machine::new(
+        settings(),
+        FeedState {
+            total: Some(3_000),
+            ..caught_up(100, 99)
+        },
+    );
+    let Command::LoadOpen { .. } = machine.step(Input::Wake, at(NOW)) else {
+        panic!()
+    };
+    let Command::Read(first) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else {
+        panic!()
+    };
+    let Command::Commit(_) = machine.step(Input::Pages(vec![list.answer(&first[0])]), at(NOW))
+    else {
+        panic!()
+    };
+    let Command::Read(ahead) = machine.step(Input::Committed, at(NOW)) else {
+        panic!()
+    };
     assert_eq!(ahead.len(), 2);
     // Between the two reads, 50 runs at the front are deleted: the second page begins behind the first one's end.
-    let pages = vec![list.answer(&ahead[0]), List::of(50..3_000).answer(&ahead[1])];
-    let Command::Commit(commit) = machine.step(Input::Pages(pages), at(NOW)) else { panic!() };
+    let pages = vec![
+        list.answer(&ahead[0]),
+        List::of(50..3_000).answer(&ahead[1]),
+    ];
+    let Command::Commit(commit) = machine.step(Input::Pages(pages), at(NOW)) else {
+        panic!()
+    };
     assert_eq!(commit.observed.len(), 1_000, "the second page is dropped");
-    let Command::Read(again) = machine.step(Input::Committed, at(NOW)) else { panic!() };
+    let Command::Read(again) = machine.step(Input::Committed, at(NOW)) else {
+        panic!()
+    };
     assert_eq!(again[0].offset, commit.feed.cursor.offset - 1);
 }
 
@@ -185,7 +273,13 @@ fn open_runs_within_a_page_cost_nothing_extra() {
     let mut list = List::of(0..2_000);
     list.set("r1300", "RUNNING");
     let mut machine = Machine::new(settings(), caught_up(2_000, 1_999));
-    let (requests, _) = poll(&mut machine, &list, open(true, &["r1300", "r1990"], 700), &[], NOW);
+    let (requests, _) = poll(
+        &mut machine,
+        &list,
+        open(true, &["r1300", "r1990"], 700),
+        &[],
+        NOW,
+    );
     assert_eq!(requests, ["All 1300"]);
 }
 
@@ -199,9 +293,23 @@ fn open_runs_far_behind_are_told_apart_by_one_filtered_read() {
     assert_eq!(requests, ["All 4980", "Active 0", "run r1900", "run r900"]);
 
     let (requests, _) = poll(&mut machine, &list, open(true, &["r900"], 0), &[], NOW);
-    assert_eq!(requests, ["All 4980", "run r900"], "a single one is simply read");
-    let (requests, _) = poll(&mut machine, &list, open(false, &["r900", "r901"], 0), &[], NOW);
-    assert_eq!(requests, ["All 4980", "run r900", "run r901"], "ended ones cannot be among the active");
+    assert_eq!(
+        requests,
+        ["All 4980", "run r900"],
+        "a single one is simply read"
+    );
+    let (requests, _) = poll(
+        &mut machine,
+        &list,
+        open(false, &["r900", "r901"], 0),
+        &[],
+        NOW,
+    );
+    assert_eq!(
+        requests,
+        ["All 4980", "run r900", "run r901"],
+        "ended ones cannot be among the active"
+    );
 }
 
 #[test]
@@ -221,15 +329,28 @@ fn the_watch_read_comes_due_and_clocks_may_jump() {
     for (later, due) in [(0, false), (59, false), (60, true), (-1, true)] {
         let mut machine = Machine::new(settings(), caught_up(500, 499));
         let (requests, _) = poll(&mut machine, &list, OpenRuns::default(), &[], NOW + later);
-        assert_eq!(requests.contains(&"Active 0".to_owned()), due, "{later} s after the last");
-        assert_eq!(machine.feed().watched_at, Some(at(if due { NOW + later } else { NOW })));
+        assert_eq!(
+            requests.contains(&"Active 0".to_owned()),
+            due,
+            "{later} s after the last"
+        );
+        assert_eq!(
+            machine.feed().watched_at,
+            Some(at(if due { NOW + later } else { NOW }))
+        );
     }
 }
 
 #[test]
 fn the_watch_read_never_moves_the_cursor() {
     let mut list = List::of(0..500);
-    let mut machine = Machine::new(settings(), FeedState { watched_at: None, ..caught_up(500, 499) });
+    let mut machine = Machine::new(
+        settings(),
+        FeedState {
+            watched_at: None,
+            ..caught_up(500, 499)
+        },
+    );
     list.items.push(item("new", 600, "RUNNING"));
     let cursor = {
         let mut command = machine.step(Input::Wake, at(NOW));
@@ -237,11 +358,16 @@ fn the_watch_read_never_moves_the_cursor() {
             command = match command {
                 Command::LoadOpen { .. } => machine.step(Input::Open(OpenRuns::default()), at(NOW)),
                 // The new run is registered between the forward read and the watch read.
-                Command::Read(windows) if windows[0].listing == Listing::All => {
-                    machine.step(Input::Pages(vec![List::of(0..500).answer(&windows[0])]), at(NOW))
+                Command::Read(windows) if windows[0].listing == Listing::All => machine.step(
+                    Input::Pages(vec![List::of(0..500).answer(&windows[0])]),
+                    at(NOW),
+                ),
+                Command::Read(windows) => {
+                    machine.step(Input::Pages(vec![list.answer(&windows[0])]), at(NOW))
                 }
-                Command::Read(windows) => machine.step(Input::Pages(vec![list.answer(&windows[0])]), at(NOW)),
-                Command::Commit(commit) if commit.observed.iter().any(|o| o.seen.run.id == "new") => {
+                Command::Commit(commit)
+                    if commit.observed.iter().any(|o| o.seen.run.id == "new") =>
+                {
                     break commit.feed.cursor;
                 }
                 Command::Commit(_) => machine.step(Input::Committed, at(NOW)),
@@ -255,7 +381,13 @@ fn the_watch_read_never_moves_the_cursor() {
 #[test]
 fn a_filter_that_is_ignored_is_not_followed_through_the_list() {
     let list = List::of(0..5_000);
-    let mut machine = Machine::new(settings(), FeedState { watched_at: None, ..caught_up(5_000, 4_999) });
+    let mut machine = Machine::new(
+        settings(),
+        FeedState {
+            watched_at: None,
+            ..caught_up(5_000, 4_999)
+        },
+    );
     let mut active_reads = 0;
     let mut command = machine.step(Input::Wake, at(NOW));
     loop {
@@ -264,7 +396,10 @@ fn a_filter_that_is_ignored_is_not_followed_through_the_list() {
             Command::Commit(_) => Input::Committed,
             Command::Read(windows) => {
                 active_reads += usize::from(windows[0].listing == Listing::Active);
-                Input::Pages(vec![list.answer(&Window { listing: Listing::All, ..windows[0] })])
+                Input::Pages(vec![list.answer(&Window {
+                    listing: Listing::All,
+                    ..windows[0]
+                })])
             }
             Command::Sleep { .. } => break,
             other => panic!("{other:?}"),
@@ -282,7 +417,10 @@ fn failures_wait_longer_and_longer_and_change_nothing() {
     for _ in 0..8 {
         machine.step(Input::Wake, at(NOW));
         machine.step(Input::Open(OpenRuns::default()), at(NOW));
-        let Command::Sleep { wait, outcome: Outcome::Failed } = machine.step(Input::Failed(Trouble::Passing), at(NOW))
+        let Command::Sleep {
+            wait,
+            outcome: Outcome::Failed,
+        } = machine.step(Input::Failed(Trouble::Passing), at(NOW))
         else {
             panic!()
         };
@@ -290,9 +428,18 @@ fn failures_wait_longer_and_longer_and_change_nothing() {
         assert_eq!(machine.feed(), &feed);
     }
     for (wait, nominal) in waits.iter().zip([15, 30, 60, 120, 240, 300, 300, 300]) {
-        assert!((nominal * 9 / 10..=nominal * 11 / 10).contains(wait), "{waits:?}");
+        assert!(
+            (nominal * 9 / 10..=nominal * 11 / 10).contains(wait),
+            "{waits:?}"
+        );
     }
-    let (_, outcome) = poll(&mut machine, &List::of(0..500), OpenRuns::default(), &[], NOW);
+    let (_, outcome) = poll(
+        &mut machine,
+        &List::of(0..500),
+        OpenRuns::default(),
+        &[],
+        NOW,
+    );
     assert_eq!(outcome, Outcome::CaughtUp, "and it goes on as before");
 }
 
@@ -347,14 +494,21 @@ fn commits(machine: &mut Machine, list: &List, open: &OpenRuns, distances: &[u64
 }
 
 fn ids_of(commits: &[Commit]) -> Vec<&str> {
-    commits.iter().flat_map(|commit| &commit.observed).map(|observed| observed.seen.run.id.as_str()).collect()
+    commits
+        .iter()
+        .flat_map(|commit| &commit.observed)
+        .map(|observed| observed.seen.run.id.as_str())
+        .collect()
 }
 
 #[test]
 fn what_is_seen_is_judged_by_when_it_was_asked_for() {
     let mut machine = Machine::new(settings(), caught_up(500, 499));
     let seen = commits(&mut machine, &List::of(0..500), &OpenRuns::default(), &[]);
-    assert_eq!((seen[0].judgement.asked_at, seen[0].judgement.now), (at(NOW), at(NOW + 2)));
+    assert_eq!(
+        (seen[0].judgement.asked_at, seen[0].judgement.now),
+        (at(NOW), at(NOW + 2))
+    );
 }
 
 #[test]
@@ -364,16 +518,33 @@ fn runs_behind_the_cursor_are_stored_as_seen_and_told_when_gone() {
     let mut machine = Machine::new(settings(), caught_up(4_999, 4_999));
     let single = commits(&mut machine, &list, &open(false, &["r800", "r900"], 0), &[]);
     assert!(ids_of(&single).contains(&"r800"));
-    assert_eq!(single.iter().flat_map(|commit| &commit.gone).collect::<Vec<_>>(), ["r900"]);
+    assert_eq!(
+        single
+            .iter()
+            .flat_map(|commit| &commit.gone)
+            .collect::<Vec<_>>(),
+        ["r900"]
+    );
     let distances = [4_899, 4_898, 4_897];
-    let beside = commits(&mut machine, &list, &open(false, &["r100", "r101", "r102"], 0), &distances);
+    let beside = commits(
+        &mut machine,
+        &list,
+        &open(false, &["r100", "r101", "r102"], 0),
+        &distances,
+    );
     assert!(ids_of(&beside).contains(&"r101"));
 }
 
 #[test]
 fn history_is_what_was_there_before_unless_it_is_wanted() {
     for (history_events, expected) in [(false, Some(at(0))), (true, None)] {
-        let mut machine = Machine::new(Settings { history_events, ..settings() }, caught_up(500, 499));
+        let mut machine = Machine::new(
+            Settings {
+                history_events,
+                ..settings()
+            },
+            caught_up(500, 499),
+        );
         let seen = commits(&mut machine, &List::of(0..500), &OpenRuns::default(), &[]);
         assert_eq!(seen[0].judgement.history_until, expected);
     }
@@ -382,27 +553,57 @@ fn history_is_what_was_there_before_unless_it_is_wanted() {
 #[test]
 fn many_active_runs_are_read_page_by_page_with_an_overlap() {
     let mut list = List::of(0..0);
-    list.items = (0..25).map(|n| item(&format!("r{n}"), n, "RUNNING")).collect();
+    list.items = (0..25)
+        .map(|n| item(&format!("r{n}"), n, "RUNNING"))
+        .collect();
     for (overlap, expected) in [
         (2, ["Active 0", "Active 8", "Active 16"].as_slice()),
-        (20, ["Active 0", "Active 5", "Active 10", "Active 15"].as_slice()),
+        (
+            20,
+            ["Active 0", "Active 5", "Active 10", "Active 15"].as_slice(),
+        ),
     ] {
-        let settings = Settings { page_size: 10, overlap, ..settings() };
-        let mut machine = Machine::new(settings, FeedState { watched_at: None, ..caught_up(25, 24) });
+        let settings = Settings {
+            page_size: 10,
+            overlap,
+            ..settings()
+        };
+        let mut machine = Machine::new(
+            settings,
+            FeedState {
+                watched_at: None,
+                ..caught_up(25, 24)
+            },
+        );
         let (requests, outcome) = poll(&mut machine, &list, OpenRuns::default(), &[], NOW);
-        let active: Vec<_> =
-            requests.iter().map(String::as_str).filter(|request| request.starts_with("Active")).collect();
+        let active: Vec<_> = requests
+            .iter()
+            .map(String::as_str)
+            .filter(|request| request.starts_with("Active"))
+            .collect();
         assert_eq!((active.as_slice(), outcome), (expected, Outcome::CaughtUp));
     }
 }
 
 #[test]
 fn active_runs_are_read_within_bounds() {
-    let settings = Settings { page_size: 10, overlap: 2, ..settings() };
+    let settings = Settings {
+        page_size: 10,
+        overlap: 2,
+        ..settings()
+    };
     for (stuck, expected) in [(true, 2), (false, 100)] {
         let mut list = List::of(0..0);
-        list.items = (0..2_000).map(|n| item(&format!("r{n}"), n, "RUNNING")).collect();
-        let mut machine = Machine::new(settings.clone(), FeedState { watched_at: None, ..caught_up(2_000, 1_999) });
+        list.items = (0..2_000)
+            .map(|n| item(&format!("r{n}"), n, "RUNNING"))
+            .collect();
+        let mut machine = Machine::new(
+            settings.clone(),
+            FeedState {
+                watched_at: None,
+                ..caught_up(2_000, 1_999)
+            },
+        );
         let mut reads = 0;
         let mut command = machine.step(Input::Wake, at(NOW));
         while !matches!(command, Command::Sleep { .. }) {
@@ -429,7 +630,12 @@ fn more_single_runs_than_one_poll_may_read_have_their_turns() {
     let ids: Vec<String> = (0..1_200).map(|n| format!("r{}", n * 100)).collect();
     let wanted: Vec<&str> = ids.iter().map(String::as_str).collect();
     let distances: Vec<u64> = (0..1_200).map(|n| 200_000 - n * 100).collect();
-    let settings = Settings { page_size: 20, overlap: 2, read_ahead: 64, ..settings() };
+    let settings = Settings {
+        page_size: 20,
+        overlap: 2,
+        read_ahead: 64,
+        ..settings()
+    };
     let mut machine = Machine::new(settings, caught_up(200_000, 199_999));
     let mut read = std::collections::BTreeSet::new();
     for _ in 0..3 {
@@ -442,8 +648,15 @@ fn more_single_runs_than_one_poll_may_read_have_their_turns() {
                 Command::Commit(_) => Input::Committed,
                 Command::Read(windows) => {
                     let shown = windows.iter().map(|window| {
-                        let at = Window { offset: window.offset - 199_990, ..*window };
-                        Page { offset: window.offset, total: Some(200_000), ..small.answer(&at) }
+                        let at = Window {
+                            offset: window.offset - 199_990,
+                            ..*window
+                        };
+                        Page {
+                            offset: window.offset,
+                            total: Some(200_000),
+                            ..small.answer(&at)
+                        }
                     });
                     Input::Pages(shown.collect())
                 }
@@ -463,9 +676,18 @@ fn more_single_runs_than_one_poll_may_read_have_their_turns() {
 
 #[test]
 fn small_pages_overlap_by_half_at_most() {
-    let settings = Settings { page_size: 6, ..settings() };
+    let settings = Settings {
+        page_size: 6,
+        ..settings()
+    };
     let mut machine = Machine::new(settings, caught_up(50, 49));
-    let (requests, _) = poll(&mut machine, &List::of(0..50), OpenRuns::default(), &[], NOW);
+    let (requests, _) = poll(
+        &mut machine,
+        &List::of(0..50),
+        OpenRuns::default(),
+        &[],
+        NOW,
+    );
     assert_eq!(requests, ["All 47"]);
 }
 
@@ -474,19 +696,39 @@ fn pages_are_read_ahead_in_the_servers_size_and_never_first() {
     let mut list = List::of(0..4_500);
     list.cap = 100;
     let (requests, _, feed) = quiet_poll(FeedState::default(), &list);
-    assert_eq!(requests[1..6], ["All 0", "All 99", "All 198", "All 297", "All 396"].map(String::from));
+    assert_eq!(
+        requests[1..6],
+        ["All 0", "All 99", "All 198", "All 297", "All 396"].map(String::from)
+    );
     assert_eq!(feed.total, Some(4_500));
-    let (requests, ..) = quiet_poll(FeedState { total: Some(4_500), ..caught_up(100, 99) }, &List::of(2_000..6_500));
-    assert_eq!(requests[..2], ["All 80", "All 60"].map(String::from), "one page, until one joins");
+    let (requests, ..) = quiet_poll(
+        FeedState {
+            total: Some(4_500),
+            ..caught_up(100, 99)
+        },
+        &List::of(2_000..6_500),
+    );
+    assert_eq!(
+        requests[..2],
+        ["All 80", "All 60"].map(String::from),
+        "one page, until one joins"
+    );
 }
 
 #[test]
 fn a_limit_of_nothing_is_not_believed() {
     let mut machine = Machine::new(settings(), caught_up(50, 49));
     for _ in 0..2 {
-        let Command::LoadOpen { within: 1_000 } = machine.step(Input::Wake, at(NOW)) else { panic!() };
-        let Command::Read(windows) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else { panic!() };
-        let page = Page { limit: Some(0), ..List::of(0..50).answer(&windows[0]) };
+        let Command::LoadOpen { within: 1_000 } = machine.step(Input::Wake, at(NOW)) else {
+            panic!()
+        };
+        let Command::Read(windows) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else {
+            panic!()
+        };
+        let page = Page {
+            limit: Some(0),
+            ..List::of(0..50).answer(&windows[0])
+        };
         let mut command = machine.step(Input::Pages(vec![page]), at(NOW));
         while let Command::Commit(_) = command {
             command = machine.step(Input::Committed, at(NOW));
@@ -497,23 +739,59 @@ fn a_limit_of_nothing_is_not_believed() {
 
 #[test]
 fn a_page_reached_by_stepping_back_may_end_before_the_cursor() {
-    let mut machine =
-        Machine::new(Settings { page_size: 10, overlap: 2, read_ahead: 1, ..settings() }, caught_up(100, 99));
-    let (requests, outcome) = poll(&mut machine, &List::of(30..200), OpenRuns::default(), &[], NOW);
-    assert_eq!(requests[..6], ["All 98", "All 96", "All 92", "All 84", "All 68", "All 77"].map(String::from));
-    assert_eq!((outcome, machine.feed().cursor.offset), (Outcome::CaughtUp, 170));
+    let mut machine = Machine::new(
+        Settings {
+            page_size: 10,
+            overlap: 2,
+            read_ahead: 1,
+            ..settings()
+        },
+        caught_up(100, 99),
+    );
+    let (requests, outcome) = poll(
+        &mut machine,
+        &List::of(30..200),
+        OpenRuns::default(),
+        &[],
+        NOW,
+    );
+    assert_eq!(
+        requests[..6],
+        ["All 98", "All 96", "All 92", "All 84", "All 68", "All 77"].map(String::from)
+    );
+    assert_eq!(
+        (outcome, machine.feed().cursor.offset),
+        (Outcome::CaughtUp, 170)
+    );
 }
 
 #[test]
 fn a_server_that_never_shows_the_beginning_ends_the_poll() {
     let mut machine = Machine::new(
         settings(),
-        FeedState { baseline: Some(Baseline(None)), watched_at: Some(at(NOW)), ..FeedState::default() },
+        FeedState {
+            baseline: Some(Baseline(None)),
+            watched_at: Some(at(NOW)),
+            ..FeedState::default()
+        },
     );
     machine.step(Input::Wake, at(NOW));
-    let Command::Read(windows) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else { panic!() };
+    let Command::Read(windows) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else {
+        panic!()
+    };
     assert_eq!(windows[0].offset, 0);
-    let elsewhere = Page { offset: 5, ..List::of(5..50).answer(&windows[0]) };
-    let Command::Commit(_) = machine.step(Input::Pages(vec![elsewhere]), at(NOW)) else { panic!("it reads on") };
-    let Command::Sleep { outcome: Outcome::Stalled, .. } = machine.step(Input::Committed, at(NOW)) else { panic!() };
+    let elsewhere = Page {
+        offset: 5,
+        ..List::of(5..50).answer(&windows[0])
+    };
+    let Command::Commit(_) = machine.step(Input::Pages(vec![elsewhere]), at(NOW)) else {
+        panic!("it reads on")
+    };
+    let Command::Sleep {
+        outcome: Outcome::Stalled,
+        ..
+    } = machine.step(Input::Committed, at(NOW))
+    else {
+        panic!()
+    };
 }

@@ -41,5 +41,6 @@ pub use diff::{Change, Difference, Judgement, Observed, Source, Stored, Transiti
 pub use machine::Machine;
 pub use page::{Listing, Page, Seen, Window};
 pub use protocol::{
-    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, Settings, State, Then, Trouble,
+    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, Settings, State, Then,
+    Trouble,
 };

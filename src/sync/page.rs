@@ -41,7 +41,10 @@ impl Seen {
     /// # Errors
     /// When the item has no id to store it under.
     pub fn from_json(json: Value) -> Result<Self, InvalidRun> {
-        Ok(Self { run: Run::from_json(&json)?, json })
+        Ok(Self {
+            run: Run::from_json(&json)?,
+            json,
+        })
     }
 }
 
@@ -72,6 +75,9 @@ impl Page {
 
     /// The newest start among the entries.
     pub fn newest_start(&self) -> Option<Timestamp> {
-        self.items.iter().filter_map(|seen| seen.run.started()).max()
+        self.items
+            .iter()
+            .filter_map(|seen| seen.run.started())
+            .max()
     }
 }

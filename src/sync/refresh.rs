@@ -12,15 +12,24 @@ const LEAD: u64 = 5;
 /// Windows of the list that each cover two or more of the runs lying `distances` entries behind `offset`, in list
 /// order. A run covered by no window is read singly: one request either way. `page` is the size of a page.
 pub fn windows(distances: &[u64], offset: u64, page: u32) -> Vec<Window> {
-    let reach = (u64::from(page) * RELIED_ON_PERCENT / 100).saturating_sub(LEAD).max(1);
-    let mut positions: Vec<u64> = distances.iter().map(|distance| offset.saturating_sub(*distance)).collect();
+    let reach = (u64::from(page) * RELIED_ON_PERCENT / 100)
+        .saturating_sub(LEAD)
+        .max(1);
+    let mut positions: Vec<u64> = distances
+        .iter()
+        .map(|distance| offset.saturating_sub(*distance))
+        .collect();
     positions.sort_unstable();
     let mut windows = Vec::new();
     let mut rest = positions.as_slice();
     while let Some(&first) = rest.first() {
         let covered = rest.partition_point(|&position| position < first.saturating_add(reach));
         if covered > 1 {
-            windows.push(Window { listing: Listing::All, offset: first.saturating_sub(LEAD), limit: page });
+            windows.push(Window {
+                listing: Listing::All,
+                offset: first.saturating_sub(LEAD),
+                limit: page,
+            });
         }
         rest = &rest[covered..];
     }
@@ -32,7 +41,10 @@ mod tests {
     use super::*;
 
     fn offsets(distances: &[u64], offset: u64, page: u32) -> Vec<u64> {
-        windows(distances, offset, page).iter().map(|window| window.offset).collect()
+        windows(distances, offset, page)
+            .iter()
+            .map(|window| window.offset)
+            .collect()
     }
 
     #[test]
@@ -52,7 +64,15 @@ mod tests {
     #[test]
     fn the_lists_beginning_and_tiny_pages_are_no_special_case() {
         assert_eq!(offsets(&[10, 9, 8], 10, 100), [0]);
-        assert_eq!(offsets(&[99_999, 99_998], 10, 100), [0], "distances may exceed the offset");
-        assert_eq!(offsets(&[3, 2, 1], 10, 2), [0; 0], "a page of two covers no two runs for certain");
+        assert_eq!(
+            offsets(&[99_999, 99_998], 10, 100),
+            [0],
+            "distances may exceed the offset"
+        );
+        assert_eq!(
+            offsets(&[3, 2, 1], 10, 2),
+            [0; 0],
+            "a page of two covers no two runs for certain"
+        );
     }
 }

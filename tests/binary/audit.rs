@@ -38,21 +38,36 @@ fn everything_that_polling_cannot_see_is_found() {
     let account = audit(&setup);
     assert_eq!(account["compared"], 2_495);
     let repaired = &account["repaired"];
-    let told =
-        ["found", "returned", "status", "usage", "fields", "removed"].map(|kind| repaired[kind].as_u64().unwrap());
+    let told = ["found", "returned", "status", "usage", "fields", "removed"]
+        .map(|kind| repaired[kind].as_u64().unwrap());
     assert_eq!(told, [1, 0, 1, 1, 0, 6], "{account}");
     setup.assert_exact();
     let mut removed = setup.column("SELECT id FROM runs WHERE removed_at IS NOT NULL");
     removed.sort();
-    let mut deleted: Vec<String> = [0, 7, 998, 999, 1_000, 2_499].map(|n| ids[n].clone()).into();
+    let mut deleted: Vec<String> = [0, 7, 998, 999, 1_000, 2_499]
+        .map(|n| ids[n].clone())
+        .into();
     deleted.sort();
     assert_eq!(removed, deleted);
     assert_eq!(setup.runs_with("TIMED_OUT"), [ids[1_200].clone()]);
 
     let updated = setup.column("SELECT max(updated_at) FROM runs");
     let again = audit(&setup);
-    assert_eq!(again["repaired"].as_object().unwrap().values().filter_map(Value::as_u64).sum::<u64>(), 0, "{again}");
-    assert_eq!(setup.column("SELECT max(updated_at) FROM runs"), updated, "unchanged rows are not rewritten");
+    assert_eq!(
+        again["repaired"]
+            .as_object()
+            .unwrap()
+            .values()
+            .filter_map(Value::as_u64)
+            .sum::<u64>(),
+        0,
+        "{again}"
+    );
+    assert_eq!(
+        setup.column("SELECT max(updated_at) FROM runs"),
+        updated,
+        "unchanged rows are not rewritten"
+    );
 }
 
 #[test]
@@ -64,8 +79,15 @@ fn a_run_that_shows_up_again_is_unmarked() {
     assert_eq!(audit(&setup)["repaired"]["removed"], 1);
     setup.server.world().show(&id);
     assert_eq!(audit(&setup)["repaired"]["returned"], 1);
-    assert_eq!(setup.column("SELECT id FROM runs WHERE removed_at IS NOT NULL"), [""; 0]);
-    assert_eq!(setup.column("SELECT id FROM events"), [""; 0], "neither is a change of status");
+    assert_eq!(
+        setup.column("SELECT id FROM runs WHERE removed_at IS NOT NULL"),
+        [""; 0]
+    );
+    assert_eq!(
+        setup.column("SELECT id FROM events"),
+        [""; 0],
+        "neither is a change of status"
+    );
 }
 
 #[test]
@@ -75,10 +97,16 @@ fn an_interrupted_audit_goes_on_where_it_was() {
     let gone = setup.listed().swap_remove(4_000);
     setup.server.world().delete(&gone);
     // The fourth page of the audit is refused, which ends it.
-    setup.server.set_faults(Faults::matching("offset=2997", Fault::Status(400)));
+    setup
+        .server
+        .set_faults(Faults::matching("offset=2997", Fault::Status(400)));
     let output = setup.command(&["audit"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(stdout(&output).contains("failed") && stdout(&output).contains("2,998"), "{}", stdout(&output));
+    assert!(
+        stdout(&output).contains("failed") && stdout(&output).contains("2,998"),
+        "{}",
+        stdout(&output)
+    );
     let status = stdout(&setup.bare(&["status", "--json"]).output().unwrap());
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["tasks"][0]["audit_offset"], 2_998);
@@ -86,19 +114,32 @@ fn an_interrupted_audit_goes_on_where_it_was() {
     setup.server.set_faults(Faults::none());
     setup.server.take_requests();
     let account = audit(&setup);
-    assert_eq!((&account["resumed_at"], &account["compared"]), (&2_998.into(), &1_501.into()));
+    assert_eq!(
+        (&account["resumed_at"], &account["compared"]),
+        (&2_998.into(), &1_501.into())
+    );
     assert_eq!(account["repaired"]["removed"], 1);
     let read = setup.server.take_requests();
-    assert!(!read.iter().any(|request| request.contains("offset=999&")), "{read:?}");
+    assert!(
+        !read.iter().any(|request| request.contains("offset=999&")),
+        "{read:?}"
+    );
 }
 
 #[test]
 fn the_daemon_audits_by_itself() {
     let setup = Setup::with_runs(300);
     let mut command = setup.command(&["run"]);
-    command.env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "100ms").env("APIFY_MIRROR_SYNC__AUDIT_INTERVAL", "1s");
+    command
+        .env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "100ms")
+        .env("APIFY_MIRROR_SYNC__AUDIT_INTERVAL", "1s");
     let _daemon = Daemon::start(command);
-    let audited = || setup.database().exists() && setup.try_column("SELECT last_audit_at FROM cursors").is_some();
+    let audited = || {
+        setup.database().exists()
+            && setup
+                .try_column("SELECT last_audit_at FROM cursors")
+                .is_some()
+    };
     wait_until("an audit", audited);
     let gone = setup.listed().swap_remove(100);
     setup.server.world().delete(&gone);
@@ -113,7 +154,22 @@ fn people_get_a_table() {
     let output = setup.command(&["audit"]).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let text = stdout(&output);
-    let heads = ["task", "result", "compared", "found", "returned", "status", "usage", "fields", "removed"];
-    assert_eq!(text.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), heads);
-    assert!(text.lines().nth(1).unwrap().starts_with("janedoe~my-task  audited        30"), "{text}");
+    let heads = [
+        "task", "result", "compared", "found", "returned", "status", "usage", "fields", "removed",
+    ];
+    assert_eq!(
+        text.lines()
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect::<Vec<_>>(),
+        heads
+    );
+    assert!(
+        text.lines()
+            .nth(1)
+            .unwrap()
+            .starts_with("janedoe~my-task  audited        30"),
+        "{text}"
+    );
 }

@@ -17,9 +17,15 @@ fn serve() -> String {
             let mut reader = BufReader::new(&stream);
             while reader.read_line(&mut head).is_ok_and(|read| read > 2) {}
             let path = head.split(' ').nth(1).unwrap_or_default();
-            let body = if path.contains("/runs") { SAMPLE } else { r#"{"data": {"id": "KJHSKHausidyaJKHs"}}"# };
-            let answer =
-                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            let body = if path.contains("/runs") {
+                SAMPLE
+            } else {
+                r#"{"data": {"id": "KJHSKHausidyaJKHs"}}"#
+            };
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
             let _ = (&stream).write_all(answer.as_bytes());
         }
     });
@@ -31,12 +37,27 @@ fn the_documented_sample_is_mirrored_without_complaint() {
     let setup = Setup::with_runs(0);
     let url = serve();
     for _ in 0..2 {
-        let output = setup.command(&["sync"]).env("APIFY_MIRROR_API__BASE_URL", &url).output().unwrap();
+        let output = setup
+            .command(&["sync"])
+            .env("APIFY_MIRROR_API__BASE_URL", &url)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(!stderr(&output).contains("WARN"), "{}", stderr(&output));
     }
-    let rows = setup.column("SELECT id || ' ' || status || ' ' || started_at || ' ' || usage_total_usd FROM runs");
-    assert_eq!(rows, ["HG7ML7M8z78YcAPEB FAILED 2019-12-12T07:34:14.202Z 0.6"], "of two entries, the later");
-    assert_eq!(setup.column("SELECT id FROM runs WHERE user_id IS NULL AND build_number_int IS NULL").len(), 1);
+    let rows = setup.column(
+        "SELECT id || ' ' || status || ' ' || started_at || ' ' || usage_total_usd FROM runs",
+    );
+    assert_eq!(
+        rows,
+        ["HG7ML7M8z78YcAPEB FAILED 2019-12-12T07:34:14.202Z 0.6"],
+        "of two entries, the later"
+    );
+    assert_eq!(
+        setup
+            .column("SELECT id FROM runs WHERE user_id IS NULL AND build_number_int IS NULL")
+            .len(),
+        1
+    );
     assert_eq!(setup.column("SELECT id FROM events"), [""; 0]);
 }

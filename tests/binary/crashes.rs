@@ -12,7 +12,12 @@ fn a_first_sync_that_is_killed_a_dozen_times_is_exact_and_silent() {
     let mut progress = 0;
     for kill in 0..12 {
         setup.server.take_requests();
-        let mut child = setup.command(&["sync"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = setup
+            .command(&["sync"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         // A different number of answers each time, so that the blow falls into different moments.
         let mut seen = 0;
         wait_until("requests", || {
@@ -21,13 +26,24 @@ fn a_first_sync_that_is_killed_a_dozen_times_is_exact_and_silent() {
         });
         child.kill().unwrap();
         child.wait().unwrap();
-        let rows: u64 = setup.db().connection().query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap();
+        let rows: u64 = setup
+            .db()
+            .connection()
+            .query_row("SELECT count(*) FROM runs", [], |row| row.get(0))
+            .unwrap();
         assert!(rows >= progress, "what was committed stays");
         progress = rows;
     }
-    assert!(progress < 40_000, "the kills came too late to mean anything");
+    assert!(
+        progress < 40_000,
+        "the kills came too late to mean anything"
+    );
     setup.sync();
     setup.assert_exact();
-    let events: u64 = setup.db().connection().query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
+    let events: u64 = setup
+        .db()
+        .connection()
+        .query_row("SELECT count(*) FROM events", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(events, 0, "history raised events");
 }

@@ -7,14 +7,17 @@ use crate::support::{Daemon, Setup, wait_until};
 
 fn quick(setup: &Setup) -> std::process::Command {
     let mut command = setup.command(&["run"]);
-    command.env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "100ms").env("APIFY_MIRROR_SYNC__WATCH_INTERVAL", "300ms");
+    command
+        .env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "100ms")
+        .env("APIFY_MIRROR_SYNC__WATCH_INTERVAL", "300ms");
     command
 }
 
 fn first_sync(setup: &Setup) -> bool {
     setup.database().exists()
         && apify_mirror::store::Db::open_for_reading(&setup.database()).is_ok_and(|db| {
-            db.overview(Timestamp::now()).is_ok_and(|all| all.tasks.iter().any(|t| t.last_success_at.is_some()))
+            db.overview(Timestamp::now())
+                .is_ok_and(|all| all.tasks.iter().any(|t| t.last_success_at.is_some()))
         })
 }
 
@@ -26,12 +29,17 @@ fn runs_are_told_of_as_they_start_and_end() {
     let id = setup.server.world().create(&setup.task, Timestamp::now());
     let of_run = |kind: &'static str| {
         let id = id.clone();
-        move |event: &serde_json::Value| event["eventType"] == kind && event["eventData"]["actorRunId"] == id
+        move |event: &serde_json::Value| {
+            event["eventType"] == kind && event["eventData"]["actorRunId"] == id
+        }
     };
     daemon.event(of_run("ACTOR.RUN.CREATED"));
     setup.server.world().set_status(&id, RunStatus::Running);
     daemon.event(of_run("ACTOR.RUN.RUNNING"));
-    setup.server.world().finish(&id, RunStatus::Aborted, Timestamp::now());
+    setup
+        .server
+        .world()
+        .finish(&id, RunStatus::Aborted, Timestamp::now());
     let event = daemon.event(of_run("ACTOR.RUN.ABORTED"));
     assert_eq!(event["previousStatus"], "RUNNING");
 }
@@ -45,7 +53,10 @@ fn a_resurrection_far_behind_the_cursor_is_found() {
     setup.server.world().resurrect(&id);
     let event = daemon.event(|event| event["eventType"] == "ACTOR.RUN.RESURRECTED");
     assert_eq!(event["eventData"]["actorRunId"], id);
-    setup.server.world().finish(&id, RunStatus::Failed, Timestamp::now());
+    setup
+        .server
+        .world()
+        .finish(&id, RunStatus::Failed, Timestamp::now());
     daemon.event(|event| event["eventType"] == "ACTOR.RUN.FAILED");
 }
 
@@ -57,13 +68,22 @@ fn a_signal_ends_it_while_a_request_hangs() {
         wait_until("the first sync", || first_sync(&setup));
         setup.server.set_faults(Faults::always(Fault::Hang));
         setup.server.take_requests();
-        wait_until("a request that hangs", || !setup.server.take_requests().is_empty());
+        wait_until("a request that hangs", || {
+            !setup.server.take_requests().is_empty()
+        });
         let began = std::time::Instant::now();
         daemon.signal(signal);
         assert_eq!(daemon.wait(), Some(0), "SIG{signal}");
         // The request would hang for thirty.
-        assert!(began.elapsed().as_secs() < 20, "SIG{signal}: {:?}", began.elapsed());
-        assert!(!setup.dir.path().join("runs.db-wal").exists(), "the database was closed");
+        assert!(
+            began.elapsed().as_secs() < 20,
+            "SIG{signal}: {:?}",
+            began.elapsed()
+        );
+        assert!(
+            !setup.dir.path().join("runs.db-wal").exists(),
+            "the database was closed"
+        );
     }
 }
 
@@ -74,7 +94,10 @@ fn a_second_instance_is_refused() {
     wait_until("the first sync", || first_sync(&setup));
     let second = setup.command(&["sync"]).output().unwrap();
     assert_eq!(second.status.code(), Some(69), "{second:?}");
-    assert!(setup.bare(&["status"]).status().unwrap().success(), "reading is allowed");
+    assert!(
+        setup.bare(&["status"]).status().unwrap().success(),
+        "reading is allowed"
+    );
 }
 
 #[test]
@@ -82,13 +105,17 @@ fn it_goes_on_when_the_api_comes_back() {
     let setup = Setup::with_runs(5);
     setup.server.set_faults(Faults::always(Fault::Status(400)));
     let daemon = Daemon::start(quick(&setup));
-    wait_until("a refused request", || !setup.server.take_requests().is_empty());
+    wait_until("a refused request", || {
+        !setup.server.take_requests().is_empty()
+    });
     drop(daemon);
     let daemon = Daemon::start(quick(&setup));
     setup.server.set_faults(Faults::none());
     wait_until("the first sync", || first_sync(&setup));
     setup.server.set_faults(Faults::always(Fault::Status(400)));
-    wait_until("a noted failure", || setup.column("SELECT coalesce(last_error, '') FROM cursors")[0].contains("400"));
+    wait_until("a noted failure", || {
+        setup.column("SELECT coalesce(last_error, '') FROM cursors")[0].contains("400")
+    });
     setup.server.set_faults(Faults::none());
     let id = setup.server.world().create(&setup.task, Timestamp::now());
     assert_eq!(daemon.event(|_| true)["eventData"]["actorRunId"], id);

@@ -29,8 +29,14 @@ fn owed(setup: &Setup) -> u64 {
 /// That an arrival is signed for what it is.
 fn check_signature(arrival: &Arrival) {
     let keys = SigningKeys::parse(SECRET).unwrap();
-    let (id, time) = (&arrival.headers["webhook-id"], &arrival.headers["webhook-timestamp"]);
-    assert_eq!(Some(&arrival.headers["webhook-signature"]), keys.sign(id, time, &arrival.body).as_ref());
+    let (id, time) = (
+        &arrival.headers["webhook-id"],
+        &arrival.headers["webhook-timestamp"],
+    );
+    assert_eq!(
+        Some(&arrival.headers["webhook-signature"]),
+        keys.sign(id, time, &arrival.body).as_ref()
+    );
     assert_eq!(body(arrival)["id"], **id);
 }
 
@@ -72,7 +78,10 @@ fn a_receiver_written_for_apifys_webhooks_understands_ours() {
     setup.sync();
     let id = setup.add_runs(1).remove(0);
     let output = setup.sync();
-    assert!(stdout(&output).contains("up to date"), "the summary has standard output to itself");
+    assert!(
+        stdout(&output).contains("up to date"),
+        "the summary has standard output to itself"
+    );
     let arrivals = receiver.arrivals();
     assert_eq!(arrivals.len(), 2);
     for arrival in &arrivals {
@@ -83,7 +92,10 @@ fn a_receiver_written_for_apifys_webhooks_understands_ours() {
         assert!(!webhook.user_id.is_empty() && !webhook.event_data.actor_id.is_empty());
         assert!(webhook.created_at.ends_with('Z'));
         assert_eq!(webhook.event_data.actor_task_id, setup.task);
-        assert_eq!((&webhook.event_data.actor_run_id, &webhook.resource.id), (&id, &id));
+        assert_eq!(
+            (&webhook.event_data.actor_run_id, &webhook.resource.id),
+            (&id, &id)
+        );
         assert_eq!(webhook.resource.act_id, webhook.event_data.actor_id);
         assert!(webhook.resource.finished_at.unwrap() > webhook.resource.started_at);
         assert!(["SUCCEEDED", "FAILED"].contains(&webhook.resource.status.as_str()));
@@ -91,14 +103,23 @@ fn a_receiver_written_for_apifys_webhooks_understands_ours() {
         assert!(webhook.event_type.starts_with("ACTOR.RUN."));
     }
     let payloads = setup.column("SELECT payload FROM events ORDER BY seq");
-    let bodies: Vec<String> = arrivals.into_iter().map(|arrival| String::from_utf8(arrival.body).unwrap()).collect();
-    assert_eq!(bodies, payloads, "what is delivered is what is on the books");
+    let bodies: Vec<String> = arrivals
+        .into_iter()
+        .map(|arrival| String::from_utf8(arrival.body).unwrap())
+        .collect();
+    assert_eq!(
+        bodies, payloads,
+        "what is delivered is what is on the books"
+    );
 }
 
 /// The kills and rounds are set by hand for a longer test: `DELIVERY_KILLS=60 cargo test --test binary kill`.
 #[test]
 fn a_killed_daemon_and_a_bad_receiver_lose_nothing_and_mix_nothing_up() {
-    let kills: u64 = std::env::var("DELIVERY_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6);
+    let kills: u64 = std::env::var("DELIVERY_KILLS")
+        .ok()
+        .and_then(|kills| kills.parse().ok())
+        .unwrap_or(6);
     let mut setup = Setup::with_runs(50);
     let mut receiver = setup.receiver();
     let mut rng = Rng::new(4);
@@ -107,7 +128,10 @@ fn a_killed_daemon_and_a_bad_receiver_lose_nothing_and_mix_nothing_up() {
         10..15 => Reaction::Drop,
         _ => Reaction::Status(200),
     });
-    setup.configure(&hook(&receiver, &format!("secret = \"{SECRET}\"\nconcurrency = 8")));
+    setup.configure(&hook(
+        &receiver,
+        &format!("secret = \"{SECRET}\"\nconcurrency = 8"),
+    ));
     setup.sync();
     for kill in 0..kills {
         let mut daemon = Daemon::start(setup.command(&["run"]));
@@ -126,34 +150,58 @@ fn a_killed_daemon_and_a_bad_receiver_lose_nothing_and_mix_nothing_up() {
     }
     let daemon = Daemon::start(setup.command(&["run"]));
     let raised = 2 * 60 * kills as usize;
-    wait_until("every event", || setup.column("SELECT id FROM events").len() == raised);
+    wait_until("every event", || {
+        setup.column("SELECT id FROM events").len() == raised
+    });
     wait_until("every delivery", || owed(&setup) == 0);
     drop(daemon);
 
-    let payloads: HashMap<String, String> =
-        setup.column("SELECT payload FROM events").into_iter().map(|text| (id_of(&text), text)).collect();
+    let payloads: HashMap<String, String> = setup
+        .column("SELECT payload FROM events")
+        .into_iter()
+        .map(|text| (id_of(&text), text))
+        .collect();
     let mut first: HashMap<String, Vec<i64>> = HashMap::new();
     let mut seen: HashMap<String, u32> = HashMap::new();
     for arrival in receiver.arrivals() {
         check_signature(&arrival);
         let event = body(&arrival);
         let id = arrival.headers["webhook-id"].clone();
-        assert_eq!(payloads[&id].as_bytes(), arrival.body, "the same bytes on every attempt");
+        assert_eq!(
+            payloads[&id].as_bytes(),
+            arrival.body,
+            "the same bytes on every attempt"
+        );
         let times = seen.entry(id).or_default();
         *times += 1;
         if *times == 1 {
-            let run = event["eventData"]["actorRunId"].as_str().unwrap().to_owned();
-            first.entry(run).or_default().push(event["sequence"].as_i64().unwrap());
+            let run = event["eventData"]["actorRunId"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            first
+                .entry(run)
+                .or_default()
+                .push(event["sequence"].as_i64().unwrap());
         }
     }
     assert_eq!(seen.len(), payloads.len(), "every event arrived");
-    assert!(first.values().all(|seqs| seqs.is_sorted()), "in order for each run");
-    assert!(seen.values().any(|times| *times > 1), "the receiver did fail");
+    assert!(
+        first.values().all(|seqs| seqs.is_sorted()),
+        "in order for each run"
+    );
+    assert!(
+        seen.values().any(|times| *times > 1),
+        "the receiver did fail"
+    );
     assert_eq!(setup.sink("hook")["dead"], 0);
 }
 
 fn id_of(payload: &str) -> String {
-    serde_json::from_str::<Value>(payload).unwrap()["id"].as_str().unwrap().to_owned()
+    serde_json::from_str::<Value>(payload).unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[test]
@@ -166,16 +214,29 @@ fn a_sync_with_a_dead_webhook_ends_and_tells_what_stays() {
     setup.block_on(receiver.go_away());
     let output = setup.command(&["sync"]).output().unwrap();
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
-    let told = format!("sink hook: 80 events to be delivered: {}: cannot connect", receiver.url().replace("/hook", ""));
+    let told = format!(
+        "sink hook: 80 events to be delivered: {}: cannot connect",
+        receiver.url().replace("/hook", "")
+    );
     assert!(stdout(&output).contains(&told), "{}", stdout(&output));
     let sink = setup.sink("hook");
-    assert_eq!((&sink["state"], &sink["pending"], &sink["type"]), (&"failing".into(), &80.into(), &"webhook".into()));
+    assert_eq!(
+        (&sink["state"], &sink["pending"], &sink["type"]),
+        (&"failing".into(), &80.into(), &"webhook".into())
+    );
     let text = stdout(&setup.bare(&["status"]).output().unwrap());
     assert!(text.contains("hook  webhook       80     0"), "{text}");
 
     setup.block_on(receiver.come_back()).unwrap();
-    let all = setup.bare(&["deliveries", "retry", "--all"]).output().unwrap();
-    assert!(stdout(&all).contains("to be tried again"), "{}", stderr(&all));
+    let all = setup
+        .bare(&["deliveries", "retry", "--all"])
+        .output()
+        .unwrap();
+    assert!(
+        stdout(&all).contains("to be tried again"),
+        "{}",
+        stderr(&all)
+    );
     setup.sync();
     assert_eq!(receiver.count(), 80);
     assert_eq!(setup.sink("hook")["state"], "ok");
@@ -190,24 +251,45 @@ fn what_is_refused_or_gone_is_set_aside_listed_tried_again_and_dropped() {
     setup.add_runs(3);
     receiver.set_reaction(|_| Reaction::Status(422));
     let output = setup.sync();
-    assert!(stdout(&output).contains("sink hook: 3 events set aside"), "{}", stdout(&output));
+    assert!(
+        stdout(&output).contains("sink hook: 3 events set aside"),
+        "{}",
+        stdout(&output)
+    );
     assert_eq!(receiver.count(), 3, "once each");
 
     setup.add_runs(50);
     receiver.set_reaction(|_| Reaction::Status(410));
     let output = setup.sync();
-    assert!(stderr(&output).contains("ERROR") && stderr(&output).contains("gone for good"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("ERROR") && stderr(&output).contains("gone for good"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(setup.sink("hook")["dead"], 53);
     assert!(receiver.count() < 30, "the rest was not tried");
 
     let list = |arguments: &[&str]| -> Vec<Value> {
-        let output = setup.bare(&[&["deliveries", "list", "--json"], arguments].concat()).output().unwrap();
+        let output = setup
+            .bare(&[&["deliveries", "list", "--json"], arguments].concat())
+            .output()
+            .unwrap();
         serde_json::from_str(&stdout(&output)).unwrap()
     };
     let dead = list(&[]);
     assert_eq!(dead.len(), 53);
-    assert_eq!((&dead[0]["state"], &dead[0]["seq"], &dead[0]["attempts"]), (&"dead".into(), &1.into(), &1.into()));
-    assert!(dead[0]["last_error"].as_str().unwrap().ends_with("422 Unprocessable Entity"), "{}", dead[0]);
+    assert_eq!(
+        (&dead[0]["state"], &dead[0]["seq"], &dead[0]["attempts"]),
+        (&"dead".into(), &1.into(), &1.into())
+    );
+    assert!(
+        dead[0]["last_error"]
+            .as_str()
+            .unwrap()
+            .ends_with("422 Unprocessable Entity"),
+        "{}",
+        dead[0]
+    );
     assert_eq!(list(&["--sink", "other"]).len(), 0);
     let table = stdout(&setup.bare(&["deliveries", "list"]).output().unwrap());
     assert_eq!(table.lines().count(), 54, "{table}");
@@ -217,13 +299,40 @@ fn what_is_refused_or_gone_is_set_aside_listed_tried_again_and_dropped() {
     let daemon = Daemon::start(setup.command(&["run"]));
     daemon.log_line("mirroring");
     let before = receiver.count();
-    let output = setup.bare(&["deliveries", "retry", "1", "3"]).output().unwrap();
-    assert_eq!(stdout(&output), "2 deliveries to be tried again\n", "{}", stderr(&output));
+    let output = setup
+        .bare(&["deliveries", "retry", "1", "3"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        stdout(&output),
+        "2 deliveries to be tried again\n",
+        "{}",
+        stderr(&output)
+    );
     wait_until("them to arrive", || receiver.count() == before + 2);
-    let output = setup.bare(&["deliveries", "drop", "--all", "--sink", "hook"]).output().unwrap();
-    assert_eq!(stdout(&output), "51 deliveries dropped\n", "{}", stderr(&output));
-    assert_eq!((list(&[]).len(), setup.column("SELECT id FROM events").len()), (0, 106), "the events stay");
-    assert!(!setup.bare(&["deliveries", "drop"]).status().unwrap().success(), "drop what?");
+    let output = setup
+        .bare(&["deliveries", "drop", "--all", "--sink", "hook"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        stdout(&output),
+        "51 deliveries dropped\n",
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(
+        (list(&[]).len(), setup.column("SELECT id FROM events").len()),
+        (0, 106),
+        "the events stay"
+    );
+    assert!(
+        !setup
+            .bare(&["deliveries", "drop"])
+            .status()
+            .unwrap()
+            .success(),
+        "drop what?"
+    );
 }
 
 #[test]
@@ -236,7 +345,11 @@ fn a_redirect_is_not_followed() {
     receiver.set_reaction(move |_| Reaction::Redirect(target.clone()));
     setup.add_runs(1);
     let output = setup.command(&["sync"]).output().unwrap();
-    assert!(stdout(&output).contains("307 Temporary Redirect; redirects are not followed"), "{}", stdout(&output));
+    assert!(
+        stdout(&output).contains("307 Temporary Redirect; redirects are not followed"),
+        "{}",
+        stdout(&output)
+    );
     assert_eq!(elsewhere.count(), 0);
 }
 
@@ -249,8 +362,7 @@ fn what_a_receiver_asks_for_is_obeyed() {
     receiver.set_reaction(|_| Reaction::RetryAfter(503, "1800".into()));
     setup.add_runs(1);
     setup.command(&["sync"]).output().unwrap();
-    let wait =
-        "SELECT CAST(round((julianday(due_at) - julianday(last_attempt_at)) * 86400) AS INTEGER) || '' FROM deliveries";
+    let wait = "SELECT CAST(round((julianday(due_at) - julianday(last_attempt_at)) * 86400) AS INTEGER) || '' FROM deliveries";
     assert_eq!(setup.column(wait), ["1800"]);
     setup.command(&["sync"]).output().unwrap();
     assert_eq!(receiver.count(), 1, "and survives a restart");
@@ -262,15 +374,22 @@ fn a_dead_sink_holds_up_neither_polls_nor_other_sinks() {
     let (dead, receiver) = (setup.receiver(), setup.receiver());
     dead.set_reaction(|_| Reaction::Hang);
     let both = hook(&dead, "")
-        + &hook(&receiver, "").replace("[sync]\npoll_interval = \"100ms\"\n", "").replace("hook\"\nt", "well\"\nt");
+        + &hook(&receiver, "")
+            .replace("[sync]\npoll_interval = \"100ms\"\n", "")
+            .replace("hook\"\nt", "well\"\nt");
     setup.configure(&both);
     let daemon = Daemon::start(setup.command(&["run"]));
     wait_until("the first sync", || {
-        setup.database().exists() && setup.try_column("SELECT last_success_at FROM cursors").is_some()
+        setup.database().exists()
+            && setup
+                .try_column("SELECT last_success_at FROM cursors")
+                .is_some()
     });
     for round in 1..=5 {
         setup.add_runs(20);
-        wait_until("them at the sink that is well", || receiver.count() == 40 * round);
+        wait_until("them at the sink that is well", || {
+            receiver.count() == 40 * round
+        });
     }
     wait_until("an attempt at the other", || dead.count() > 0);
     let mut daemon = daemon;
@@ -288,11 +407,17 @@ fn standard_output_that_nobody_reads_does_not_keep_it_from_stopping() {
         let mut command = setup.command(&[command]);
         command.env("APIFY_MIRROR_SYNC__HISTORY_EVENTS", "true");
         let (reader, writer) = std::io::pipe().unwrap();
-        let mut child = command.stdout(writer).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdout(writer)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         // More than a pipe holds.
         wait_until("events", || {
             setup.database().exists()
-                && setup.try_column("SELECT max(seq) || '' FROM events WHERE seq > 5000").is_some()
+                && setup
+                    .try_column("SELECT max(seq) || '' FROM events WHERE seq > 5000")
+                    .is_some()
         });
         signal(&child, "TERM");
         wait_until("its end", || child.try_wait().unwrap().is_some());
@@ -323,35 +448,62 @@ fn secrets_are_nowhere_but_where_they_belong() {
         ("secret_env = \"HOOK_SECRET\"".to_owned(), SECRET),
     ] {
         setup.configure(&config(&secret));
-        for command in
-            [&["sync", "-vv"][..], &["check", "--online"], &["status"], &["status", "--json"], &["deliveries", "list"]]
-        {
-            let output = setup.command(command).env("HOOK_SECRET", variable).output().unwrap();
+        for command in [
+            &["sync", "-vv"][..],
+            &["check", "--online"],
+            &["status"],
+            &["status", "--json"],
+            &["deliveries", "list"],
+        ] {
+            let output = setup
+                .command(command)
+                .env("HOOK_SECRET", variable)
+                .output()
+                .unwrap();
             printed += &(stdout(&output) + &stderr(&output));
         }
         setup.add_runs(12);
     }
     setup.block_on(receiver.go_away());
-    printed += &stderr(&setup.command(&["sync", "-vv"]).env("HOOK_SECRET", SECRET).output().unwrap());
+    printed += &stderr(
+        &setup
+            .command(&["sync", "-vv"])
+            .env("HOOK_SECRET", SECRET)
+            .output()
+            .unwrap(),
+    );
     // A file with a mistake in the line of the secret, and one with the secret in the wrong place.
-    for mistake in
-        [format!("secret = \"{SECRET}"), format!("secret_env = \"{SECRET}\""), format!("secret_file = \"{SECRET}\"")]
-    {
+    for mistake in [
+        format!("secret = \"{SECRET}"),
+        format!("secret_env = \"{SECRET}\""),
+        format!("secret_file = \"{SECRET}\""),
+    ] {
         setup.configure(&config(&mistake));
         let output = setup.command(&["sync"]).output().unwrap();
         assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
         printed += &stderr(&output);
     }
-    assert!(printed.contains("500 Internal Server Error") && printed.contains("APIFY_EVENT_TYPE"), "{printed}");
+    assert!(
+        printed.contains("500 Internal Server Error") && printed.contains("APIFY_EVENT_TYPE"),
+        "{printed}"
+    );
     let arrival = receiver.arrivals().remove(0);
     assert_eq!(arrival.headers["authorization"], "Bearer hunter2");
     check_signature(&arrival);
-    let bodies: String =
-        receiver.arrivals().iter().map(|arrival| String::from_utf8_lossy(&arrival.body).into_owned()).collect();
+    let bodies: String = receiver
+        .arrivals()
+        .iter()
+        .map(|arrival| String::from_utf8_lossy(&arrival.body).into_owned())
+        .collect();
     let database = std::fs::read(setup.database()).unwrap();
     for secret in [TOKEN, SECRET, &SECRET[6..], "hunter2", "T0KEN"] {
         assert!(!printed.contains(secret), "{secret}:\n{printed}");
         assert!(!bodies.contains(secret), "{secret}");
-        assert!(!database.windows(secret.len()).any(|bytes| bytes == secret.as_bytes()), "{secret}");
+        assert!(
+            !database
+                .windows(secret.len())
+                .any(|bytes| bytes == secret.as_bytes()),
+            "{secret}"
+        );
     }
 }

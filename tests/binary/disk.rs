@@ -11,11 +11,22 @@ use crate::support::{Daemon, Setup, stderr, wait_until};
 /// `command`, unable to write files beyond `kilobytes`: the next best thing to a full disk.
 fn with_little_room(setup: &Setup, command: &str, kilobytes: u32) -> Command {
     let template = setup.command(&[command]);
-    let script =
-        format!("trap '' XFSZ; ulimit -S -f {}; exec {} {command}", kilobytes * 2, env!("CARGO_BIN_EXE_apify-mirror"));
+    let script = format!(
+        "trap '' XFSZ; ulimit -S -f {}; exec {} {command}",
+        kilobytes * 2,
+        env!("CARGO_BIN_EXE_apify-mirror")
+    );
     let mut limited = Command::new("sh");
-    limited.arg("-c").arg(script).current_dir(setup.dir.path()).env_clear();
-    limited.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited
+        .arg("-c")
+        .arg(script)
+        .current_dir(setup.dir.path())
+        .env_clear();
+    limited.envs(
+        template
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
     limited
 }
 
@@ -35,13 +46,20 @@ fn the_daemon_waits_for_room_on_a_full_disk() {
     let setup = Setup::with_runs(4_000);
     let daemon = Daemon::start(with_little_room(&setup, "run", 400));
     daemon.log_line("trying again");
-    let lifted =
-        Command::new("prlimit").arg("--pid").arg(daemon.child.id().to_string()).arg("--fsize=unlimited").status();
+    let lifted = Command::new("prlimit")
+        .arg("--pid")
+        .arg(daemon.child.id().to_string())
+        .arg("--fsize=unlimited")
+        .status();
     if lifted.is_err() {
         eprintln!("skipped: there is no prlimit here to make room with");
         return;
     }
-    wait_until("the first sync", || setup.try_column("SELECT last_success_at FROM cursors").is_some());
+    wait_until("the first sync", || {
+        setup
+            .try_column("SELECT last_success_at FROM cursors")
+            .is_some()
+    });
     setup.assert_exact();
 }
 
@@ -52,7 +70,11 @@ fn a_database_that_is_deleted_or_replaced_is_not_written_into_the_void() {
         let mut command = setup.command(&["run"]);
         command.env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "100ms");
         let mut daemon = Daemon::start(command);
-        wait_until("the first sync", || setup.try_column("SELECT last_success_at FROM cursors").is_some());
+        wait_until("the first sync", || {
+            setup
+                .try_column("SELECT last_success_at FROM cursors")
+                .is_some()
+        });
         std::fs::rename(setup.database(), setup.dir.path().join("away.db")).unwrap();
         if replace {
             std::fs::write(setup.database(), "").unwrap();
@@ -67,7 +89,10 @@ fn a_database_that_is_deleted_or_replaced_is_not_written_into_the_void() {
 fn a_damaged_database_is_told_with_a_remedy() {
     let setup = Setup::with_runs(3_000);
     setup.sync();
-    let mut file = std::fs::OpenOptions::new().write(true).open(setup.database()).unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(setup.database())
+        .unwrap();
     for page in 2..200 {
         file.seek(SeekFrom::Start(page * 4_096)).unwrap();
         file.write_all(&[0xa5; 4_096]).unwrap();
@@ -75,7 +100,11 @@ fn a_damaged_database_is_told_with_a_remedy() {
     drop(file);
     let output = setup.command(&["sync"]).output().unwrap();
     assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
-    assert!(stderr(&output).contains("the file is damaged"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("the file is damaged"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -83,12 +112,21 @@ fn a_reader_in_no_hurry_is_in_nobodys_way() {
     let mut setup = Setup::with_runs(500);
     setup.sync();
     let reader = Db::open_for_reading(&setup.database()).unwrap();
-    let count = || -> u64 { reader.connection().query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap() };
+    let count = || -> u64 {
+        reader
+            .connection()
+            .query_row("SELECT count(*) FROM runs", [], |row| row.get(0))
+            .unwrap()
+    };
     reader.connection().execute_batch("BEGIN").unwrap();
     assert_eq!(count(), 500);
     setup.add_runs(3_000);
     setup.sync();
-    assert_eq!(count(), 500, "what is being read does not change under the reader");
+    assert_eq!(
+        count(),
+        500,
+        "what is being read does not change under the reader"
+    );
     reader.connection().execute_batch("COMMIT").unwrap();
     assert_eq!(count(), 3_500);
     setup.assert_exact();

@@ -15,15 +15,25 @@ fn with_events() -> Setup {
     assert!(setup.bare(&["sync"]).status().unwrap().success());
     setup.add_runs(2);
     assert!(setup.bare(&["sync"]).status().unwrap().success());
-    setup.server.world().create(&other, apify_mirror::model::Timestamp::now());
+    setup
+        .server
+        .world()
+        .create(&other, apify_mirror::model::Timestamp::now());
     assert!(setup.bare(&["sync"]).status().unwrap().success());
     setup
 }
 
 fn sequences(setup: &Setup, arguments: &[&str]) -> Vec<i64> {
-    let output = setup.bare(&[&["events", "--json"], arguments].concat()).output().unwrap();
+    let output = setup
+        .bare(&[&["events", "--json"], arguments].concat())
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
-    let sequence = |line: &str| serde_json::from_str::<Value>(line).unwrap()["sequence"].as_i64().unwrap();
+    let sequence = |line: &str| {
+        serde_json::from_str::<Value>(line).unwrap()["sequence"]
+            .as_i64()
+            .unwrap()
+    };
     stdout(&output).lines().map(sequence).collect()
 }
 
@@ -33,24 +43,46 @@ fn the_log_is_listed_whole_or_in_part() {
     assert_eq!(sequences(&setup, &[]), [1, 2, 3, 4, 5]);
     assert_eq!(sequences(&setup, &["--since", "3"]), [4, 5]);
     assert_eq!(sequences(&setup, &["--limit", "2"]), [4, 5], "the last two");
-    assert_eq!(sequences(&setup, &["--since", "1", "--limit", "2"]), [2, 3], "the first two after that");
+    assert_eq!(
+        sequences(&setup, &["--since", "1", "--limit", "2"]),
+        [2, 3],
+        "the first two after that"
+    );
     assert_eq!(sequences(&setup, &["--since", "5"]), [0; 0]);
     assert_eq!(sequences(&setup, &["--task", "~other"]), [5]);
-    assert_eq!(sequences(&setup, &["--task", "janedoe~my-task", "--limit", "1"]), [4]);
-    assert_eq!(sequences(&setup, &["--task", &setup.task, "--task", "janedoe~other"]), [1, 2, 3, 4, 5]);
-    let unknown = setup.bare(&["events", "--task", "~nothing"]).output().unwrap();
+    assert_eq!(
+        sequences(&setup, &["--task", "janedoe~my-task", "--limit", "1"]),
+        [4]
+    );
+    assert_eq!(
+        sequences(&setup, &["--task", &setup.task, "--task", "janedoe~other"]),
+        [1, 2, 3, 4, 5]
+    );
+    let unknown = setup
+        .bare(&["events", "--task", "~nothing"])
+        .output()
+        .unwrap();
     assert_eq!(unknown.status.code(), Some(65), "{}", stderr(&unknown));
-    assert!(stderr(&unknown).contains("the mirror has no task ~nothing"), "{}", stderr(&unknown));
+    assert!(
+        stderr(&unknown).contains("the mirror has no task ~nothing"),
+        "{}",
+        stderr(&unknown)
+    );
 
     let text = stdout(&setup.bare(&["events"]).output().unwrap());
     assert_eq!(text.lines().count(), 5);
     assert!(
-        text.lines().last().unwrap().starts_with("       5  20") && text.contains("ACTOR.RUN.CREATED      "),
+        text.lines().last().unwrap().starts_with("       5  20")
+            && text.contains("ACTOR.RUN.CREATED      "),
         "{text}"
     );
     let payloads = setup.column("SELECT payload FROM events ORDER BY seq");
     let printed = stdout(&setup.bare(&["events", "--json"]).output().unwrap());
-    assert_eq!(printed.lines().collect::<Vec<_>>(), payloads, "as delivered");
+    assert_eq!(
+        printed.lines().collect::<Vec<_>>(),
+        payloads,
+        "as delivered"
+    );
 }
 
 #[test]
@@ -58,7 +90,11 @@ fn a_log_that_does_not_exist_yet_is_waited_for_and_followed_until_nobody_reads()
     let mut setup = Setup::with_runs(3);
     setup.configure("tasks = [\"~my-task\"]\nsinks = []\n");
     let mut command = setup.bare(&["events", "--follow", "--json", "--task", "~my-task"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     for round in 0..2 {
         setup.bare(&["sync"]).output().unwrap();
@@ -78,14 +114,21 @@ fn a_log_that_does_not_exist_yet_is_waited_for_and_followed_until_nobody_reads()
     drop(lines);
     wait_until("its end", || child.try_wait().unwrap().is_some());
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
 fn following_begins_where_it_is_told() {
     let setup = with_events();
-    let mut child =
-        setup.bare(&["events", "--follow", "--json", "--limit", "1"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = setup
+        .bare(&["events", "--follow", "--json", "--limit", "1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     assert_eq!(line["sequence"], 5);

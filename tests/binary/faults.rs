@@ -20,10 +20,16 @@ fn every_third_answer_faulty_and_the_mirror_is_exact() {
 fn a_redirect_is_refused_and_its_target_never_sees_the_token() {
     let setup = Setup::with_runs(1);
     let elsewhere = Setup::with_runs(1);
-    setup.server.set_faults(Faults::always(Fault::Redirect(elsewhere.server.url())));
+    setup
+        .server
+        .set_faults(Faults::always(Fault::Redirect(elsewhere.server.url())));
     let output = setup.command(&["sync"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("the redirect was not followed"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("the redirect was not followed"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(elsewhere.server.take_requests(), [""; 0]);
 }
 
@@ -32,30 +38,59 @@ fn an_enormous_answer_is_an_error_and_not_memory() {
     let setup = Setup::with_runs(1);
     setup.server.set_faults(Faults::always(Fault::Huge(200)));
     // Half of what the answer would take.
-    let limited = format!("ulimit -v 1500000; exec {} sync", env!("CARGO_BIN_EXE_apify-mirror"));
+    let limited = format!(
+        "ulimit -v 1500000; exec {} sync",
+        env!("CARGO_BIN_EXE_apify-mirror")
+    );
     let template = setup.command(&["sync"]);
     let mut command = std::process::Command::new("sh");
-    command.arg("-c").arg(limited).env_clear().current_dir(setup.dir.path());
-    command.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+        .arg("-c")
+        .arg(limited)
+        .env_clear()
+        .current_dir(setup.dir.path());
+    command.envs(
+        template
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(stderr(&output).contains("more than 64 MiB"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("more than 64 MiB"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
 fn a_failing_task_does_not_stop_the_others() {
     let setup = Setup::with_runs(5);
     let forbidden = setup.server.world().add_task("janedoe", "secret");
-    setup.server.world().change_task(&forbidden, |task| task.forbidden = true);
-    let tasks = ["sync", "--task", "~nothing", "--task", "~secret", "--task", "~my-task"];
+    setup
+        .server
+        .world()
+        .change_task(&forbidden, |task| task.forbidden = true);
+    let tasks = [
+        "sync", "--task", "~nothing", "--task", "~secret", "--task", "~my-task",
+    ];
     let output = setup.command(&tasks).output().unwrap();
     assert_eq!(output.status.code(), Some(65));
     let text = stderr(&output);
-    assert!(text.contains("~nothing: ") && text.contains("404 record-not-found"), "{text}");
-    assert!(text.contains("~secret: ") && text.contains("403 insufficient-permissions"), "{text}");
+    assert!(
+        text.contains("~nothing: ") && text.contains("404 record-not-found"),
+        "{text}"
+    );
+    assert!(
+        text.contains("~secret: ") && text.contains("403 insufficient-permissions"),
+        "{text}"
+    );
     setup.assert_exact();
     let status = setup.bare(&["status"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&status.stdout).contains("~nothing: "), "status tells of it too");
+    assert!(
+        String::from_utf8_lossy(&status.stdout).contains("~nothing: "),
+        "status tells of it too"
+    );
 }
 
 #[test]
@@ -65,7 +100,12 @@ fn a_task_that_vanishes_fails_by_itself_and_keeps_its_rows() {
     setup.server.world().delete_task(&setup.task);
     let output = setup.command(&["sync"]).output().unwrap();
     assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
-    assert_eq!(setup.column("SELECT id FROM runs WHERE removed_at IS NULL").len(), 5);
+    assert_eq!(
+        setup
+            .column("SELECT id FROM runs WHERE removed_at IS NULL")
+            .len(),
+        5
+    );
     let errors = setup.column("SELECT last_error FROM cursors");
     assert!(errors[0].contains("404 record-not-found"), "{errors:?}");
 }
@@ -75,11 +115,20 @@ fn throttling_that_goes_on_is_temporary() {
     let setup = Setup::with_runs(5);
     setup.sync();
     // Asked to wait for less than the usual time; else this would take as long as the bound on retries allows.
-    setup.server.set_faults(Faults::always(Fault::Throttle(Some("0".to_owned()))));
-    let mut child = setup.command(&["sync"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    setup
+        .server
+        .set_faults(Faults::always(Fault::Throttle(Some("0".to_owned()))));
+    let mut child = setup
+        .command(&["sync"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
     crate::support::wait_until("the second attempt", || {
         setup.server.take_requests().len() > 1 || child.try_wait().unwrap().is_some()
     });
     setup.server.set_faults(Faults::none());
-    assert!(child.wait().unwrap().success(), "it tried again until it worked");
+    assert!(
+        child.wait().unwrap().success(),
+        "it tried again until it worked"
+    );
 }

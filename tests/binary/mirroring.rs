@@ -10,7 +10,11 @@ fn history_is_mirrored_in_silence() {
     let setup = Setup::with_runs(2_500);
     let output = setup.sync();
     assert_eq!(stdout(&output), "", "no events");
-    assert!(stderr(&output).contains("janedoe~my-task  up to date"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("janedoe~my-task  up to date"),
+        "{}",
+        stderr(&output)
+    );
     setup.assert_exact();
     assert_eq!(setup.column("SELECT id FROM events"), [""; 0]);
 }
@@ -26,8 +30,16 @@ fn deletions_at_the_front_lose_nothing_and_invent_nothing() {
             let new = setup.add_runs(added);
             setup.sync();
             setup.assert_exact();
-            assert_eq!(setup.runs_with("CREATED"), new, "{deleted} deleted, {added} added");
-            assert_eq!(setup.column("SELECT id FROM runs").len(), 2_500 + added, "rows of deleted runs stay");
+            assert_eq!(
+                setup.runs_with("CREATED"),
+                new,
+                "{deleted} deleted, {added} added"
+            );
+            assert_eq!(
+                setup.column("SELECT id FROM runs").len(),
+                2_500 + added,
+                "rows of deleted runs stay"
+            );
         }
     }
 }
@@ -38,7 +50,13 @@ fn an_idle_poll_is_one_request() {
     setup.sync();
     setup.server.take_requests();
     setup.sync();
-    assert_eq!(setup.server.take_requests(), [format!("/v2/actor-tasks/{}/runs?offset=1180&limit=1000", setup.task)]);
+    assert_eq!(
+        setup.server.take_requests(),
+        [format!(
+            "/v2/actor-tasks/{}/runs?offset=1180&limit=1000",
+            setup.task
+        )]
+    );
 }
 
 #[test]
@@ -56,7 +74,11 @@ fn runs_that_end_far_behind_the_cursor_are_current_at_the_next_poll() {
     {
         let mut world = setup.server.world();
         for id in &open {
-            world.finish(id, RunStatus::TimedOut, Timestamp::from_millis(PAST + 9_000_000));
+            world.finish(
+                id,
+                RunStatus::TimedOut,
+                Timestamp::from_millis(PAST + 9_000_000),
+            );
         }
     }
     setup.server.take_requests();
@@ -76,7 +98,10 @@ fn open_runs_that_are_deleted_are_marked_and_kept() {
     setup.sync();
     setup.server.world().delete(&id);
     setup.sync();
-    assert_eq!(setup.column("SELECT id FROM runs WHERE removed_at IS NOT NULL"), [id]);
+    assert_eq!(
+        setup.column("SELECT id FROM runs WHERE removed_at IS NOT NULL"),
+        [id]
+    );
     setup.assert_exact();
 }
 
@@ -85,7 +110,10 @@ fn figures_are_read_again_until_they_settle() {
     let setup = Setup::with_runs(10);
     let id = setup.server.world().create(&setup.task, Timestamp::now());
     setup.sync();
-    setup.server.world().finish(&id, RunStatus::Succeeded, Timestamp::now());
+    setup
+        .server
+        .world()
+        .finish(&id, RunStatus::Succeeded, Timestamp::now());
     setup.sync();
     setup.server.world().settle_usage(&id);
     setup.sync();
@@ -99,22 +127,45 @@ fn events_are_lines_of_json_in_apifys_form() {
     setup.sync();
     let new = setup.add_runs(1).remove(0);
     let output = setup.sync();
-    let events: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let types: Vec<_> = events.iter().map(|event| event["eventType"].as_str().unwrap()).collect();
+    let events: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let types: Vec<_> = events
+        .iter()
+        .map(|event| event["eventType"].as_str().unwrap())
+        .collect();
     assert_eq!(types, ["ACTOR.RUN.CREATED", "ACTOR.RUN.SUCCEEDED"]);
     assert_eq!(events[1]["eventData"]["actorRunId"], new);
     assert_eq!(events[1]["eventData"]["actorTaskId"], setup.task);
-    let listed = setup.server.world().list(&setup.task, 3, 1, false, None).items.remove(0);
+    let listed = setup
+        .server
+        .world()
+        .list(&setup.task, 3, 1, false, None)
+        .items
+        .remove(0);
     assert_eq!(events[1]["resource"], listed, "the run as listed");
     let stored = setup.column("SELECT payload FROM events ORDER BY seq");
-    assert_eq!(stdout(&output), stored.join("\n") + "\n", "the very bytes that are stored");
-    assert_eq!(setup.column("SELECT sink FROM deliveries"), [""; 0], "and nothing is owed any more");
+    assert_eq!(
+        stdout(&output),
+        stored.join("\n") + "\n",
+        "the very bytes that are stored"
+    );
+    assert_eq!(
+        setup.column("SELECT sink FROM deliveries"),
+        [""; 0],
+        "and nothing is owed any more"
+    );
 }
 
 #[test]
 fn history_raises_events_where_that_is_wanted() {
     let setup = Setup::with_runs(3);
-    let output = setup.command(&["sync"]).env("APIFY_MIRROR_SYNC__HISTORY_EVENTS", "true").output().unwrap();
+    let output = setup
+        .command(&["sync"])
+        .env("APIFY_MIRROR_SYNC__HISTORY_EVENTS", "true")
+        .output()
+        .unwrap();
     assert_eq!(stdout(&output).lines().count(), 6);
     assert_eq!(setup.runs_with("CREATED"), setup.listed());
 }
@@ -122,11 +173,31 @@ fn history_raises_events_where_that_is_wanted() {
 #[test]
 fn two_names_of_a_task_make_one_feed_and_a_renamed_task_keeps_its_own() {
     let setup = Setup::with_runs(5);
-    let three_names = ["sync", "--task", "janedoe~my-task", "--task", "~my-task", "--task", &setup.task];
+    let three_names = [
+        "sync",
+        "--task",
+        "janedoe~my-task",
+        "--task",
+        "~my-task",
+        "--task",
+        &setup.task,
+    ];
     assert!(setup.command(&three_names).status().unwrap().success());
-    assert_eq!(setup.column("SELECT task_id FROM cursors"), [setup.task.as_str()]);
-    setup.server.world().change_task(&setup.task, |task| task.name = "renamed".to_owned());
-    assert!(setup.command(&["sync", "--task", "~renamed"]).status().unwrap().success());
+    assert_eq!(
+        setup.column("SELECT task_id FROM cursors"),
+        [setup.task.as_str()]
+    );
+    setup
+        .server
+        .world()
+        .change_task(&setup.task, |task| task.name = "renamed".to_owned());
+    assert!(
+        setup
+            .command(&["sync", "--task", "~renamed"])
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(setup.column("SELECT name FROM tasks"), ["renamed"]);
     assert_eq!(setup.column("SELECT id FROM events"), [""; 0]);
 }
@@ -135,10 +206,20 @@ fn two_names_of_a_task_make_one_feed_and_a_renamed_task_keeps_its_own() {
 fn every_task_of_the_account_is_discovered() {
     let setup = Setup::with_runs(5);
     let other = setup.server.world().add_task("bob", "other");
-    setup.server.world().create(&other, Timestamp::from_millis(PAST));
-    let output = setup.bare(&["sync"]).env("APIFY_MIRROR_DISCOVER_TASKS", "true").output().unwrap();
+    setup
+        .server
+        .world()
+        .create(&other, Timestamp::from_millis(PAST));
+    let output = setup
+        .bare(&["sync"])
+        .env("APIFY_MIRROR_DISCOVER_TASKS", "true")
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_eq!(setup.column("SELECT name FROM tasks ORDER BY name"), ["my-task", "other"]);
+    assert_eq!(
+        setup.column("SELECT name FROM tasks ORDER BY name"),
+        ["my-task", "other"]
+    );
     assert_eq!(setup.column("SELECT id FROM runs").len(), 6);
 }
 

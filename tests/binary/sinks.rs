@@ -9,12 +9,19 @@ use crate::support::{Daemon, Setup, stderr, stdout, wait_until};
 const QUICK: &str = "[sync]\npoll_interval = \"100ms\"\n";
 
 fn sequences(text: &str) -> Vec<i64> {
-    let sequence = |line: &str| serde_json::from_str::<Value>(line).unwrap()["sequence"].as_i64().unwrap();
+    let sequence = |line: &str| {
+        serde_json::from_str::<Value>(line).unwrap()["sequence"]
+            .as_i64()
+            .unwrap()
+    };
     text.lines().map(sequence).collect()
 }
 
 fn is_synced(setup: &Setup) -> bool {
-    setup.database().exists() && setup.try_column("SELECT last_success_at FROM cursors").is_some()
+    setup.database().exists()
+        && setup
+            .try_column("SELECT last_success_at FROM cursors")
+            .is_some()
 }
 
 #[test]
@@ -22,7 +29,9 @@ fn a_file_gets_a_line_for_each_event_also_after_rotation() {
     let mut setup = Setup::with_runs(5);
     let path = setup.dir.path().join("events.jsonl");
     let read = || std::fs::read_to_string(&path).unwrap_or_default();
-    setup.configure(&format!("{QUICK}[[sinks]]\nname = \"log\"\ntype = \"file\"\npath = \"events.jsonl\"\n"));
+    setup.configure(&format!(
+        "{QUICK}[[sinks]]\nname = \"log\"\ntype = \"file\"\npath = \"events.jsonl\"\n"
+    ));
     let _daemon = Daemon::start(setup.command(&["run"]));
     wait_until("the first sync", || is_synced(&setup));
     setup.add_runs(30);
@@ -33,7 +42,10 @@ fn a_file_gets_a_line_for_each_event_also_after_rotation() {
     setup.add_runs(5);
     wait_until("the rest in a new file", || read().lines().count() == 10);
     assert_eq!(sequences(&read()), (61..=70).collect::<Vec<_>>());
-    assert_eq!(std::fs::read_to_string(&rotated).unwrap().lines().count(), 60);
+    assert_eq!(
+        std::fs::read_to_string(&rotated).unwrap().lines().count(),
+        60
+    );
 }
 
 #[test]
@@ -57,12 +69,23 @@ fn a_program_gets_each_event_and_says_what_became_of_it() {
     let daemon = Daemon::start(run);
     let out = || std::fs::read_to_string(setup.dir.path().join("out")).unwrap_or_default();
     wait_until("nine events", || out().lines().count() == 9);
-    let told: Vec<Value> = out().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(told.iter().all(|event| event["eventType"] != "ACTOR.RUN.FAILED"));
+    let told: Vec<Value> = out()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        told.iter()
+            .all(|event| event["eventType"] != "ACTOR.RUN.FAILED")
+    );
     daemon.log_line(&format!("told of {}", ids[4]));
-    wait_until("all but one to be off the books", || setup.sink("tell")["pending"] == 1);
+    wait_until("all but one to be off the books", || {
+        setup.sink("tell")["pending"] == 1
+    });
     let list = stdout(&setup.bare(&["deliveries", "list"]).output().unwrap());
-    assert!(list.contains("retrying") && list.contains("./told: exit status: 3"), "{list}");
+    assert!(
+        list.contains("retrying") && list.contains("./told: exit status: 3"),
+        "{list}"
+    );
 }
 
 #[test]
@@ -80,8 +103,14 @@ fn a_program_that_runs_when_it_is_time_to_stop_is_killed_and_run_again() {
     daemon.signal("TERM");
     assert_eq!(daemon.wait(), Some(0));
     let stat = format!("/proc/{}/stat", id().unwrap().trim());
-    wait_until("its end", || !std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")));
-    assert_eq!(setup.sink("slow")["pending"], 1, "it did not say that it was done");
+    wait_until("its end", || {
+        !std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "))
+    });
+    assert_eq!(
+        setup.sink("slow")["pending"],
+        1,
+        "it did not say that it was done"
+    );
     std::fs::write(setup.dir.path().join("released"), "").unwrap();
     setup.sync();
     assert_eq!(setup.sink("slow")["pending"], 0);
@@ -91,10 +120,15 @@ fn a_program_that_runs_when_it_is_time_to_stop_is_killed_and_run_again() {
 fn sinks_come_and_go_and_keep_what_they_are_owed() {
     let mut setup = Setup::with_runs(5);
     let file = |name: &str, start: &str| {
-        format!("[[sinks]]\nname = \"{name}\"\ntype = \"file\"\npath = \"{name}.jsonl\"\nstart = \"{start}\"\n")
+        format!(
+            "[[sinks]]\nname = \"{name}\"\ntype = \"file\"\npath = \"{name}.jsonl\"\nstart = \"{start}\"\n"
+        )
     };
     let read = |setup: &Setup, name: &str| {
-        sequences(&std::fs::read_to_string(setup.dir.path().join(format!("{name}.jsonl"))).unwrap_or_default())
+        sequences(
+            &std::fs::read_to_string(setup.dir.path().join(format!("{name}.jsonl")))
+                .unwrap_or_default(),
+        )
     };
     let dead = "[[sinks]]\nname = \"dead\"\ntype = \"file\"\npath = \"no/such/folder/events\"\n";
     setup.configure(&format!("{QUICK}{}{dead}", file("first", "now")));
@@ -104,17 +138,32 @@ fn sinks_come_and_go_and_keep_what_they_are_owed() {
     wait_until("eight events", || read(&setup, "first").len() == 8);
     assert_eq!(setup.sink("dead")["pending"], 8);
 
-    setup.configure(&format!("{QUICK}{}{}", file("all", "beginning"), file("late", "now")));
+    setup.configure(&format!(
+        "{QUICK}{}{}",
+        file("all", "beginning"),
+        file("late", "now")
+    ));
     daemon.signal("HUP");
-    wait_until("all of them", || read(&setup, "all") == (1..=8).collect::<Vec<_>>());
+    wait_until("all of them", || {
+        read(&setup, "all") == (1..=8).collect::<Vec<_>>()
+    });
     setup.add_runs(1);
-    wait_until("the new ones", || read(&setup, "all").len() == 10 && read(&setup, "late").len() == 2);
+    wait_until("the new ones", || {
+        read(&setup, "all").len() == 10 && read(&setup, "late").len() == 2
+    });
     assert_eq!(read(&setup, "late"), [9, 10]);
     assert_eq!(read(&setup, "first").len(), 8, "it is no longer configured");
     let sink = setup.sink("dead");
-    assert_eq!((&sink["state"], &sink["pending"]), (&"removed".into(), &8.into()), "its rows stay");
+    assert_eq!(
+        (&sink["state"], &sink["pending"]),
+        (&"removed".into(), &8.into()),
+        "its rows stay"
+    );
 
-    let output = setup.bare(&["deliveries", "drop", "--sink", "dead", "--all", "--pending"]).output().unwrap();
+    let output = setup
+        .bare(&["deliveries", "drop", "--sink", "dead", "--all", "--pending"])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(setup.sink("dead"), Value::Null, "until they are dropped");
 }

@@ -33,9 +33,19 @@ impl Setup {
     pub fn with_runs(runs: usize) -> Self {
         let mut world = World::new(7);
         let task = world.add_task("janedoe", "my-task");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         let server = runtime.block_on(Server::start(world)).unwrap();
-        let mut setup = Self { server, task, dir: tempfile::tempdir().unwrap(), runs: 0, runtime };
+        let mut setup = Self {
+            server,
+            task,
+            dir: tempfile::tempdir().unwrap(),
+            runs: 0,
+            runtime,
+        };
         setup.add_runs(runs);
         setup
     }
@@ -46,7 +56,11 @@ impl Setup {
         let add = |n: i64| {
             let started = PAST + n * 1_000;
             let id = world.create(&self.task, Timestamp::from_millis(started));
-            let status = if n % 5 == 0 { RunStatus::Failed } else { RunStatus::Succeeded };
+            let status = if n % 5 == 0 {
+                RunStatus::Failed
+            } else {
+                RunStatus::Succeeded
+            };
             world.finish(&id, status, Timestamp::from_millis(started + 700));
             id
         };
@@ -75,12 +89,20 @@ impl Setup {
         let output = self.bare(&["status", "--json"]).output().unwrap();
         let status: Value = serde_json::from_str(&stdout(&output)).unwrap();
         let sinks = status["sinks"].as_array().unwrap();
-        sinks.iter().find(|sink| sink["name"] == name).cloned().unwrap_or(Value::Null)
+        sinks
+            .iter()
+            .find(|sink| sink["name"] == name)
+            .cloned()
+            .unwrap_or(Value::Null)
     }
 
     /// The ids of the listed runs, oldest first.
     pub fn listed(&self) -> Vec<String> {
-        self.server.world().runs(&self.task).map(|run| run.id.clone()).collect()
+        self.server
+            .world()
+            .runs(&self.task)
+            .map(|run| run.id.clone())
+            .collect()
     }
 
     pub fn database(&self) -> PathBuf {
@@ -124,7 +146,9 @@ impl Setup {
     pub fn column(&self, sql: &str) -> Vec<String> {
         let db = self.db();
         let mut statement = db.connection().prepare(sql).unwrap();
-        let values = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        let values = statement
+            .query_map([], |row| row.get::<_, String>(0))
+            .unwrap();
         values.map(|value| value.unwrap()).collect()
     }
 
@@ -136,7 +160,9 @@ impl Setup {
 
     /// The ids of runs with an event of this type, in the events' order.
     pub fn runs_with(&self, event: &str) -> Vec<String> {
-        self.column(&format!("SELECT run_id FROM events WHERE type = 'ACTOR.RUN.{event}' ORDER BY seq"))
+        self.column(&format!(
+            "SELECT run_id FROM events WHERE type = 'ACTOR.RUN.{event}' ORDER BY seq"
+        ))
     }
 
     /// Every listed run is in the mirror, with every field equal and not marked as removed.
@@ -146,13 +172,18 @@ impl Setup {
         let list = world.list(&self.task, 0, 1_000_000, false, None);
         let mut pages = list.items;
         while (pages.len() as u64) < list.total {
-            let more = world.list(&self.task, pages.len() as u64, 1_000, false, None).items;
+            let more = world
+                .list(&self.task, pages.len() as u64, 1_000, false, None)
+                .items;
             assert!(!more.is_empty());
             pages.extend(more);
         }
         for item in &pages {
             let listed = Run::from_json(item).unwrap();
-            let stored = db.run(&listed.id).unwrap().unwrap_or_else(|| panic!("{} is missing", listed.id));
+            let stored = db
+                .run(&listed.id)
+                .unwrap()
+                .unwrap_or_else(|| panic!("{} is missing", listed.id));
             assert_eq!(stored.run, listed);
             assert!(!stored.removed, "{} is marked as removed", listed.id);
         }
@@ -178,7 +209,11 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Sends a signal, by the shell's own `kill`: a machine may have no program of that name.
 pub fn signal(child: &Child, name: &str) {
-    let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", child.id())).status().unwrap();
+    let sent = Command::new("sh")
+        .arg("-c")
+        .arg(format!("kill -{name} {}", child.id()))
+        .status()
+        .unwrap();
     assert!(sent.success());
 }
 
@@ -191,21 +226,42 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (send, events) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (stderr, lines) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
         std::thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line))
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| send.send(line))
+        });
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (stderr, lines) = (
+            BufReader::new(child.stderr.take().unwrap()),
+            Arc::clone(&log),
+        );
+        std::thread::spawn(move || {
+            stderr
+                .lines()
+                .map_while(Result::ok)
+                .for_each(|line| lines.lock().unwrap().push(line))
         });
         Self { child, events, log }
     }
 
     /// Waits until the log has a line with `text`.
     pub fn log_line(&self, text: &str) {
-        wait_until(text, || self.log.lock().unwrap().iter().any(|line| line.contains(text)));
+        wait_until(text, || {
+            self.log
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|line| line.contains(text))
+        });
     }
 
     /// The next event that satisfies `wanted`.
@@ -213,7 +269,10 @@ impl Daemon {
         let began = Instant::now();
         loop {
             let left = PATIENCE.saturating_sub(began.elapsed());
-            let line = self.events.recv_timeout(left).expect("the event never came");
+            let line = self
+                .events
+                .recv_timeout(left)
+                .expect("the event never came");
             let event: Value = serde_json::from_str(&line).unwrap();
             if wanted(&event) {
                 return event;

@@ -44,7 +44,9 @@ impl Account {
         let mut world = World::new(seed);
         let mut rng = Rng::new(seed ^ 0xacc0);
         let count = 1 + rng.below(3);
-        let tasks: Vec<String> = (0..count).map(|n| world.add_task("janedoe", &format!("task-{n}"))).collect();
+        let tasks: Vec<String> = (0..count)
+            .map(|n| world.add_task("janedoe", &format!("task-{n}")))
+            .collect();
         let mut account = Self {
             world,
             tasks,
@@ -105,15 +107,24 @@ impl Account {
 
     fn pick_run(&mut self, wanted: impl Fn(&RunStatus) -> bool) -> Option<String> {
         let task = self.pick_task();
-        let ids: Vec<String> =
-            self.world.runs(&task).filter(|run| wanted(&run.status)).map(|run| run.id.clone()).collect();
+        let ids: Vec<String> = self
+            .world
+            .runs(&task)
+            .filter(|run| wanted(&run.status))
+            .map(|run| run.id.clone())
+            .collect();
         (!ids.is_empty()).then(|| self.pick(&ids).clone())
     }
 
     fn forward(&mut self, most_ms: u64) {
         self.now = Timestamp::from_millis(self.now.as_millis() + self.rng.below(most_ms) as i64);
         let now = self.now;
-        let due: Vec<String> = self.settling.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        let due: Vec<String> = self
+            .settling
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in due {
             self.settling.remove(&id);
             self.world.settle_usage(&id);
@@ -145,7 +156,11 @@ impl Account {
     /// Registers a run that started before others which are listed already.
     fn create_late(&mut self) {
         let task = self.pick_task();
-        let newest = self.world.runs(&task).last().map(|run| run.started_at.as_millis());
+        let newest = self
+            .world
+            .runs(&task)
+            .last()
+            .map(|run| run.started_at.as_millis());
         let Some(newest) = newest else { return };
         let started = Timestamp::from_millis(newest - self.rng.below(120_000) as i64);
         let id = self.world.create(&task, started);
@@ -158,7 +173,9 @@ impl Account {
     }
 
     fn advance_a_run(&mut self, mirror: Option<&Db>) {
-        let Some(id) = self.pick_run(|status| !status.is_terminal()) else { return };
+        let Some(id) = self.pick_run(|status| !status.is_terminal()) else {
+            return;
+        };
         if let Some(db) = mirror
             && self.until_seen.contains(&id)
         {
@@ -169,22 +186,36 @@ impl Account {
         }
         let status = self.world.run(&id).map(|run| run.status.clone());
         let next: &[RunStatus] = match status {
-            Some(RunStatus::Ready) => {
-                &[RunStatus::Running, RunStatus::Running, RunStatus::Aborting, RunStatus::Succeeded]
-            }
-            Some(RunStatus::Running) => {
-                &[RunStatus::Succeeded, RunStatus::Failed, RunStatus::TimingOut, RunStatus::Aborting]
-            }
+            Some(RunStatus::Ready) => &[
+                RunStatus::Running,
+                RunStatus::Running,
+                RunStatus::Aborting,
+                RunStatus::Succeeded,
+            ],
+            Some(RunStatus::Running) => &[
+                RunStatus::Succeeded,
+                RunStatus::Failed,
+                RunStatus::TimingOut,
+                RunStatus::Aborting,
+            ],
             Some(RunStatus::TimingOut) => &[RunStatus::TimedOut, RunStatus::Aborting],
             Some(RunStatus::Aborting) => &[RunStatus::Aborted],
             _ => return,
         };
         let next = self.pick(next).clone();
-        self.note(if next.is_terminal() { "ended" } else { "advanced" }, &id);
+        self.note(
+            if next.is_terminal() {
+                "ended"
+            } else {
+                "advanced"
+            },
+            &id,
+        );
         if next.is_terminal() {
             self.world.finish(&id, next, self.now);
             let settle = self.rng.below(FIGURES_SETTLE_MS as u64) as i64;
-            self.settling.insert(id, Timestamp::from_millis(self.now.as_millis() + settle));
+            self.settling
+                .insert(id, Timestamp::from_millis(self.now.as_millis() + settle));
         } else {
             self.world.set_status(&id, next);
         }
@@ -210,7 +241,11 @@ impl Account {
         let task = self.pick_task();
         let listed = self.world.runs(&task).len();
         // Sometimes nearly everything goes at once.
-        let keep = if self.rng.chance(30.0) { listed / 100 } else { self.rng.below(listed as u64 + 1) as usize };
+        let keep = if self.rng.chance(30.0) {
+            listed / 100
+        } else {
+            self.rng.below(listed as u64 + 1) as usize
+        };
         self.world.retain_newest(&task, keep);
         self.note("retained", &format!("{keep} of {listed}"));
     }
@@ -246,7 +281,10 @@ impl Account {
                 96 if self.has(Hazard::IgnoredOffsets) => {
                     let ignore = self.rng.chance(30.0);
                     self.world.set_ignore_offset(ignore);
-                    self.note("offsets ignored or not", if ignore { "ignored" } else { "not" });
+                    self.note(
+                        "offsets ignored or not",
+                        if ignore { "ignored" } else { "not" },
+                    );
                 }
                 97 if self.has(Hazard::ClockJumps) => {
                     self.skew_ms = *self.pick(&[0, -3_600_000, 3_600_000, -86_400_000, 90_000_000]);
@@ -279,10 +317,20 @@ impl Account {
 
     /// Ends every run that is active, but for those whose resurrection polls have yet to see.
     pub fn end_all(&mut self) {
-        let is_active = |id: &&String| self.world.run(id).is_some_and(|run| !run.status.is_terminal());
-        let listed = self.tasks.iter().flat_map(|task| self.world.runs(task).map(|run| &run.id));
-        let active: Vec<String> =
-            listed.filter(is_active).filter(|id| !self.until_seen.contains(*id)).cloned().collect();
+        let is_active = |id: &&String| {
+            self.world
+                .run(id)
+                .is_some_and(|run| !run.status.is_terminal())
+        };
+        let listed = self
+            .tasks
+            .iter()
+            .flat_map(|task| self.world.runs(task).map(|run| &run.id));
+        let active: Vec<String> = listed
+            .filter(is_active)
+            .filter(|id| !self.until_seen.contains(*id))
+            .cloned()
+            .collect();
         for id in active {
             self.world.finish(&id, RunStatus::Succeeded, self.now);
             self.settling.insert(id, self.now);
@@ -313,19 +361,36 @@ impl Account {
             Listing::Active => Some(&RunStatus::ACTIVE),
             Listing::All | Listing::Newest => None,
         };
-        let offset = if self.misbehaves(Hazard::IgnoredOffsets, 2.0) { 0 } else { window.offset };
+        let offset = if self.misbehaves(Hazard::IgnoredOffsets, 2.0) {
+            0
+        } else {
+            window.offset
+        };
         let newest_first = window.listing == Listing::Newest;
-        let answer = self.world.list(task, offset, u64::from(window.limit), newest_first, filter);
-        let mut items: Vec<Seen> = answer.items.into_iter().map(|item| Seen::from_json(item).unwrap()).collect();
+        let answer = self
+            .world
+            .list(task, offset, u64::from(window.limit), newest_first, filter);
+        let mut items: Vec<Seen> = answer
+            .items
+            .into_iter()
+            .map(|item| Seen::from_json(item).unwrap())
+            .collect();
         if items.len() > 1 && self.misbehaves(Hazard::CutPages, 3.0) {
             let kept = 1 + self.rng.below(items.len() as u64 - 1) as usize;
             items.truncate(kept);
         }
-        Page { offset: answer.offset, limit: Some(answer.limit), total: Some(answer.total), items }
+        Page {
+            offset: answer.offset,
+            limit: Some(answer.limit),
+            total: Some(answer.total),
+            items,
+        }
     }
 
     pub fn detail(&self, id: &str) -> Option<Seen> {
-        self.world.run_detail(id).map(|json| Seen::from_json(json).unwrap())
+        self.world
+            .run_detail(id)
+            .map(|json| Seen::from_json(json).unwrap())
     }
 }
 

@@ -73,7 +73,11 @@ impl Hazards {
             0 => BTreeSet::from([Hazard::Unwatched, Hazard::ClockJumps]),
             _ => BTreeSet::new(),
         };
-        Self { without, polls, traced: false }
+        Self {
+            without,
+            polls,
+            traced: false,
+        }
     }
 
     pub fn has(&self, hazard: Hazard) -> bool {
@@ -94,6 +98,10 @@ impl Hazards {
 
     /// What is left out, by name.
     pub fn left_out(&self) -> String {
-        self.without.iter().map(|hazard| hazard.name()).collect::<Vec<_>>().join(",")
+        self.without
+            .iter()
+            .map(|hazard| hazard.name())
+            .collect::<Vec<_>>()
+            .join(",")
     }
 }

@@ -35,7 +35,10 @@ const POLLS: u64 = 20;
 const TOLD: usize = 120;
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+    std::env::var(name).ok().map(|text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number"))
+    })
 }
 
 #[test]
@@ -53,7 +56,10 @@ fn simulation() {
                 scope.spawn(move || mine.map(play).fold(Totals::default(), plus))
             })
             .collect();
-        workers.into_iter().map(|worker| worker.join().expect("a history failed; see above")).collect()
+        workers
+            .into_iter()
+            .map(|worker| worker.join().expect("a history failed; see above"))
+            .collect()
     });
     let totals = totals.into_iter().fold(Totals::default(), plus);
     println!("{} histories: {totals:?}", seeds.end - seeds.start);
@@ -80,7 +86,10 @@ fn simulation() {
         assert!(misbehaved.iter().all(|name| names.contains(name)));
         for what in happened.iter().chain(&misbehaved) {
             let count = totals.get(what).copied().unwrap_or(0);
-            assert!(count * 50 > seeds.end - seeds.start, "hardly anything {what}: {totals:?}");
+            assert!(
+                count * 50 > seeds.end - seeds.start,
+                "hardly anything {what}: {totals:?}"
+            );
         }
     }
 }
@@ -88,11 +97,18 @@ fn simulation() {
 /// Thousands of runs that end at once, far behind the cursor, are current after the next poll, and cheaply.
 #[test]
 fn five_thousand_open_runs_that_end_at_once() {
-    let hazards = Hazard::ALL.iter().fold(Hazards::of(0, 0), |hazards, hazard| hazards.but(*hazard));
+    let hazards = Hazard::ALL
+        .iter()
+        .fold(Hazards::of(0, 0), |hazards, hazard| hazards.but(*hazard));
     let mut account = Account::new(0, hazards.clone());
     let task = account.tasks[0].clone();
     let ids: Vec<String> = (0..12_000)
-        .map(|n| account.world.create(&task, Timestamp::from_millis(account.now.as_millis() + n * 1_000)))
+        .map(|n| {
+            account.world.create(
+                &task,
+                Timestamp::from_millis(account.now.as_millis() + n * 1_000),
+            )
+        })
         .collect();
     account.rest();
     account.wait(12_000_000);
@@ -108,7 +124,12 @@ fn five_thousand_open_runs_that_end_at_once() {
     }
     let before = mirror.requests;
     mirror.round(&mut account);
-    assert!(mirror.feeds.iter().all(|feed| feed.outcome == Some(Outcome::CaughtUp)));
+    assert!(
+        mirror
+            .feeds
+            .iter()
+            .all(|feed| feed.outcome == Some(Outcome::CaughtUp))
+    );
     mirror.checks.equal(&mirror.db, &account);
     let requests = mirror.requests - before;
     assert!(requests <= 20, "it took {requests} requests");
@@ -127,21 +148,32 @@ fn plus(mut all: Totals, more: Totals) -> Totals {
 /// Plays the history of one seed; if it fails, finds a small one that fails too, and tells that.
 fn play(seed: u64) -> Totals {
     let mut hazards = Hazards::of(seed, number("SIM_POLLS").unwrap_or(POLLS));
-    for name in std::env::var("SIM_WITHOUT").unwrap_or_default().split(',').filter(|name| !name.is_empty()) {
+    for name in std::env::var("SIM_WITHOUT")
+        .unwrap_or_default()
+        .split(',')
+        .filter(|name| !name.is_empty())
+    {
         let hazard = Hazard::ALL.into_iter().find(|hazard| hazard.name() == name);
-        hazards = hazards.but(hazard.unwrap_or_else(|| panic!("SIM_WITHOUT has {name}, which is no hazard")));
+        hazards = hazards
+            .but(hazard.unwrap_or_else(|| panic!("SIM_WITHOUT has {name}, which is no hazard")));
     }
     match attempt(seed, &hazards) {
         Ok(totals) => totals,
         Err(_) => {
             let small = shrink(seed, hazards);
-            let traced = Hazards { traced: true, ..small.clone() };
+            let traced = Hazards {
+                traced: true,
+                ..small.clone()
+            };
             let (trace, problem) = attempt(seed, &traced).err().unwrap_or_default();
             let skipped = trace.len().saturating_sub(TOLD);
             eprintln!(
                 "\nthe history of seed {seed} failed. What happened, as small as it gets ({skipped} lines left out):"
             );
-            trace.iter().skip(skipped).for_each(|line| eprintln!("  {line}"));
+            trace
+                .iter()
+                .skip(skipped)
+                .for_each(|line| eprintln!("  {line}"));
             eprintln!("{problem}");
             eprintln!(
                 "play it again: SIM_SEED={seed} SIM_POLLS={} SIM_WITHOUT={} cargo test --test simulation\n",
@@ -166,7 +198,10 @@ fn shrink(seed: u64, mut failing: Hazards) -> Hazards {
         }
     }
     for polls in 0..failing.polls {
-        let fewer = Hazards { polls, ..failing.clone() };
+        let fewer = Hazards {
+            polls,
+            ..failing.clone()
+        };
         if attempt(seed, &fewer).is_err() {
             return fewer;
         }
@@ -180,8 +215,15 @@ fn attempt(seed: u64, hazards: &Hazards) -> Result<Totals, (Vec<String>, String)
     let played = panic::catch_unwind(AssertUnwindSafe(|| history(seed, hazards, &mut account)));
     played.map_err(|panicked| {
         let text = panicked.downcast_ref::<String>().cloned();
-        let problem = text.or_else(|| panicked.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        (std::mem::take(&mut account.trace), problem.unwrap_or_default())
+        let problem = text.or_else(|| {
+            panicked
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+        });
+        (
+            std::mem::take(&mut account.trace),
+            problem.unwrap_or_default(),
+        )
     })
 }
 

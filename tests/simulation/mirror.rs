@@ -43,7 +43,9 @@ impl Mirror {
             overlap: [0, 1, 4, 20][rng.below(4) as usize],
             poll_interval: Duration::from_secs(15),
             watch_interval: Duration::from_millis(rng.below(120_000)),
-            settle: Duration::from_millis(FIGURES_SETTLE_MS as u64 + rng.below(2) * rng.below(60_000)),
+            settle: Duration::from_millis(
+                FIGURES_SETTLE_MS as u64 + rng.below(2) * rng.below(60_000),
+            ),
             // Where polling must do without its help, the audit only gets in the way, sometimes.
             audit_interval: (!hazards.polling_suffices() || rng.chance(30.0))
                 .then(|| Duration::from_millis(1_000 + rng.below(300_000))),
@@ -53,12 +55,35 @@ impl Mirror {
         };
         let mut db = Db::in_memory().unwrap();
         for task in &account.tasks {
-            db.save_task(&Task { id: task.clone(), ..Task::default() }, account.now).unwrap();
+            db.save_task(
+                &Task {
+                    id: task.clone(),
+                    ..Task::default()
+                },
+                account.now,
+            )
+            .unwrap();
         }
-        let all = Enlisted { name: "all".into(), kind: "stdout", from_beginning: false };
+        let all = Enlisted {
+            name: "all".into(),
+            kind: "stdout",
+            from_beginning: false,
+        };
         db.enlist(&[all], account.now).unwrap();
-        let feeds = account.tasks.iter().map(|task| Feed::load(task, &settings, &db)).collect();
-        Self { db, feeds, settings, checks: Checks::default(), requests: 0, stepped_back: 0, audits: 0 }
+        let feeds = account
+            .tasks
+            .iter()
+            .map(|task| Feed::load(task, &settings, &db))
+            .collect();
+        Self {
+            db,
+            feeds,
+            settings,
+            checks: Checks::default(),
+            requests: 0,
+            stepped_back: 0,
+            audits: 0,
+        }
     }
 
     /// Has every feed wake and go on until it sleeps, all of them side by side; or dies, and starts anew.
@@ -68,7 +93,9 @@ impl Mirror {
         loop {
             steps += 1;
             assert!(steps < 20_000, "polls that do not end");
-            let awake: Vec<usize> = (0..self.feeds.len()).filter(|n| self.feeds[*n].outcome.is_none()).collect();
+            let awake: Vec<usize> = (0..self.feeds.len())
+                .filter(|n| self.feeds[*n].outcome.is_none())
+                .collect();
             if awake.is_empty() {
                 return;
             }
@@ -83,7 +110,12 @@ impl Mirror {
 
     /// Has every feed go on from what is on disk.
     pub fn restart(&mut self) {
-        let Self { db, settings, feeds, .. } = self;
+        let Self {
+            db,
+            settings,
+            feeds,
+            ..
+        } = self;
         for feed in feeds {
             *feed = Feed::load(&feed.task, settings, db);
         }
@@ -91,15 +123,28 @@ impl Mirror {
 
     fn step(&mut self, n: usize, account: &mut Account) -> Result<(), Died> {
         account.happen(&self.db);
-        let Self { db, requests, stepped_back, settings, .. } = self;
-        let Feed { task, machine, command, .. } = &mut self.feeds[n];
+        let Self {
+            db,
+            requests,
+            stepped_back,
+            settings,
+            ..
+        } = self;
+        let Feed {
+            task,
+            machine,
+            command,
+            ..
+        } = &mut self.feeds[n];
         let input = match command.take() {
             None => Input::Wake,
             Some(Command::Sleep { .. }) => unreachable!("a sleeping feed is not awake"),
             Some(Command::LoadOpen { within }) => {
                 Input::Open(db.open_runs(task, &machine.feed().cursor, within).unwrap())
             }
-            Some(Command::Locate(ids)) => Input::Located(db.distances(task, &machine.feed().cursor, &ids).unwrap()),
+            Some(Command::Locate(ids)) => {
+                Input::Located(db.distances(task, &machine.feed().cursor, &ids).unwrap())
+            }
             Some(Command::LoadUnseen { stretches, except }) => {
                 Input::Unseen(db.unseen(task, &stretches, &except).unwrap())
             }
@@ -116,14 +161,22 @@ impl Mirror {
                     pages.push(account.answer(task, window));
                     account.happen(db);
                 }
-                if pages.is_empty() { Input::Failed(Trouble::Passing) } else { Input::Pages(pages) }
+                if pages.is_empty() {
+                    Input::Failed(Trouble::Passing)
+                } else {
+                    Input::Pages(pages)
+                }
             }
             Some(Command::ReadRuns(ids)) => {
                 *requests += ids.len() as u64;
                 if account.misbehaves(Hazard::FailedReads, 4.0) {
                     Input::Failed(Trouble::Passing)
                 } else {
-                    Input::Runs(ids.into_iter().map(|id| (id.clone(), account.detail(&id))).collect())
+                    Input::Runs(
+                        ids.into_iter()
+                            .map(|id| (id.clone(), account.detail(&id)))
+                            .collect(),
+                    )
                 }
             }
             Some(Command::Commit(commit)) => self.commit(n, &commit, account)?,
@@ -141,7 +194,10 @@ impl Mirror {
     }
 
     fn commit(&mut self, n: usize, commit: &Commit, account: &mut Account) -> Result<Input, Died> {
-        let sinks = [Subscription { sink: "all".into(), types: None }];
+        let sinks = [Subscription {
+            sink: "all".into(),
+            types: None,
+        }];
         let task = &self.feeds[n].task;
         if account.misbehaves(Hazard::Crashes, 1.5) {
             self.db.fail_commits(true).unwrap();
@@ -151,7 +207,11 @@ impl Mirror {
         }
         self.db.commit(task, commit, &sinks).unwrap();
         self.checks.after_commit(&self.db, task, commit, account);
-        if account.misbehaves(Hazard::Crashes, 1.5) { Err(Died) } else { Ok(Input::Committed) }
+        if account.misbehaves(Hazard::Crashes, 1.5) {
+            Err(Died)
+        } else {
+            Ok(Input::Committed)
+        }
     }
 
     /// Goes on until every feed's poll has caught up with an account at rest; checks that this takes a bounded number of
@@ -177,7 +237,13 @@ impl Mirror {
                 return;
             }
         }
-        panic!("feeds that are not caught up: {:?}", self.feeds.iter().map(|feed| feed.outcome).collect::<Vec<_>>());
+        panic!(
+            "feeds that are not caught up: {:?}",
+            self.feeds
+                .iter()
+                .map(|feed| feed.outcome)
+                .collect::<Vec<_>>()
+        );
     }
 
     fn check_idle(&mut self, n: usize, account: &mut Account) {
@@ -191,25 +257,51 @@ impl Mirror {
             return;
         }
         let idle = self.requests - before;
-        let open = self.db.open_runs(&feed.task, &feed.machine.feed().cursor, 1_000).unwrap().runs.len();
+        let open = self
+            .db
+            .open_runs(&feed.task, &feed.machine.feed().cursor, 1_000)
+            .unwrap()
+            .runs
+            .len();
         let watch = u64::from(self.settings.watch_interval.is_zero());
         // An overlap that begins among entries as new as the watermark proves nothing, no more than none at all: the
         // read is made again further back, until it begins before them, and where pages are small, others lead back to
         // the end.
-        let newest: Vec<_> = account.world.runs(&feed.task).map(|run| run.started_at).collect();
-        let ties = newest.iter().rev().take_while(|started| Some(*started) == newest.last()).count() as u64;
-        let back = if self.settings.overlap == 0 || ties > 1 { 2 + ties } else { 0 };
+        let newest: Vec<_> = account
+            .world
+            .runs(&feed.task)
+            .map(|run| run.started_at)
+            .collect();
+        let ties = newest
+            .iter()
+            .rev()
+            .take_while(|started| Some(*started) == newest.last())
+            .count() as u64;
+        let back = if self.settings.overlap == 0 || ties > 1 {
+            2 + ties
+        } else {
+            0
+        };
         if open == 0 {
-            assert!(idle <= 1 + back + watch, "an idle poll took {idle} requests: {:?}", feed.machine);
+            assert!(
+                idle <= 1 + back + watch,
+                "an idle poll took {idle} requests: {:?}",
+                feed.machine
+            );
         }
     }
 
     /// Audits every feed of an account at rest, all of it, from the beginning.
     pub fn audit(&mut self, account: &mut Account) {
         // One that is in progress has passed by what happened since; the one after it has not.
-        let in_progress = self.feeds.iter().any(|feed| feed.machine.feed().audit.is_some());
+        let in_progress = self
+            .feeds
+            .iter()
+            .any(|feed| feed.machine.feed().audit.is_some());
         for _ in 0..1 + u32::from(in_progress) {
-            self.feeds.iter_mut().for_each(|feed| feed.machine.hurry_audit());
+            self.feeds
+                .iter_mut()
+                .for_each(|feed| feed.machine.hurry_audit());
             let mut unaudited: Vec<usize> = (0..self.feeds.len()).collect();
             for _ in 0..5_000 {
                 if unaudited.is_empty() {
@@ -223,13 +315,21 @@ impl Mirror {
     }
 
     pub fn events(&self) -> u64 {
-        self.db.connection().query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap()
+        self.db
+            .connection()
+            .query_row("SELECT count(*) FROM events", [], |row| row.get(0))
+            .unwrap()
     }
 }
 
 impl Feed {
     fn load(task: &str, settings: &Settings, db: &Db) -> Self {
         let machine = Machine::new(settings.clone(), db.feed(task).unwrap());
-        Self { task: task.to_owned(), machine, command: None, outcome: None }
+        Self {
+            task: task.to_owned(),
+            machine,
+            command: None,
+            outcome: None,
+        }
     }
 }

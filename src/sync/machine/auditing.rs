@@ -48,7 +48,9 @@ impl Machine {
 
     /// When a feed's first audit is due: not all feeds' at once.
     pub(super) fn first_audit_due(&self, now: Timestamp) -> Option<Timestamp> {
-        self.settings.audit_interval.map(|interval| now.plus(staggered(interval, self.settings.jitter_seed)))
+        self.settings
+            .audit_interval
+            .map(|interval| now.plus(staggered(interval, self.settings.jitter_seed)))
     }
 
     pub(super) fn audit_on(&mut self, now: Timestamp) -> Command {
@@ -62,8 +64,16 @@ impl Machine {
     }
 
     fn read_audit(&mut self, offset: u64, stride: u64, follows: bool) -> Command {
-        let window = Window { listing: Listing::All, offset, limit: self.settings.page_size };
-        self.state = State::Audit { window, stride, follows };
+        let window = Window {
+            listing: Listing::All,
+            offset,
+            limit: self.settings.page_size,
+        };
+        self.state = State::Audit {
+            window,
+            stride,
+            follows,
+        };
         Command::Read(vec![window])
     }
 
@@ -111,7 +121,12 @@ impl Machine {
             return self.audit_commit(page, found, gone, now);
         }
         let later = rest.split_off(rest.len().min(self.settings.read_ahead.max(1)));
-        self.state = State::AuditSingles { page, rest: later, found, gone };
+        self.state = State::AuditSingles {
+            page,
+            rest: later,
+            found,
+            gone,
+        };
         Command::ReadRuns(rest)
     }
 
@@ -126,7 +141,10 @@ impl Machine {
     ) -> Command {
         for (id, run) in runs {
             match run {
-                Some(seen) => found.push(Observed { seen, source: Source::Detail }),
+                Some(seen) => found.push(Observed {
+                    seen,
+                    source: Source::Detail,
+                }),
                 None => gone.push(id),
             }
         }
@@ -135,7 +153,13 @@ impl Machine {
 
     /// One commit for a page and all that it decides, so that an audit that is interrupted leaves nothing undecided
     /// behind its cursor.
-    fn audit_commit(&mut self, page: Page, found: Vec<Observed>, gone: Vec<String>, now: Timestamp) -> Command {
+    fn audit_commit(
+        &mut self,
+        page: Page,
+        found: Vec<Observed>,
+        gone: Vec<String>,
+        now: Timestamp,
+    ) -> Command {
         let covered = Covered::by(&page);
         let audit = self.feed.audit.as_ref().map(|audit| audit.after(&page));
         self.audited = page.end();
@@ -144,13 +168,30 @@ impl Machine {
             false => page.items.iter().map(|seen| seen.run.id.clone()).collect(),
         };
         let (feed, outcome) = if page.reaches_end() {
-            (FeedState { audited_at: Some(now), ..self.after_audit(now) }, Outcome::Audited)
+            (
+                FeedState {
+                    audited_at: Some(now),
+                    ..self.after_audit(now)
+                },
+                Outcome::Audited,
+            )
         } else {
-            (FeedState { audit, ..self.feed.clone() }, Outcome::Auditing)
+            (
+                FeedState {
+                    audit,
+                    ..self.feed.clone()
+                },
+                Outcome::Auditing,
+            )
         };
         let mut observed = found;
         observed.extend(listed(page));
-        let commit = Commit { observed, gone, covered, ..self.empty_commit(feed, now) };
+        let commit = Commit {
+            observed,
+            gone,
+            covered,
+            ..self.empty_commit(feed, now)
+        };
         self.commit(commit, Then::Rest(outcome))
     }
 
@@ -162,7 +203,14 @@ impl Machine {
 
     fn after_audit(&self, now: Timestamp) -> FeedState {
         let wait = |interval| jittered(interval, self.settings.jitter_seed, self.polls);
-        let audit_due_at = self.settings.audit_interval.map(|interval| now.plus(wait(interval)));
-        FeedState { audit: None, audit_due_at, ..self.feed.clone() }
+        let audit_due_at = self
+            .settings
+            .audit_interval
+            .map(|interval| now.plus(wait(interval)));
+        FeedState {
+            audit: None,
+            audit_due_at,
+            ..self.feed.clone()
+        }
     }
 }
