@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use apify_mirror::api::{Client, ClientOptions, Token};
 use apify_mirror::config::{SecretSource, SinkSettings, Start, Target, WebhookSettings};
 use apify_mirror::daemon::{self, Context, Feed, Plan, Progress, Shutdown, SinkPlan};
-use apify_mirror::model::{RunStatus, Task, Timestamp};
+use apify_mirror::model::{RunStatus, Seed, Task, Timestamp};
 use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
 use apify_mirror::sinks::{SigningKeys, Webhook, WebhookOptions};
 use apify_mirror::store::Store;
@@ -80,7 +80,7 @@ fn plan(url: &str) -> Plan {
             audit_interval: None,
             read_ahead: 4,
             history_events: false,
-            jitter_seed: 1,
+            seed: Seed(1),
         },
         sinks: vec![SinkPlan {
             settings,

@@ -108,7 +108,7 @@ fuzz_target!(|body: &[u8]| {
     };
     let after = audit.after(&page);
     assert!(after.decided >= audit.decided);
-    for doubt in audit.doubts(&page) {
+    for doubt in audit.gaps(&page) {
         assert!(doubt.from.is_none() || doubt.to.is_none() || doubt.from <= doubt.to);
     }
     store(page);

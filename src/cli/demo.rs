@@ -10,15 +10,14 @@ use super::error::CliError;
 use super::event_line::EventLine;
 use super::exit::ExitCode;
 use super::output::print;
-use super::setup::{Setup, close, jitter_seed, plan};
+use super::setup::{Setup, close, plan, seed};
 use super::table::grouped;
 use crate::api::Token;
 use crate::config::{Environment, LogLevel, Settings};
 use crate::daemon::{self, Progress, Scope, on_signals};
-use crate::model::Timestamp;
+use crate::model::{AttemptOutcome, Due, SinkLimits, Timestamp};
 use crate::simulator::{Activity, Faults, Server, TOKEN, World};
-use crate::sinks::{Delivering, Intake, Outcome, Sink};
-use crate::store::Due;
+use crate::sinks::{Delivering, Sink};
 
 /// Runs in the simulated account's past.
 const PAST: u64 = 6_000;
@@ -88,7 +87,7 @@ pub async fn demo(
     settings.discover_tasks = true;
     let database = settings.database.clone();
     let token = Token::new(TOKEN).map_err(io::Error::other)?;
-    let plan = plan(&settings, &Environment::new(), jitter_seed())?;
+    let plan = plan(&settings, &Environment::new(), seed())?;
     let setup = Setup::new(&settings, &token, plan, progress, |_| Arc::new(Lines)).await?;
 
     print(&format!(
@@ -163,8 +162,8 @@ fn farewell(database: &Path) -> String {
 struct Lines;
 
 impl Sink for Lines {
-    fn intake(&self) -> Intake {
-        Intake::STREAM
+    fn limits(&self) -> SinkLimits {
+        SinkLimits::STREAM
     }
 
     fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
@@ -172,8 +171,8 @@ impl Sink for Lines {
             .iter()
             .try_for_each(|event| print(&line(&event.payload)?));
         let outcome = match printed {
-            Ok(()) => Outcome::Delivered,
-            Err(error) => Outcome::Failed {
+            Ok(()) => AttemptOutcome::Delivered,
+            Err(error) => AttemptOutcome::Failed {
                 error: error.to_string(),
                 retry_after: None,
             },

@@ -49,7 +49,7 @@ pub fn events(database: &Path, wanted: &Wanted) -> Result<ExitCode, CliError> {
             {
                 (log, place) = (None, None);
             }
-            Err(CliError::Store(error)) if wanted.follow && error.is_passing() => log = None,
+            Err(CliError::Store(error)) if wanted.follow && error.is_temporary() => log = None,
             Err(error) => return Err(error),
         }
         if !wait_while_read(LOOK_EVERY)? {

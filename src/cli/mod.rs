@@ -95,7 +95,7 @@ fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<ExitCode
             let bars = globals.progress_bars();
             logging::start(globals, &settings, bars.clone());
             let token = config::find_token(settings.api.token_file.as_deref(), environment)?;
-            let plan = setup::plan(&settings, environment, setup::jitter_seed())?;
+            let plan = setup::plan(&settings, environment, setup::seed())?;
             let runtime = runtime()?;
             let result = runtime.block_on(async {
                 let setup =

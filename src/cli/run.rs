@@ -18,7 +18,7 @@ pub async fn run(
 ) -> Result<ExitCode, CliError> {
     let Setup { context, writer } = setup;
     let shutdown = daemon::on_signals()?;
-    let seed = context.plan().sync.jitter_seed;
+    let seed = context.plan().sync.seed;
     let reload = Reload::new(move || {
         let one_line = |error: CliError| error.to_string().replace(":\n", ": ").replace('\n', "; ");
         let new = load().map_err(one_line)?;

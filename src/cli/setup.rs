@@ -9,7 +9,7 @@ use super::error::CliError;
 use crate::api::{Client, ClientOptions, Token};
 use crate::config::{Environment, Problems, Settings, Target};
 use crate::daemon::{Context, Plan, Progress, SinkPlan};
-use crate::model::Timestamp;
+use crate::model::{Seed, Timestamp};
 use crate::sinks::{self, Exec, Sink, Stdout, Webhook, WebhookOptions};
 use crate::store::{Store, Writer};
 use crate::sync;
@@ -57,19 +57,17 @@ impl Setup {
 }
 
 /// What sets this process's waits apart from others': two instances that start together must not poll in step.
-pub fn jitter_seed() -> u64 {
-    Timestamp::now().as_millis().unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32)
+pub fn seed() -> Seed {
+    Seed(
+        Timestamp::now().as_millis().unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32),
+    )
 }
 
 /// What `settings` say of tasks and sinks, which can change while the daemon runs, with the secrets they point to.
 ///
 /// # Errors
 /// When a secret cannot be had.
-pub fn plan(
-    settings: &Settings,
-    environment: &Environment,
-    jitter_seed: u64,
-) -> Result<Plan, Problems> {
+pub fn plan(settings: &Settings, environment: &Environment, seed: Seed) -> Result<Plan, Problems> {
     let keys = settings.signing_keys(environment)?;
     let hidden = settings.secret_variables();
     let sinks = settings.sinks.iter().zip(keys);
@@ -77,7 +75,7 @@ pub fn plan(
         tasks: settings.tasks.clone(),
         discover_tasks: settings.discover_tasks,
         sync: sync::Settings {
-            jitter_seed,
+            seed,
             ..settings.sync.clone()
         },
         sinks: sinks

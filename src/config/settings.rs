@@ -10,6 +10,7 @@ use reqwest::Url;
 use super::layers::Environment;
 use super::reader::{Problem, Problems, Reader};
 use super::sinks::{SinkSettings, sinks};
+use crate::model::Seed;
 use crate::sinks::SigningKeys;
 use crate::web::is_loopback;
 
@@ -240,7 +241,7 @@ fn sync(section: &mut Reader<'_>) -> crate::sync::Settings {
         audit_interval: Some(section.duration("audit_interval", SECOND..=365 * DAY, 6 * HOUR)),
         read_ahead: 1,
         history_events: section.flag("history_events", false),
-        jitter_seed: 0,
+        seed: Seed::default(),
     };
     if settings.overlap >= settings.page_size {
         let message = format!(

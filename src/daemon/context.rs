@@ -1,7 +1,6 @@
 //! What every part of the daemon shares.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -9,8 +8,8 @@ use tokio::sync::watch;
 use super::progress::Progress;
 use crate::api::Client;
 use crate::config::{SinkSettings, Start};
-use crate::delivery::{Courier, Enlisted, Subscription};
-use crate::model::Timestamp;
+use crate::delivery::Courier;
+use crate::model::{Registration, Subscription, Timestamp};
 use crate::sinks::{SigningKeys, Sink};
 use crate::store::{Store, StoreError};
 use crate::sync::Settings;
@@ -63,10 +62,8 @@ impl Plan {
 
     /// How the feed of the task `id` is polled: as every other, but not in step with them.
     pub fn settings_for(&self, id: &str) -> Settings {
-        let mut hasher = DefaultHasher::new();
-        (id, self.sync.jitter_seed).hash(&mut hasher);
         Settings {
-            jitter_seed: hasher.finish(),
+            seed: self.sync.seed.of(id),
             ..self.sync.clone()
         }
     }
@@ -92,17 +89,17 @@ impl Context {
     /// # Errors
     /// When the database fails; what was in force stays.
     pub async fn adopt(&self, plan: Plan) -> Result<(), StoreError> {
-        let enlisted: Vec<Enlisted> = plan
+        let registration: Vec<Registration> = plan
             .sinks
             .iter()
-            .map(|SinkPlan { settings, .. }| Enlisted {
+            .map(|SinkPlan { settings, .. }| Registration {
                 name: settings.name.clone(),
                 kind: settings.target.name(),
                 from_beginning: settings.start == Start::Beginning,
             })
             .collect();
         self.store
-            .call(move |db| db.enlist(&enlisted, Timestamp::now()))
+            .call(move |db| db.register(&registration, Timestamp::now()))
             .await?;
         self.plan.send_replace(Arc::new(plan));
         Ok(())

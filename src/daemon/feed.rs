@@ -9,7 +9,7 @@ use super::context::Context;
 use crate::api::{ApiError, ErrorClass};
 use crate::model::{Task, Timestamp};
 use crate::store::{Condition, Db, StoreError, Written};
-use crate::sync::{Command, Input, Machine, Outcome, Page, Seen, Trouble, Window};
+use crate::sync::{Command, Input, Machine, Outcome, Page, ReadFailure, Seen, Window};
 
 /// The runs of one task, being mirrored.
 #[derive(Debug)]
@@ -259,8 +259,8 @@ impl Feed {
 
 fn failure(slot: &mut Option<ApiError>, error: ApiError) -> Input {
     let trouble = match error.class() {
-        ErrorClass::NotFound | ErrorClass::Forbidden => Trouble::Lost,
-        _ => Trouble::Passing,
+        ErrorClass::NotFound | ErrorClass::Forbidden => ReadFailure::Lost,
+        _ => ReadFailure::Temporary,
     };
     *slot = Some(error);
     Input::Failed(trouble)

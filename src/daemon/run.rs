@@ -72,7 +72,7 @@ async fn endure<F: Future<Output = Result<Infallible, RunError>>>(
     loop {
         match work().await {
             Ok(never) => match never {},
-            Err(RunError::Store(error)) if error.is_passing() => {
+            Err(RunError::Store(error)) if error.is_temporary() => {
                 tracing::error!("{error}; trying again in {} s", STORE_RETRY.as_secs());
                 tokio::time::sleep(STORE_RETRY).await;
             }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::Subscription;
 use super::work::{Until, Work};
+use crate::model::Subscription;
 use crate::sinks::Sink;
 use crate::store::{Store, StoreError};
 
@@ -49,7 +49,7 @@ impl Courier {
                 .go_on(&mut bell, &mut stop)
                 .await
             {
-                Err(error) if error.is_passing() => {
+                Err(error) if error.is_temporary() => {
                     let seconds = STORE_RETRY.as_secs();
                     tracing::error!(
                         sink = self.subscription.sink,

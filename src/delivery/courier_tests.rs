@@ -8,19 +8,21 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
-use super::{Courier, Enlisted, Subscription};
-use crate::model::{Task, Timestamp};
-use crate::sinks::{Delivering, Intake, Order, Outcome, Sink};
-use crate::store::{Due, SinkStatus, Store, Writer};
+use super::Courier;
+use crate::model::{
+    AttemptOutcome, Due, Order, Registration, SinkLimits, Subscription, Task, Timestamp,
+};
+use crate::sinks::{Delivering, Sink};
+use crate::store::{SinkStatus, Store, Writer};
 use crate::sync::{Baseline, Commit, FeedState, Judgement, Observed, Seen, Source};
 
 const SINK: &str = "sink";
 
-type Plan = Box<dyn Fn(&Due, u32) -> Outcome + Send + Sync>;
+type Plan = Box<dyn Fn(&Due, u32) -> AttemptOutcome + Send + Sync>;
 
 /// A sink that answers as planned, by event and attempt, and remembers what it was handed.
 struct Fake {
-    intake: Intake,
+    limits: SinkLimits,
     plan: Plan,
     handed: Mutex<Vec<(String, i64)>>,
     accepted: Mutex<Vec<i64>>,
@@ -32,9 +34,12 @@ struct Fake {
 }
 
 impl Fake {
-    fn new(intake: Intake, plan: impl Fn(&Due, u32) -> Outcome + Send + Sync + 'static) -> Self {
+    fn new(
+        limits: SinkLimits,
+        plan: impl Fn(&Due, u32) -> AttemptOutcome + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            intake,
+            limits,
             plan: Box::new(plan),
             handed: Mutex::default(),
             accepted: Mutex::default(),
@@ -47,8 +52,8 @@ impl Fake {
 }
 
 impl Sink for Fake {
-    fn intake(&self) -> Intake {
-        self.intake
+    fn limits(&self) -> SinkLimits {
+        self.limits
     }
 
     fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
@@ -57,7 +62,7 @@ impl Sink for Fake {
             self.at_once.lock().unwrap().push(others + 1);
             tokio::task::yield_now().await;
             self.under_way.fetch_sub(1, Ordering::Relaxed);
-            let mut outcome = Outcome::Delivered;
+            let mut outcome = AttemptOutcome::Delivered;
             for event in events {
                 self.handed
                     .lock()
@@ -66,11 +71,11 @@ impl Sink for Fake {
                 let mut attempts = self.attempts.lock().unwrap();
                 let attempt = attempts.entry(event.seq).or_default();
                 *attempt += 1;
-                if outcome == Outcome::Delivered {
+                if outcome == AttemptOutcome::Delivered {
                     outcome = (self.plan)(event, *attempt);
                 }
             }
-            if outcome == Outcome::Delivered {
+            if outcome == AttemptOutcome::Delivered {
                 self.accepted
                     .lock()
                     .unwrap()
@@ -91,14 +96,14 @@ struct Setup {
     stop: watch::Sender<bool>,
 }
 
-fn failed() -> Outcome {
-    Outcome::Failed {
+fn failed() -> AttemptOutcome {
+    AttemptOutcome::Failed {
         error: "not now".into(),
         retry_after: None,
     }
 }
 
-const BY_RUN: Intake = Intake {
+const BY_RUN: SinkLimits = SinkLimits {
     order: Order::Run,
     batch: 1,
     concurrency: 4,
@@ -106,12 +111,12 @@ const BY_RUN: Intake = Intake {
 
 impl Setup {
     async fn new(
-        intake: Intake,
-        plan: impl Fn(&Due, u32) -> Outcome + Send + Sync + 'static,
+        limits: SinkLimits,
+        plan: impl Fn(&Due, u32) -> AttemptOutcome + Send + Sync + 'static,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (store, writer) = Store::open(&dir.path().join("runs.db")).unwrap();
-        let sink = Enlisted {
+        let sink = Registration {
             name: SINK.into(),
             kind: "webhook",
             from_beginning: false,
@@ -125,7 +130,7 @@ impl Setup {
                     },
                     Timestamp::now(),
                 )?;
-                db.enlist(&[sink], Timestamp::now())
+                db.register(&[sink], Timestamp::now())
             })
             .await
             .unwrap();
@@ -134,7 +139,7 @@ impl Setup {
             dir,
             store,
             _writer: writer,
-            sink: Arc::new(Fake::new(intake, plan)),
+            sink: Arc::new(Fake::new(limits, plan)),
             bell,
             stop,
         }
@@ -235,7 +240,7 @@ fn runs(count: usize) -> impl Iterator<Item = String> {
 
 #[tokio::test]
 async fn everything_due_is_delivered_once_and_in_order_for_each_run() {
-    let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
+    let setup = Setup::new(BY_RUN, |_, _| AttemptOutcome::Delivered).await;
     for status in ["READY", "RUNNING", "SUCCEEDED"] {
         setup.see(status, runs(300)).await;
     }
@@ -259,7 +264,7 @@ async fn everything_due_is_delivered_once_and_in_order_for_each_run() {
 
 #[tokio::test]
 async fn a_stream_gets_batches_in_the_order_of_numbers() {
-    let setup = Setup::new(Intake::STREAM, |_, _| Outcome::Delivered).await;
+    let setup = Setup::new(SinkLimits::STREAM, |_, _| AttemptOutcome::Delivered).await;
     for status in ["READY", "RUNNING"] {
         setup.see(status, runs(700)).await;
     }
@@ -270,11 +275,11 @@ async fn a_stream_gets_batches_in_the_order_of_numbers() {
 
 #[tokio::test]
 async fn a_stream_stays_in_order_when_it_fails() {
-    let setup = Setup::new(Intake::STREAM, |due, attempt| {
+    let setup = Setup::new(SinkLimits::STREAM, |due, attempt| {
         if [1, 700].contains(&due.seq) && attempt == 1 {
             failed()
         } else {
-            Outcome::Delivered
+            AttemptOutcome::Delivered
         }
     })
     .await;
@@ -299,7 +304,7 @@ async fn a_run_that_fails_delays_only_itself() {
         if due.run_id == "r0" {
             failed()
         } else {
-            Outcome::Delivered
+            AttemptOutcome::Delivered
         }
     })
     .await;
@@ -323,7 +328,7 @@ async fn what_failed_is_tried_again() {
         if attempt < 2 {
             failed()
         } else {
-            Outcome::Delivered
+            AttemptOutcome::Delivered
         }
     })
     .await;
@@ -340,7 +345,7 @@ async fn what_failed_is_tried_again() {
 
 #[tokio::test]
 async fn a_bell_wakes_a_courier_that_has_nothing_to_do() {
-    let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
+    let setup = Setup::new(BY_RUN, |_, _| AttemptOutcome::Delivered).await;
     let work = setup.start(Duration::from_secs(60));
     let began = std::time::Instant::now();
     for round in 1..=10 {
@@ -363,14 +368,14 @@ async fn a_bell_wakes_a_courier_that_has_nothing_to_do() {
 
 #[tokio::test]
 async fn what_is_refused_is_set_aside_and_the_next_goes() {
-    let refused = || Outcome::Refused {
+    let refused = || AttemptOutcome::Refused {
         error: "400".into(),
     };
     let setup = Setup::new(BY_RUN, move |due, _| {
         if due.seq == 1 {
             refused()
         } else {
-            Outcome::Delivered
+            AttemptOutcome::Delivered
         }
     })
     .await;
@@ -385,7 +390,7 @@ async fn what_is_refused_is_set_aside_and_the_next_goes() {
 
 #[tokio::test]
 async fn a_sink_that_is_gone_has_everything_set_aside() {
-    let gone = || Outcome::Gone {
+    let gone = || AttemptOutcome::Gone {
         error: "410".into(),
     };
     let setup = Setup::new(BY_RUN, move |_, _| gone()).await;
@@ -444,7 +449,7 @@ async fn nothing_more_is_delivered_while_the_books_cannot_be_written() {
                 .execute_batch("BEGIN IMMEDIATE")
                 .unwrap();
         }
-        Outcome::Delivered
+        AttemptOutcome::Delivered
     })
     .await;
     *other.lock().unwrap() =
@@ -490,16 +495,16 @@ async fn nothing_more_is_delivered_while_the_books_cannot_be_written() {
 
 #[tokio::test]
 async fn booking_the_past_can_be_stopped_and_goes_on_later() {
-    let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
+    let setup = Setup::new(BY_RUN, |_, _| AttemptOutcome::Delivered).await;
     setup.see("READY", runs(12_000)).await;
-    let other = Enlisted {
+    let other = Registration {
         name: "other".into(),
         kind: "webhook",
         from_beginning: true,
     };
     setup
         .store
-        .call(move |db| db.enlist(&[other], Timestamp::now()))
+        .call(move |db| db.register(&[other], Timestamp::now()))
         .await
         .unwrap();
     let courier = || {
@@ -542,7 +547,7 @@ async fn booking_the_past_can_be_stopped_and_goes_on_later() {
 
 #[tokio::test]
 async fn draining_has_a_bound() {
-    let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
+    let setup = Setup::new(BY_RUN, |_, _| AttemptOutcome::Delivered).await;
     setup.see("READY", runs(100)).await;
     let subscription = Subscription {
         sink: SINK.into(),
@@ -567,7 +572,7 @@ async fn an_ill_sink_that_is_well_again_gets_everything() {
     let is_well = Arc::clone(&well);
     let plan = move |_: &Due, _| {
         if is_well.load(Ordering::Relaxed) {
-            Outcome::Delivered
+            AttemptOutcome::Delivered
         } else {
             failed()
         }
@@ -612,18 +617,18 @@ async fn what_is_under_way_when_it_is_time_to_stop_is_written_down() {
 
     struct Slow(Arc<Notify>, Arc<Notify>);
     impl Sink for Slow {
-        fn intake(&self) -> Intake {
+        fn limits(&self) -> SinkLimits {
             BY_RUN
         }
         fn deliver<'a>(&'a self, _: &'a [Due]) -> Delivering<'a> {
             Box::pin(async {
                 self.0.notify_one();
                 self.1.notified().await;
-                Outcome::Delivered
+                AttemptOutcome::Delivered
             })
         }
     }
-    let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
+    let setup = Setup::new(BY_RUN, |_, _| AttemptOutcome::Delivered).await;
     let subscription = Subscription {
         sink: SINK.into(),
         types: None,
@@ -650,7 +655,7 @@ async fn what_is_under_way_when_it_is_time_to_stop_is_written_down() {
 struct Hanging(Arc<Notify>);
 
 impl Sink for Hanging {
-    fn intake(&self) -> Intake {
+    fn limits(&self) -> SinkLimits {
         BY_RUN
     }
 
@@ -663,7 +668,7 @@ impl Sink for Hanging {
 #[tokio::test]
 async fn what_hangs_does_not_keep_a_courier_from_stopping() {
     let entered = Arc::new(Notify::new());
-    let setup = Setup::new(BY_RUN, |_, _| Outcome::Delivered).await;
+    let setup = Setup::new(BY_RUN, |_, _| AttemptOutcome::Delivered).await;
     let subscription = Subscription {
         sink: SINK.into(),
         types: None,

@@ -1,11 +1,9 @@
 //! What a courier has done in the database in one go.
 
-use super::{Settled, Subscription};
-use crate::model::Timestamp;
-use crate::store::{Db, Fetched, Overdue, Room, StoreError};
-
-/// The most deliveries booked, or set aside, by one errand: others wait for the database too.
-pub(super) const CHUNK: usize = 5_000;
+use crate::model::{
+    EXCHANGE_CHUNK as CHUNK, FetchLimits, Fetched, Overdue, Settled, Subscription, Timestamp,
+};
+use crate::store::{Db, StoreError};
 
 /// What is to be done in the database, in this order.
 #[derive(Clone, Debug)]
@@ -19,7 +17,7 @@ pub(super) struct Errand {
     /// Set some of these aside, for this reason.
     pub set_aside: Option<(Overdue, String)>,
     /// Read what is due.
-    pub room: Room,
+    pub room: FetchLimits,
 }
 
 /// What an errand came to.

@@ -17,48 +17,4 @@ mod work;
 
 pub use courier::Courier;
 pub use pause::{Leave, MAX_PAUSE, Pause};
-pub use policy::{Attempt, MAX_REJECTIONS, MAX_WAIT, MIN_WAIT, Verdict, judge};
-
-pub use crate::sinks::Order;
-
-/// Which events a sink wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subscription {
-    /// The sink's name, under which its deliveries are booked.
-    pub sink: String,
-    /// The types it wants; `None` for all.
-    pub types: Option<Vec<String>>,
-}
-
-impl Subscription {
-    /// Whether the sink wants events of the type `name`.
-    pub fn wants(&self, name: &str) -> bool {
-        self.types
-            .as_ref()
-            .is_none_or(|types| types.iter().any(|wanted| wanted == name))
-    }
-}
-
-/// A configured sink, as the books know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Enlisted {
-    /// Its name.
-    pub name: String,
-    /// Its type, e.g. `webhook`.
-    pub kind: &'static str,
-    /// Whether it gets, if it is new, the events from before it was added too.
-    pub from_beginning: bool,
-}
-
-/// A delivery that was attempted, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// The event's number.
-    pub seq: i64,
-    /// The run it is about.
-    pub run_id: String,
-    /// What became of it.
-    pub verdict: Verdict,
-    /// Why it was not delivered.
-    pub error: Option<String>,
-}
+pub use policy::{Attempt, MAX_REJECTIONS, MIN_WAIT, judge};

@@ -7,8 +7,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::policy::{MAX_WAIT, wait};
-use crate::model::Timestamp;
+use super::policy::wait;
+use crate::model::{MAX_RETRY_WAIT as MAX_WAIT, Seed, Timestamp};
 
 /// The longest a sink is left alone that does not ask for more, and so the longest it takes to notice that it is well
 /// again.
@@ -30,7 +30,7 @@ pub enum Leave {
 pub struct Pause {
     /// Failures of so many different runs in a row are the sink's.
     threshold: usize,
-    seed: u64,
+    seed: Seed,
     failed: HashSet<String>,
     /// Pauses since the last success.
     pauses: u32,
@@ -39,7 +39,7 @@ pub struct Pause {
 
 impl Pause {
     /// A sink that is well. `threshold` different runs in a row must fail for it to be ill.
-    pub fn new(threshold: usize, seed: u64) -> Self {
+    pub fn new(threshold: usize, seed: Seed) -> Self {
         Self {
             threshold,
             seed,
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_run_that_fails_delays_only_itself() {
-        let mut pause = Pause::new(3, 1);
+        let mut pause = Pause::new(3, Seed(1));
         for n in 0..100 {
             pause.failed("a", None, at(n));
             pause.failed("b", None, at(n));
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn many_runs_that_fail_are_the_sinks_failure() {
-        let mut pause = Pause::new(3, 1);
+        let mut pause = Pause::new(3, Seed(1));
         for run in ["a", "b", "c"] {
             assert!(!pause.is_paused());
             pause.failed(run, None, at(0));
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn pauses_are_bounded_and_wishes_obeyed_within_that() {
-        let mut pause = Pause::new(1, 1);
+        let mut pause = Pause::new(1, Seed(1));
         let mut now = at(0);
         for _ in 0..20 {
             pause.failed("a", None, now);
@@ -160,17 +160,17 @@ mod tests {
             assert!(until.since(now) <= MAX_PAUSE);
             now = until;
         }
-        let mut pause = Pause::new(1, 1);
+        let mut pause = Pause::new(1, Seed(1));
         pause.failed("a", Some(Duration::from_secs(50)), at(0));
         assert_eq!(pause.leave(at(0)), Leave::Wait(at(50_000)));
-        let mut pause = Pause::new(1, 1);
+        let mut pause = Pause::new(1, Seed(1));
         pause.failed("a", Some(Duration::from_secs(5_000)), at(0));
         assert_eq!(pause.leave(at(0)), Leave::Wait(at(0).plus(MAX_WAIT)));
     }
 
     #[test]
     fn a_clock_that_is_set_back_does_not_lengthen_a_pause() {
-        let mut pause = Pause::new(1, 1);
+        let mut pause = Pause::new(1, Seed(1));
         pause.failed("a", None, at(10_000_000));
         assert_eq!(pause.leave(at(0)), Leave::Probe);
     }

@@ -1,16 +1,11 @@
 //! What becomes of a delivery after an attempt: pure, as the core is.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use crate::model::Timestamp;
-use crate::sinks::Outcome;
+use crate::model::{AttemptOutcome, MAX_RETRY_WAIT as MAX_WAIT, Seed, Timestamp, Verdict};
 
 /// The shortest wait for another attempt.
 pub const MIN_WAIT: Duration = Duration::from_secs(1);
-
-/// The longest wait for another attempt, and the longest a receiver's wish for a wait is obeyed.
-pub const MAX_WAIT: Duration = Duration::from_secs(3_600);
 
 /// How often an event is tried that the sink does not accept, though it does not say that it never will.
 pub const MAX_REJECTIONS: u32 = 10;
@@ -25,26 +20,12 @@ pub struct Attempt {
     /// When this one ended.
     pub now: Timestamp,
     /// Sets this delivery's waits apart from others'.
-    pub seed: u64,
-}
-
-/// What becomes of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is off the books.
-    Delivered,
-    /// It is tried again.
-    Retry {
-        /// Not before this.
-        at: Timestamp,
-    },
-    /// It is given up on, and kept for somebody to look at.
-    SetAside,
+    pub seed: Seed,
 }
 
 /// Judges an attempt: what was accepted is delivered, what will never be is set aside, and all else is tried again, until
 /// `give_up_after` the first attempt.
-pub fn judge(outcome: &Outcome, attempt: Attempt, give_up_after: Duration) -> Verdict {
+pub fn judge(outcome: &AttemptOutcome, attempt: Attempt, give_up_after: Duration) -> Verdict {
     let Attempt {
         attempts,
         first,
@@ -52,11 +33,11 @@ pub fn judge(outcome: &Outcome, attempt: Attempt, give_up_after: Duration) -> Ve
         seed,
     } = attempt;
     let asked = match outcome {
-        Outcome::Delivered => return Verdict::Delivered,
-        Outcome::Refused { .. } | Outcome::Gone { .. } => return Verdict::SetAside,
-        Outcome::Rejected { .. } if attempts >= MAX_REJECTIONS => return Verdict::SetAside,
-        Outcome::Rejected { .. } => None,
-        Outcome::Failed { retry_after, .. } => *retry_after,
+        AttemptOutcome::Delivered => return Verdict::Delivered,
+        AttemptOutcome::Refused { .. } | AttemptOutcome::Gone { .. } => return Verdict::SetAside,
+        AttemptOutcome::Rejected { .. } if attempts >= MAX_REJECTIONS => return Verdict::SetAside,
+        AttemptOutcome::Rejected { .. } => None,
+        AttemptOutcome::Failed { retry_after, .. } => *retry_after,
     };
     if now.since(first) >= give_up_after {
         return Verdict::SetAside;
@@ -67,13 +48,10 @@ pub fn judge(outcome: &Outcome, attempt: Attempt, give_up_after: Duration) -> Ve
 
 /// The wait after the `nth` failure in a row, from one second to `most`: between D and 2·D, where D doubles from a second
 /// to half of `most`.
-pub fn wait(nth: u32, most: Duration, seed: u64) -> Duration {
+pub fn wait(nth: u32, most: Duration, seed: Seed) -> Duration {
     let doubled = MIN_WAIT.saturating_mul(1 << nth.saturating_sub(1).min(20));
     let d = doubled.min(most / 2);
-    let mut hasher = DefaultHasher::new();
-    (seed, nth).hash(&mut hasher);
-    let millis = u64::try_from(d.as_millis()).unwrap_or(u64::MAX).max(1);
-    d + Duration::from_millis(hasher.finish() % millis)
+    seed.doubled(d, u64::from(nth))
 }
 
 #[cfg(test)]
@@ -86,19 +64,19 @@ mod tests {
         Timestamp::from_millis(second * 1_000)
     }
 
-    fn failed(retry_after: Option<u64>) -> Outcome {
-        Outcome::Failed {
+    fn failed(retry_after: Option<u64>) -> AttemptOutcome {
+        AttemptOutcome::Failed {
             error: "x".into(),
             retry_after: retry_after.map(Duration::from_secs),
         }
     }
 
-    fn wait_of(outcome: &Outcome, attempts: u32) -> Option<f64> {
+    fn wait_of(outcome: &AttemptOutcome, attempts: u32) -> Option<f64> {
         let attempt = Attempt {
             attempts,
             first: at(0),
             now: at(100),
-            seed: 7,
+            seed: Seed(7),
         };
         match judge(outcome, attempt, GIVE_UP) {
             Verdict::Retry { at: when } => Some(when.since(at(100)).as_secs_f64()),
@@ -109,25 +87,30 @@ mod tests {
     #[test]
     fn outcomes_and_what_they_come_to() {
         let error = || "x".to_owned();
-        let cases: [(Outcome, u32, i64, &str); 12] = [
-            (Outcome::Delivered, 1, 0, "delivered"),
-            (Outcome::Delivered, 99, 999_999, "delivered"),
-            (Outcome::Refused { error: error() }, 1, 0, "aside"),
-            (Outcome::Gone { error: error() }, 1, 0, "aside"),
-            (Outcome::Rejected { error: error() }, 1, 0, "retry"),
+        let cases: [(AttemptOutcome, u32, i64, &str); 12] = [
+            (AttemptOutcome::Delivered, 1, 0, "delivered"),
+            (AttemptOutcome::Delivered, 99, 999_999, "delivered"),
+            (AttemptOutcome::Refused { error: error() }, 1, 0, "aside"),
+            (AttemptOutcome::Gone { error: error() }, 1, 0, "aside"),
+            (AttemptOutcome::Rejected { error: error() }, 1, 0, "retry"),
             (
-                Outcome::Rejected { error: error() },
+                AttemptOutcome::Rejected { error: error() },
                 MAX_REJECTIONS - 1,
                 60,
                 "retry",
             ),
             (
-                Outcome::Rejected { error: error() },
+                AttemptOutcome::Rejected { error: error() },
                 MAX_REJECTIONS,
                 60,
                 "aside",
             ),
-            (Outcome::Rejected { error: error() }, 2, 32 * 3_600, "aside"),
+            (
+                AttemptOutcome::Rejected { error: error() },
+                2,
+                32 * 3_600,
+                "aside",
+            ),
             (failed(None), 1, 0, "retry"),
             (failed(None), 500, 32 * 3_600 - 1, "retry"),
             (failed(None), 2, 32 * 3_600, "aside"),
@@ -138,7 +121,7 @@ mod tests {
                 attempts,
                 first: at(0),
                 now: at(now),
-                seed: 1,
+                seed: Seed(1),
             };
             let verdict = match judge(&outcome, attempt, GIVE_UP) {
                 Verdict::Delivered => "delivered",
@@ -172,7 +155,9 @@ mod tests {
 
     #[test]
     fn waits_differ_by_seed_and_fill_their_range() {
-        let waits: Vec<_> = (0..1_000).map(|seed| wait(1, MAX_WAIT, seed)).collect();
+        let waits: Vec<_> = (0..1_000)
+            .map(|seed| wait(1, MAX_WAIT, Seed(seed)))
+            .collect();
         let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
         assert!(
             *least >= MIN_WAIT && *least < Duration::from_millis(1_050),

@@ -8,7 +8,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::future::pending;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +17,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::courier::{Courier, STORE_RETRY, told};
-use super::errand::{Answer, CHUNK, Errand};
+use super::errand::{Answer, Errand};
 use super::pause::{Leave, Pause};
-use super::policy::{Attempt, Verdict, judge};
-use super::{Order, Settled};
-use crate::model::Timestamp;
-use crate::sinks::{Intake, Outcome};
-use crate::store::{Due, Overdue, Room, Store, StoreError};
+use super::policy::{Attempt, judge};
+use crate::model::{
+    AttemptOutcome, Due, EXCHANGE_CHUNK as CHUNK, FetchLimits, Order, Overdue, Seed, Settled,
+    SinkLimits, Timestamp, Verdict,
+};
+use crate::store::{Store, StoreError};
 
 /// How often a courier looks for something to do when nothing rings: deliveries can be changed by another process.
 const FALLBACK: Duration = Duration::from_secs(5);
@@ -65,10 +65,10 @@ pub(super) struct Work {
     courier: Courier,
     store: Store,
     until: Until,
-    intake: Intake,
+    limits: SinkLimits,
     /// Read, not yet under way.
     ready: VecDeque<Due>,
-    under_way: JoinSet<(Vec<Due>, Outcome)>,
+    under_way: JoinSet<(Vec<Due>, AttemptOutcome)>,
     /// Judged, not yet written down.
     settled: Vec<Settled>,
     /// The numbers of all of these: the books still show them as due.
@@ -96,18 +96,18 @@ pub(super) struct Work {
 
 impl Work {
     pub fn new(courier: Courier, store: Store, until: Until) -> Self {
-        let intake = courier.sink.intake();
+        let limits = courier.sink.limits();
         // In a stream one failure holds up everything, so there is no need to wait for others.
-        let threshold = match intake.order {
-            Order::Sink => 1,
-            Order::Run => intake.concurrency.max(ILL_AFTER),
+        let threshold = match limits.order {
+            Order::Stream => 1,
+            Order::Run => limits.concurrency.max(ILL_AFTER),
         };
-        let pause = Pause::new(threshold, seed(&courier.subscription.sink));
+        let pause = Pause::new(threshold, Seed::default().of(&courier.subscription.sink));
         Self {
             courier,
             store,
             until,
-            intake,
+            limits,
             ready: VecDeque::new(),
             under_way: JoinSet::new(),
             settled: Vec::new(),
@@ -195,7 +195,7 @@ impl Work {
     }
 
     fn capacity(&self) -> usize {
-        self.intake.batch * self.intake.concurrency
+        self.limits.batch * self.limits.concurrency
     }
 
     fn may_launch(&self) -> bool {
@@ -211,11 +211,11 @@ impl Work {
 
     /// Gets as much under way as the sink takes.
     fn launch(&mut self) {
-        while self.under_way.len() < self.intake.concurrency
+        while self.under_way.len() < self.limits.concurrency
             && !self.ready.is_empty()
             && self.may_launch()
         {
-            let size = self.intake.batch.min(self.ready.len());
+            let size = self.limits.batch.min(self.ready.len());
             let events: Vec<Due> = self.ready.drain(..size).collect();
             let sink = Arc::clone(&self.courier.sink);
             self.under_way.spawn(async move {
@@ -239,7 +239,7 @@ impl Work {
         }
         // An ill sink is tried a batch at a time, and what is ready for long grows old.
         let ahead = if self.pause.is_paused() {
-            self.intake.batch
+            self.limits.batch
         } else {
             self.capacity() * AHEAD
         };
@@ -261,8 +261,8 @@ impl Work {
                 .clearing
                 .filter(|_| clear)
                 .map(|which| (which, self.last_error.clone())),
-            room: Room {
-                order: self.intake.order,
+            room: FetchLimits {
+                order: self.limits.order,
                 events,
                 except,
             },
@@ -290,7 +290,7 @@ impl Work {
             fetched,
         } = match answer {
             Ok(answer) => answer,
-            Err(error) if error.is_passing() && self.until == Until::Stopped => {
+            Err(error) if error.is_temporary() && self.until == Until::Stopped => {
                 tracing::error!(
                     sink = self.name(),
                     "{error}; trying again in {} s",
@@ -352,14 +352,14 @@ impl Work {
         self.hungry = true;
     }
 
-    fn judge(&mut self, events: Vec<Due>, outcome: Outcome) {
+    fn judge(&mut self, events: Vec<Due>, outcome: AttemptOutcome) {
         let now = Timestamp::now();
         let error = match &outcome {
-            Outcome::Delivered => None,
-            Outcome::Failed { error, .. }
-            | Outcome::Rejected { error }
-            | Outcome::Refused { error }
-            | Outcome::Gone { error } => Some(error.clone()),
+            AttemptOutcome::Delivered => None,
+            AttemptOutcome::Failed { error, .. }
+            | AttemptOutcome::Rejected { error }
+            | AttemptOutcome::Refused { error }
+            | AttemptOutcome::Gone { error } => Some(error.clone()),
         };
         // What is settled may clear the way for the next event of its run.
         self.hungry = true;
@@ -372,7 +372,7 @@ impl Work {
                 attempts: due.attempts.saturating_add(1),
                 first: due.first_attempt_at.unwrap_or(now),
                 now,
-                seed: seed(&(&due.id, self.name())),
+                seed: Seed::default().of(self.name()).of(&due.id),
             };
             let verdict = judge(&outcome, attempt, self.courier.give_up_after);
             if let Some(error) = &error {
@@ -388,16 +388,18 @@ impl Work {
     }
 
     /// What an outcome says of the sink as a whole.
-    fn judge_sink(&mut self, events: &[Due], outcome: &Outcome, now: Timestamp) {
+    fn judge_sink(&mut self, events: &[Due], outcome: &AttemptOutcome, now: Timestamp) {
         let was_paused = self.pause.is_paused();
         let asked = match outcome {
             // A refusal is an answer, if not the one that was hoped for.
-            Outcome::Delivered | Outcome::Refused { .. } | Outcome::Gone { .. } => {
+            AttemptOutcome::Delivered
+            | AttemptOutcome::Refused { .. }
+            | AttemptOutcome::Gone { .. } => {
                 self.pause.succeeded();
                 if was_paused {
                     tracing::info!(sink = self.name(), "the sink answers again");
                 }
-                if matches!(outcome, Outcome::Gone { .. }) {
+                if matches!(outcome, AttemptOutcome::Gone { .. }) {
                     tracing::error!(
                         sink = self.name(),
                         "the sink says that it is gone for good: everything it is owed is set aside, see \
@@ -409,8 +411,8 @@ impl Work {
                 }
                 return;
             }
-            Outcome::Rejected { .. } => None,
-            Outcome::Failed { retry_after, .. } => *retry_after,
+            AttemptOutcome::Rejected { .. } => None,
+            AttemptOutcome::Failed { retry_after, .. } => *retry_after,
         };
         for event in events {
             self.pause.failed(&event.run_id, asked, now);
@@ -473,10 +475,4 @@ impl Work {
             .flatten()
             .fold(now + FALLBACK, Instant::min)
     }
-}
-
-fn seed(of: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
-    hasher.finish()
 }

@@ -54,6 +54,15 @@ impl Timestamp {
     }
 }
 
+/// Now, by two clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// The local clock: for what is stored and compared with what others store. It can be set at any time.
+    pub wall: Timestamp,
+    /// Time since some fixed instant of this process: for waits and deadlines. It only grows.
+    pub uptime: Duration,
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {

@@ -11,8 +11,8 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
-use super::{Delivering, Intake, Order, Outcome, Sink};
-use crate::store::Due;
+use super::{Delivering, Sink};
+use crate::model::{AttemptOutcome, Due, Order, SinkLimits};
 
 /// The code by which a program asks to be tried again later (`EX_TEMPFAIL`).
 const TRY_AGAIN: i32 = 75;
@@ -69,8 +69,8 @@ impl Exec {
         }
     }
 
-    async fn run(&self, event: &Due) -> Outcome {
-        let failed = |error: String| Outcome::Failed {
+    async fn run(&self, event: &Due) -> AttemptOutcome {
+        let failed = |error: String| AttemptOutcome::Failed {
             error: format!("{}: {error}", self.program),
             retry_after: None,
         };
@@ -85,11 +85,11 @@ impl Exec {
                 "did not end within {:?}, and was killed",
                 self.timeout
             )),
-            Ok(Some(status)) if status.success() => Outcome::Delivered,
+            Ok(Some(status)) if status.success() => AttemptOutcome::Delivered,
             Ok(Some(status)) if status.code() == Some(TRY_AGAIN) => {
                 failed("asks to be tried again (exit code 75)".to_owned())
             }
-            Ok(Some(status)) => Outcome::Rejected {
+            Ok(Some(status)) => AttemptOutcome::Rejected {
                 error: format!("{}: {status}", self.program),
             },
         }
@@ -123,8 +123,8 @@ impl Exec {
 }
 
 impl Sink for Exec {
-    fn intake(&self) -> Intake {
-        Intake {
+    fn limits(&self) -> SinkLimits {
+        SinkLimits {
             order: Order::Run,
             batch: 1,
             concurrency: self.concurrency,
@@ -135,11 +135,11 @@ impl Sink for Exec {
         Box::pin(async move {
             for event in events {
                 let outcome = self.run(event).await;
-                if outcome != Outcome::Delivered {
+                if outcome != AttemptOutcome::Delivered {
                     return outcome;
                 }
             }
-            Outcome::Delivered
+            AttemptOutcome::Delivered
         })
     }
 }
@@ -252,7 +252,7 @@ mod tests {
         )
     }
 
-    async fn outcome(script: &str) -> Outcome {
+    async fn outcome(script: &str) -> AttemptOutcome {
         shell(script, Duration::from_secs(30))
             .deliver(&[due(7, "a", PAYLOAD)])
             .await
@@ -260,15 +260,18 @@ mod tests {
 
     #[tokio::test]
     async fn codes_and_what_they_come_to() {
-        assert_eq!(outcome("exit 0").await, Outcome::Delivered);
-        assert!(matches!(outcome("exit 75").await, Outcome::Failed { .. }));
-        let Outcome::Rejected { error } = outcome("exit 3").await else {
+        assert_eq!(outcome("exit 0").await, AttemptOutcome::Delivered);
+        assert!(matches!(
+            outcome("exit 75").await,
+            AttemptOutcome::Failed { .. }
+        ));
+        let AttemptOutcome::Rejected { error } = outcome("exit 3").await else {
             panic!()
         };
         assert_eq!(error, "sh: exit status: 3");
         assert!(matches!(
             outcome("kill -9 $$").await,
-            Outcome::Rejected { .. }
+            AttemptOutcome::Rejected { .. }
         ));
         let missing = Exec::new(
             "/nonexistent/program".to_owned(),
@@ -277,7 +280,8 @@ mod tests {
             1,
             vec![],
         );
-        let Outcome::Failed { error, .. } = missing.deliver(&[due(1, "a", "{}")]).await else {
+        let AttemptOutcome::Failed { error, .. } = missing.deliver(&[due(1, "a", "{}")]).await
+        else {
             panic!()
         };
         assert!(error.starts_with("/nonexistent/program: "), "{error}");
@@ -288,7 +292,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let seen = dir.path().join("seen");
         let script = format!("cat > {0}; echo >> {0}; env >> {0}", seen.display());
-        assert_eq!(outcome(&script).await, Outcome::Delivered);
+        assert_eq!(outcome(&script).await, AttemptOutcome::Delivered);
         let seen = std::fs::read_to_string(seen).unwrap();
         assert!(seen.starts_with(PAYLOAD), "{seen}");
         for line in [
@@ -318,14 +322,17 @@ mod tests {
         let chatty = shell("head -c 1000000 /dev/zero", Duration::from_secs(30));
         assert_eq!(
             chatty.deliver(&[due(1, "a", &payload)]).await,
-            Outcome::Delivered
+            AttemptOutcome::Delivered
         );
     }
 
     #[tokio::test]
     async fn what_it_leaves_running_does_not_hold_it_up() {
         let began = std::time::Instant::now();
-        assert_eq!(outcome("sleep 60 & exit 0").await, Outcome::Delivered);
+        assert_eq!(
+            outcome("sleep 60 & exit 0").await,
+            AttemptOutcome::Delivered
+        );
         assert!(began.elapsed() < Duration::from_secs(30));
     }
 
@@ -337,7 +344,7 @@ mod tests {
             "sleep 3000 & echo $! > {0}.new; mv {0}.new {0}; wait",
             id.display()
         );
-        let Outcome::Failed { error, .. } = shell(&script, Duration::from_secs(3))
+        let AttemptOutcome::Failed { error, .. } = shell(&script, Duration::from_secs(3))
             .deliver(&[due(1, "a", PAYLOAD)])
             .await
         else {

@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Delivering, Intake, Sink, blocking, lines};
-use crate::store::Due;
+use super::{Delivering, Sink, blocking, lines};
+use crate::model::{Due, SinkLimits};
 
 /// How a line of ours begins, whole or torn.
 const BEGINNING: &[u8] = b"{\"id\":\"evt_";
@@ -33,8 +33,8 @@ impl File {
 }
 
 impl Sink for File {
-    fn intake(&self) -> Intake {
-        Intake::STREAM
+    fn limits(&self) -> SinkLimits {
+        SinkLimits::STREAM
     }
 
     fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
@@ -129,11 +129,11 @@ fn last_line(path: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Outcome;
     use super::super::testing::due;
     use super::*;
+    use crate::model::AttemptOutcome;
 
-    async fn deliver(sink: &File, payloads: &[&str]) -> Outcome {
+    async fn deliver(sink: &File, payloads: &[&str]) -> AttemptOutcome {
         let events: Vec<Due> = payloads
             .iter()
             .map(|payload| due(1, "r", payload))
@@ -148,10 +148,13 @@ mod tests {
         let sink = File::new(path.clone());
         assert_eq!(
             deliver(&sink, &["{\"a\":1}", "{\"a\":2}"]).await,
-            Outcome::Delivered
+            AttemptOutcome::Delivered
         );
         fs::rename(&path, dir.path().join("events.jsonl.1")).unwrap();
-        assert_eq!(deliver(&sink, &["{\"a\":3}"]).await, Outcome::Delivered);
+        assert_eq!(
+            deliver(&sink, &["{\"a\":3}"]).await,
+            AttemptOutcome::Delivered
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\":3}\n");
         assert_eq!(
             fs::read_to_string(dir.path().join("events.jsonl.1")).unwrap(),
@@ -160,10 +163,16 @@ mod tests {
         // Rotation that makes a new file in the old one's place, and rotation that empties the old one.
         fs::rename(&path, dir.path().join("events.jsonl.2")).unwrap();
         fs::write(&path, "").unwrap();
-        assert_eq!(deliver(&sink, &["{\"b\":1}"]).await, Outcome::Delivered);
+        assert_eq!(
+            deliver(&sink, &["{\"b\":1}"]).await,
+            AttemptOutcome::Delivered
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"b\":1}\n");
         fs::write(&path, "").unwrap();
-        assert_eq!(deliver(&sink, &["{\"a\":4}"]).await, Outcome::Delivered);
+        assert_eq!(
+            deliver(&sink, &["{\"a\":4}"]).await,
+            AttemptOutcome::Delivered
+        );
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             "{\"a\":4}\n",
@@ -192,7 +201,7 @@ mod tests {
             fs::write(&path, before).unwrap();
             assert_eq!(
                 deliver(&File::new(path.clone()), &["{\"new\":1}"]).await,
-                Outcome::Delivered
+                AttemptOutcome::Delivered
             );
             assert_eq!(
                 fs::read_to_string(&path).unwrap(),
@@ -216,7 +225,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             deliver(&File::new(path.clone()), &["{}"]).await,
-            Outcome::Delivered
+            AttemptOutcome::Delivered
         );
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
@@ -228,7 +237,7 @@ mod tests {
     async fn what_is_no_file_on_a_disk_needs_no_disk() {
         assert_eq!(
             deliver(&File::new("/dev/null".into()), &["{}"]).await,
-            Outcome::Delivered
+            AttemptOutcome::Delivered
         );
     }
 
@@ -237,11 +246,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("logs/events.jsonl");
         let sink = File::new(path.clone());
-        let Outcome::Failed { error, .. } = deliver(&sink, &["{}"]).await else {
+        let AttemptOutcome::Failed { error, .. } = deliver(&sink, &["{}"]).await else {
             panic!()
         };
         assert!(error.contains("logs/events.jsonl"), "{error}");
         fs::create_dir(dir.path().join("logs")).unwrap();
-        assert_eq!(deliver(&sink, &["{}"]).await, Outcome::Delivered);
+        assert_eq!(deliver(&sink, &["{}"]).await, AttemptOutcome::Delivered);
     }
 }

@@ -17,78 +17,16 @@ pub use webhook::{OWN_HEADERS, Webhook, WebhookOptions};
 
 use std::io::{self, Write};
 use std::pin::Pin;
-use std::time::Duration;
 
-use crate::store::Due;
-
-/// The most events that a sink which takes them in a stream is handed at once.
-const STREAM_BATCH: usize = 500;
-
-/// What became of a batch of events: one answer for all of them. No message contains a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// All of them have arrived.
-    Delivered,
-    /// They may not have arrived, but may well do so later.
-    Failed {
-        /// What happened.
-        error: String,
-        /// How long the receiver asks to be left alone.
-        retry_after: Option<Duration>,
-    },
-    /// They were not accepted; a few more attempts will show whether that is for good.
-    Rejected {
-        /// What happened.
-        error: String,
-    },
-    /// They will never be accepted.
-    Refused {
-        /// What the receiver said.
-        error: String,
-    },
-    /// Nothing will ever be accepted any more.
-    Gone {
-        /// What the receiver said.
-        error: String,
-    },
-}
-
-/// In which order a sink takes events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// All of them in the order of their numbers; one that cannot be delivered holds up the rest.
-    Sink,
-    /// Those of each run in order, runs independent of each other.
-    Run,
-}
-
-/// How a sink takes events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Intake {
-    /// In which order.
-    pub order: Order,
-    /// The most events in a batch, at least 1.
-    pub batch: usize,
-    /// The most batches at once, at least 1.
-    pub concurrency: usize,
-}
-
-impl Intake {
-    /// One batch after the other, in order.
-    pub const STREAM: Self = Self {
-        order: Order::Sink,
-        batch: STREAM_BATCH,
-        concurrency: 1,
-    };
-}
+use crate::model::{AttemptOutcome, Due, SinkLimits};
 
 /// An answer that is still to come.
-pub type Delivering<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+pub type Delivering<'a> = Pin<Box<dyn Future<Output = AttemptOutcome> + Send + 'a>>;
 
 /// Somewhere events go.
 pub trait Sink: Send + Sync {
     /// How it takes them.
-    fn intake(&self) -> Intake;
+    fn limits(&self) -> SinkLimits;
 
     /// Hands over `events`, in order. May be dropped at any point; the events are then handed over again.
     fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a>;
@@ -105,13 +43,16 @@ fn lines(events: &[Due]) -> Vec<u8> {
 }
 
 /// Writes on a thread where that may block: a disk may be slow, and nobody may be reading our standard output.
-async fn blocking(write: impl FnOnce() -> io::Result<()> + Send + 'static, what: &str) -> Outcome {
+async fn blocking(
+    write: impl FnOnce() -> io::Result<()> + Send + 'static,
+    what: &str,
+) -> AttemptOutcome {
     match tokio::task::spawn_blocking(write)
         .await
         .unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
     {
-        Ok(()) => Outcome::Delivered,
-        Err(error) => Outcome::Failed {
+        Ok(()) => AttemptOutcome::Delivered,
+        Err(error) => AttemptOutcome::Failed {
             error: format!("{what}: {error}"),
             retry_after: None,
         },

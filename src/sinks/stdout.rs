@@ -2,16 +2,16 @@
 
 use std::io;
 
-use super::{Delivering, Intake, Sink, blocking, lines, write_out};
-use crate::store::Due;
+use super::{Delivering, Sink, blocking, lines, write_out};
+use crate::model::{Due, SinkLimits};
 
 /// Writes events to standard output.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stdout;
 
 impl Sink for Stdout {
-    fn intake(&self) -> Intake {
-        Intake::STREAM
+    fn limits(&self) -> SinkLimits {
+        SinkLimits::STREAM
     }
 
     fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {

@@ -7,9 +7,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AF
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
 use super::signature::SigningKeys;
-use super::{Delivering, Intake, Order, Outcome, Sink};
-use crate::model::Timestamp;
-use crate::store::Due;
+use super::{Delivering, Sink};
+use crate::model::{AttemptOutcome, Due, Order, SinkLimits, Timestamp};
 use crate::web;
 
 /// The longest wait for a connection.
@@ -80,7 +79,7 @@ impl Webhook {
         }
     }
 
-    async fn post(&self, event: &Due) -> Outcome {
+    async fn post(&self, event: &Due) -> AttemptOutcome {
         let request = self
             .client
             .as_ref()
@@ -100,7 +99,7 @@ impl Webhook {
         };
         match answer {
             Ok(answer) => self.judge(answer).await,
-            Err(error) => Outcome::Failed {
+            Err(error) => AttemptOutcome::Failed {
                 error: format!("{}: {error}", self.origin),
                 retry_after: None,
             },
@@ -128,7 +127,7 @@ impl Webhook {
     }
 
     /// The answer's body decides nothing, and is repeated nowhere: it may echo what it was sent.
-    async fn judge(&self, mut answer: Response) -> Outcome {
+    async fn judge(&self, mut answer: Response) -> AttemptOutcome {
         let status = answer.status();
         let retry_after = answer
             .headers()
@@ -147,17 +146,17 @@ impl Webhook {
         let _ = tokio::time::timeout(BODY_WITHIN, drain).await;
         let error = || format!("{}: {status}", self.origin);
         match class(status) {
-            Class::Accepted => Outcome::Delivered,
-            Class::Gone => Outcome::Gone { error: error() },
-            Class::Refused => Outcome::Refused { error: error() },
-            Class::Redirected => Outcome::Failed {
+            Class::Accepted => AttemptOutcome::Delivered,
+            Class::Gone => AttemptOutcome::Gone { error: error() },
+            Class::Refused => AttemptOutcome::Refused { error: error() },
+            Class::Redirected => AttemptOutcome::Failed {
                 error: format!(
                     "{}; redirects are not followed, name the address it leads to",
                     error()
                 ),
                 retry_after,
             },
-            Class::Passing => Outcome::Failed {
+            Class::Temporary => AttemptOutcome::Failed {
                 error: error(),
                 retry_after,
             },
@@ -166,8 +165,8 @@ impl Webhook {
 }
 
 impl Sink for Webhook {
-    fn intake(&self) -> Intake {
-        Intake {
+    fn limits(&self) -> SinkLimits {
+        SinkLimits {
             order: Order::Run,
             batch: 1,
             concurrency: self.options.concurrency,
@@ -178,11 +177,11 @@ impl Sink for Webhook {
         Box::pin(async move {
             for event in events {
                 let outcome = self.post(event).await;
-                if outcome != Outcome::Delivered {
+                if outcome != AttemptOutcome::Delivered {
                     return outcome;
                 }
             }
-            Outcome::Delivered
+            AttemptOutcome::Delivered
         })
     }
 }
@@ -202,7 +201,7 @@ enum Class {
     Gone,
     Refused,
     Redirected,
-    Passing,
+    Temporary,
 }
 
 fn class(status: StatusCode) -> Class {
@@ -210,9 +209,9 @@ fn class(status: StatusCode) -> Class {
         200..=299 => Class::Accepted,
         300..=399 => Class::Redirected,
         410 => Class::Gone,
-        408 | 425 | 429 => Class::Passing,
+        408 | 425 | 429 => Class::Temporary,
         400..=499 => Class::Refused,
-        _ => Class::Passing,
+        _ => Class::Temporary,
     }
 }
 
@@ -226,7 +225,7 @@ mod tests {
         for (statuses, expected) in [
             (&[200, 201, 202, 204, 299][..], Class::Accepted),
             (&[301, 302, 307, 308], Class::Redirected),
-            (&[408, 425, 429, 500, 502, 503, 504, 599], Class::Passing),
+            (&[408, 425, 429, 500, 502, 503, 504, 599], Class::Temporary),
             (
                 &[400, 401, 403, 404, 405, 409, 413, 422, 451],
                 Class::Refused,

@@ -9,8 +9,7 @@ use super::db::Db;
 use super::error::StoreError;
 use super::events::EventWriter;
 use super::rows::{self, RunRow, timestamp};
-use crate::delivery::Subscription;
-use crate::model::Timestamp;
+use crate::model::{Subscription, Timestamp};
 use crate::sync::{
     Audit, Baseline, Change, Commit, Covered, Cursor, Difference, FeedState, Watermark, observe,
 };

@@ -6,10 +6,9 @@ use serde_json::{Value, json};
 
 use super::db::Db;
 use super::{Condition, HEARTBEAT, Written};
-use crate::delivery::{Enlisted, Subscription};
-use crate::model::{Task, Timestamp};
+use crate::model::{Registration, Subscription, Task, Timestamp};
 use crate::sync::{
-    Audit, Baseline, Commit, Covered, Cursor, Doubt, FeedState, Judgement, Observed, OpenRun, Seen,
+    Audit, Baseline, Commit, Covered, Cursor, FeedState, Gap, Judgement, Observed, OpenRun, Seen,
     Source, Watermark,
 };
 
@@ -29,12 +28,13 @@ fn db() -> Db {
         at(0),
     )
     .unwrap();
-    let sink = |name: &str| Enlisted {
+    let sink = |name: &str| Registration {
         name: name.into(),
         kind: "stdout",
         from_beginning: false,
     };
-    db.enlist(&[sink("all"), sink("failures")], at(0)).unwrap();
+    db.register(&[sink("all"), sink("failures")], at(0))
+        .unwrap();
     db
 }
 
@@ -600,7 +600,7 @@ fn what_is_unseen_is_listed_within_bounds_and_without_a_start() {
         let except: Vec<String> = except.iter().map(|id| (*id).to_owned()).collect();
         db.unseen(
             FEED,
-            &[Doubt {
+            &[Gap {
                 from: from.map(at),
                 to: to.map(at),
             }],

@@ -131,7 +131,7 @@ impl StoreError {
     }
 
     /// Whether the same call may well succeed later, when somebody has made room, say: nothing is lost by waiting.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         let (Self::Sqlite(error) | Self::Opening { source: error, .. }) = self else {
             return false;
         };
@@ -181,14 +181,14 @@ mod tests {
         // SQLITE_BUSY, _READONLY, _IOERR, _FULL, and SQLITE_IOERR_FSYNC.
         for code in [5, 8, 10, 13, 1034] {
             let error = sqlite(code);
-            assert!(error.is_passing(), "{error}");
+            assert!(error.is_temporary(), "{error}");
             assert!(error.to_string().contains("; "), "{error} has no remedy");
         }
         // SQLITE_CORRUPT, _CONSTRAINT, _NOTADB.
         for code in [11, 19, 26] {
-            assert!(!sqlite(code).is_passing(), "{code}");
+            assert!(!sqlite(code).is_temporary(), "{code}");
         }
-        assert!(!StoreError::Closed.is_passing());
+        assert!(!StoreError::Closed.is_temporary());
     }
 
     #[test]

@@ -9,8 +9,7 @@ use serde_json::Value;
 
 use super::error::StoreError;
 use super::outbox::book;
-use crate::delivery::Subscription;
-use crate::model::{EventType, Run, RunStatus, Timestamp};
+use crate::model::{EventType, Run, RunStatus, Subscription, Timestamp};
 use crate::sync::Transition;
 
 /// Characters of a run's id that go into an event's id as they are. The rest is encoded, so that the id is fit for an

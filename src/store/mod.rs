@@ -22,6 +22,7 @@ mod reads;
 mod rows;
 mod sinks;
 mod tasks;
+mod traits;
 
 pub use commit::{Condition, HEARTBEAT, Written};
 pub use db::{Db, SCHEMA_VERSION};
@@ -30,5 +31,5 @@ pub use error::StoreError;
 pub use event_log::LoggedEvent;
 pub use handle::{Store, Writer};
 pub use lock::InstanceLock;
-pub use outbox::{Due, Fetched, Overdue, Room};
 pub use overview::{Overview, SinkStatus, TaskStatus, Unresolved};
+pub use traits::{Reader, Store as StoreTrait};

@@ -6,64 +6,18 @@
 //! Left to itself, SQLite prefers the primary key to the partial indexes, and would read everything a sink is owed to find
 //! one row of it: hence the `INDEXED BY`.
 
-use std::collections::HashSet;
-
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 
 use super::db::Db;
 use super::error::StoreError;
 use super::rows::timestamp;
-use crate::delivery::{MAX_WAIT, Order, Settled, Subscription, Verdict};
-use crate::model::Timestamp;
+use crate::model::{
+    Due, FetchLimits, Fetched, MAX_RETRY_WAIT as MAX_WAIT, Order, Overdue, Settled, Subscription,
+    Timestamp, Verdict,
+};
 
 /// The most bytes of event bodies read at once. One body is read whatever its size.
 const MAX_FETCHED_BYTES: usize = 8 << 20;
-
-/// An event as a sink gets it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// The event's number.
-    pub seq: i64,
-    /// The event's id.
-    pub id: String,
-    /// The run it is about.
-    pub run_id: String,
-    /// Its body: one JSON object, always the same bytes.
-    pub payload: String,
-    /// How often it was tried before.
-    pub attempts: u32,
-    /// When it was tried first.
-    pub first_attempt_at: Option<Timestamp>,
-}
-
-/// What a sink has room for.
-#[derive(Clone, Debug)]
-pub struct Room {
-    /// In which order.
-    pub order: Order,
-    /// At most so many events.
-    pub events: usize,
-    /// But none of these.
-    pub except: HashSet<i64>,
-}
-
-/// What there is for a sink.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fetched {
-    /// Events to deliver now.
-    pub events: Vec<Due>,
-    /// When the next becomes due, where none is left that is.
-    pub next_due: Option<Timestamp>,
-}
-
-/// Which of a sink's deliveries to set aside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overdue {
-    /// All of them.
-    All,
-    /// Those of events observed up to this instant, and only if nothing has been delivered since then.
-    OwedSince(Timestamp),
-}
 
 /// Deliveries already looked up, to be changed together.
 struct Row {
@@ -76,11 +30,16 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails or a row was tampered with.
-    pub fn due(&self, sink: &str, room: &Room, now: Timestamp) -> Result<Fetched, StoreError> {
+    pub fn due(
+        &self,
+        sink: &str,
+        room: &FetchLimits,
+        now: Timestamp,
+    ) -> Result<Fetched, StoreError> {
         // Rows that are held still count as due, hence the larger limit. It is as bounded as what is held.
         let limit = (room.events + room.except.len()) as u64;
         let mut seqs = match room.order {
-            Order::Sink => self.seqs(
+            Order::Stream => self.seqs(
                 "SELECT seq FROM deliveries INDEXED BY deliveries_owed
                  WHERE sink = ?1 AND dead_at IS NULL AND ?2 IS NOT NULL ORDER BY seq LIMIT ?3",
                 sink,

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Db, Fetched, Overdue, Room, Selection, Which};
-use crate::delivery::{Enlisted, MAX_WAIT, Order, Settled, Subscription, Verdict};
-use crate::model::{Task, Timestamp};
+use super::{Db, Selection, Which};
+use crate::model::{
+    FetchLimits, Fetched, MAX_RETRY_WAIT as MAX_WAIT, Order, Overdue, Registration, Settled,
+    Subscription, Task, Timestamp, Verdict,
+};
 use crate::sync::{Baseline, Commit, FeedState, Judgement, Observed, Seen, Source};
 
 const FEED: &str = "task";
@@ -17,8 +19,8 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(second * 1_000)
 }
 
-fn enlisted(name: &str, from_beginning: bool) -> Enlisted {
-    Enlisted {
+fn registration(name: &str, from_beginning: bool) -> Registration {
+    Registration {
         name: name.into(),
         kind: "webhook",
         from_beginning,
@@ -42,7 +44,7 @@ fn db() -> Db {
         at(0),
     )
     .unwrap();
-    db.enlist(&[enlisted(HOOK, false)], at(0)).unwrap();
+    db.register(&[registration(HOOK, false)], at(0)).unwrap();
     db
 }
 
@@ -73,7 +75,7 @@ fn see(db: &mut Db, now: i64, runs: &[(&str, &str)], sinks: &[Subscription]) {
 }
 
 fn fetch(db: &Db, order: Order, now: i64, except: &[i64]) -> Fetched {
-    let room = Room {
+    let room = FetchLimits {
         order,
         events: 100,
         except: except.iter().copied().collect::<HashSet<_>>(),
@@ -157,7 +159,7 @@ fn a_stream_gets_everything_in_order_whatever_the_runs() {
     );
     see(&mut db, 20, &[("a", "RUNNING")], &[all_of(HOOK)]);
     let seqs = |db: &Db, except: &[i64]| {
-        fetch(db, Order::Sink, 20, except)
+        fetch(db, Order::Stream, 20, except)
             .events
             .iter()
             .map(|due| due.seq)
@@ -239,7 +241,7 @@ fn a_clock_that_was_set_back_does_not_put_retries_off() {
     assert_eq!(due(&db, 20), []);
     assert_eq!(due(&db, -100 * 86_400).len(), 1);
     assert_eq!(
-        fetch(&db, Order::Sink, -100 * 86_400, &[]).events.len(),
+        fetch(&db, Order::Stream, -100 * 86_400, &[]).events.len(),
         1,
         "and is not read twice by a stream"
     );
@@ -254,8 +256,8 @@ fn what_is_held_does_not_hide_what_else_is_due() {
         &[("a", "READY"), ("b", "READY"), ("c", "READY")],
         &[all_of(HOOK)],
     );
-    for order in [Order::Run, Order::Sink] {
-        let room = Room {
+    for order in [Order::Run, Order::Stream] {
+        let room = FetchLimits {
             order,
             events: 1,
             except: HashSet::from([1, 2]),
@@ -468,12 +470,12 @@ fn a_sink_added_later_starts_now_or_at_the_beginning() {
         types: Some(vec!["ACTOR.RUN.FAILED".into()]),
     };
     let sinks = [all_of(HOOK), all_of("now"), all_of("all"), failures.clone()];
-    db.enlist(
+    db.register(
         &[
-            enlisted(HOOK, false),
-            enlisted("now", false),
-            enlisted("all", true),
-            enlisted("failures", true),
+            registration(HOOK, false),
+            registration("now", false),
+            registration("all", true),
+            registration("failures", true),
         ],
         at(30),
     )
@@ -507,11 +509,11 @@ fn a_sink_added_later_starts_now_or_at_the_beginning() {
     );
 
     // The next start finds the same sinks but one: nothing begins anew, and nobody else is taken for removed.
-    db.enlist(
+    db.register(
         &[
-            enlisted(HOOK, false),
-            enlisted("all", true),
-            enlisted("failures", true),
+            registration(HOOK, false),
+            registration("all", true),
+            registration("failures", true),
         ],
         at(60),
     )
@@ -544,14 +546,14 @@ fn a_sink_that_is_removed_keeps_what_it_is_owed_and_goes_on_from_there() {
         &[all_of(HOOK)],
     );
     settle(&mut db, 11, 1, "a", Verdict::Delivered);
-    db.enlist(&[], at(20)).unwrap();
+    db.register(&[], at(20)).unwrap();
     settle(&mut db, 25, 2, "b", Verdict::Retry { at: at(26) });
     see(&mut db, 30, &[("a", "RUNNING")], &[]);
     let status = db.sinks().unwrap().remove(0);
     assert_eq!((status.state.as_str(), status.pending), ("removed", 1));
 
     // Back again: what it missed, or not.
-    db.enlist(&[enlisted(HOOK, true)], at(40)).unwrap();
+    db.register(&[registration(HOOK, true)], at(40)).unwrap();
     catch_up(&mut db, &all_of(HOOK));
     assert_eq!(
         db.sinks().unwrap()[0].failing_since,
@@ -561,14 +563,14 @@ fn a_sink_that_is_removed_keeps_what_it_is_owed_and_goes_on_from_there() {
     assert_eq!(due(&db, 100), pairs(&[(2, "b"), (3, "a")]));
     settle(&mut db, 50, 2, "b", Verdict::Delivered);
     settle(&mut db, 50, 3, "a", Verdict::Delivered);
-    db.enlist(&[], at(60)).unwrap();
+    db.register(&[], at(60)).unwrap();
     assert_eq!(
         db.sinks().unwrap().len(),
         0,
         "nothing is owed to it, so it is forgotten"
     );
     see(&mut db, 70, &[("a", "SUCCEEDED")], &[]);
-    db.enlist(&[enlisted(HOOK, false)], at(80)).unwrap();
+    db.register(&[registration(HOOK, false)], at(80)).unwrap();
     assert!(db.book_backlog(&all_of(HOOK), 3, at(80)).unwrap());
     assert_eq!(due(&db, 100), [], "it starts now");
     see(&mut db, 90, &[("a", "RUNNING")], &[all_of(HOOK)]);

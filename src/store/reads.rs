@@ -8,7 +8,7 @@ use super::db::Db;
 use super::error::StoreError;
 use super::rows;
 use crate::model::RunStatus;
-use crate::sync::{Cursor, Doubt, OpenRun, OpenRuns, Stored};
+use crate::sync::{Cursor, Gap, OpenRun, OpenRuns, Stored};
 
 /// The most runs that one page of an audit has read singly; what is left waits for the next audit.
 const MAX_UNSEEN: usize = 1_000;
@@ -121,7 +121,7 @@ impl Db {
     pub fn unseen(
         &self,
         feed_id: &str,
-        stretches: &[Doubt],
+        stretches: &[Gap],
         except: &[String],
     ) -> Result<Vec<String>, StoreError> {
         let except: HashSet<&String> = except.iter().collect();

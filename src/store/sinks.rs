@@ -4,8 +4,7 @@ use rusqlite::TransactionBehavior;
 
 use super::db::Db;
 use super::error::StoreError;
-use crate::delivery::Enlisted;
-use crate::model::Timestamp;
+use crate::model::{Registration, Timestamp};
 
 impl Db {
     /// Notes that these sinks, and no others, are configured. One that is new is owed what happens from now on, or all
@@ -14,7 +13,7 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails; nothing has changed then.
-    pub fn enlist(&mut self, sinks: &[Enlisted], now: Timestamp) -> Result<(), StoreError> {
+    pub fn register(&mut self, sinks: &[Registration], now: Timestamp) -> Result<(), StoreError> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -37,7 +36,7 @@ impl Db {
                 (name, now.to_string(), last),
             )?;
         }
-        for Enlisted {
+        for Registration {
             name,
             kind,
             from_beginning,

@@ -15,7 +15,7 @@
 //!   that started with the first or the last entry: ties may lie on either side of the page's edge. Nor from a page
 //!   that is not sorted, nor beyond the last entry, whatever the server says of its total.
 //! - *The API's own word* that there is no such run: `record-not-found` on reading it singly; a 404 of anything else, such
-//!   as a proxy, proves nothing. This is how runs are decided that no page covers ([`Audit::doubts`]): ties at the edges
+//!   as a proxy, proves nothing. This is how runs are decided that no page covers ([`Audit::gaps`]): ties at the edges
 //!   between pages, and runs behind the last entry.
 //!
 //! Both are judged against rows that were in the mirror before the page was asked for: the one machine of a feed
@@ -51,7 +51,7 @@ pub struct Covered {
 
 /// A stretch of time that no page covers, edges included; `None` is the beginning or the end of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Doubt {
+pub struct Gap {
     /// Its first instant.
     pub from: Option<Timestamp>,
     /// Its last instant.
@@ -108,26 +108,26 @@ impl Audit {
 
     /// The stretches that are left undecided by `page` and all before it: between what was decided before and what
     /// `page` covers, and, where the list ends with it, all behind it.
-    pub fn doubts(&self, page: &Page) -> Vec<Doubt> {
-        let mut doubts = Vec::new();
+    pub fn gaps(&self, page: &Page) -> Vec<Gap> {
+        let mut gaps = Vec::new();
         let after = self.after(page).decided;
         if let Some(Covered {
             after: Some(edge), ..
         }) = Covered::by(page)
             && self.decided.is_none_or(|decided| decided <= edge)
         {
-            doubts.push(Doubt {
+            gaps.push(Gap {
                 from: self.decided,
                 to: Some(edge),
             });
         }
         if page.reaches_end() {
-            doubts.push(Doubt {
+            gaps.push(Gap {
                 from: after,
                 to: None,
             });
         }
-        doubts
+        gaps
     }
 }
 
@@ -188,43 +188,43 @@ mod tests {
     fn what_no_page_covers_is_in_doubt() {
         let fresh = Audit::begin(at(0));
         let first = page(0, 6, &[("a", 10), ("b", 12)]);
-        assert_eq!(fresh.doubts(&first), []);
+        assert_eq!(fresh.gaps(&first), []);
         let audit = fresh.after(&first);
         assert_eq!(audit.decided, Some(at(12)));
 
         let edge = page(1, 6, &[("b", 12), ("c", 14)]);
         assert_eq!(
-            audit.doubts(&edge),
-            [Doubt {
+            audit.gaps(&edge),
+            [Gap {
                 from: Some(at(12)),
                 to: Some(at(12))
             }]
         );
         let overlapping = page(0, 6, &[("a", 10), ("b", 12), ("c", 14)]);
         assert_eq!(
-            audit.doubts(&overlapping),
+            audit.gaps(&overlapping),
             [],
             "a page that begins earlier covers the edge"
         );
         let stepped_back = page(1, 6, &[("z", 11), ("c", 14)]);
-        assert_eq!(audit.doubts(&stepped_back), []);
+        assert_eq!(audit.gaps(&stepped_back), []);
 
         let audit = audit.after(&edge);
         let ties = page(2, 6, &[("c", 14), ("d", 14)]);
         assert_eq!(
-            (audit.doubts(&ties), audit.after(&ties).decided),
+            (audit.gaps(&ties), audit.after(&ties).decided),
             (vec![], Some(at(14))),
             "put off, not dropped"
         );
         let last = page(3, 6, &[("d", 14), ("e", 14), ("f", 16)]);
         assert_eq!(
-            audit.after(&ties).doubts(&last),
+            audit.after(&ties).gaps(&last),
             [
-                Doubt {
+                Gap {
                     from: Some(at(14)),
                     to: Some(at(14))
                 },
-                Doubt {
+                Gap {
                     from: Some(at(16)),
                     to: None
                 }
@@ -235,8 +235,8 @@ mod tests {
     #[test]
     fn an_emptied_list_leaves_everything_in_doubt() {
         assert_eq!(
-            Audit::begin(at(0)).doubts(&page(0, 0, &[])),
-            [Doubt {
+            Audit::begin(at(0)).gaps(&page(0, 0, &[])),
+            [Gap {
                 from: None,
                 to: None
             }]

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::diff::{Judgement, Observed, Source};
-use super::jitter::jittered;
 use super::page::{Listing, Page, Seen, Window};
 use super::protocol::{
-    Baseline, Command, Commit, FeedState, Input, OpenRuns, Outcome, Settings, State, Then, Trouble,
+    Baseline, Command, Commit, FeedState, Input, OpenRuns, Outcome, ReadFailure, Settings, State,
+    Then,
 };
 use super::refresh;
 use crate::model::Timestamp;
@@ -420,7 +420,7 @@ impl Machine {
         now: Timestamp,
     ) -> Command {
         let Some(page) = answer.into_iter().next() else {
-            return self.failed(Trouble::Passing, now);
+            return self.failed(ReadFailure::Temporary, now);
         };
         self.note(&page);
         let end = page.end();
@@ -580,12 +580,12 @@ impl Machine {
     }
 
     /// The end of a poll that failed.
-    fn failed(&mut self, trouble: Trouble, now: Timestamp) -> Command {
+    fn failed(&mut self, trouble: ReadFailure, now: Timestamp) -> Command {
         self.failures = self.failures.saturating_add(1);
         let usual = self.settings.poll_interval;
         let (factor, most) = match trouble {
-            Trouble::Passing => (1 << (self.failures - 1).min(15), MAX_FAILURE_WAIT),
-            Trouble::Lost => (LOST_WAIT_FACTOR, MAX_LOST_WAIT),
+            ReadFailure::Temporary => (1 << (self.failures - 1).min(15), MAX_FAILURE_WAIT),
+            ReadFailure::Lost => (LOST_WAIT_FACTOR, MAX_LOST_WAIT),
         };
         self.rest_for(usual.saturating_mul(factor).min(most.max(usual)));
         self.audit_barred = true;
@@ -594,7 +594,7 @@ impl Machine {
 
     fn rest_for(&mut self, nominal: Duration) {
         self.unseen.clear();
-        self.rest = jittered(nominal, self.settings.jitter_seed, self.polls);
+        self.rest = self.settings.seed.jittered(nominal, self.polls);
     }
 
     /// Sleeps until the next poll, or until the next part of an audit is due.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::testing::{List, at, item};
 use super::*;
+use crate::model::Seed;
 
 fn settings() -> Settings {
     Settings {
@@ -15,7 +16,7 @@ fn settings() -> Settings {
         audit_interval: None,
         read_ahead: 4,
         history_events: false,
-        jitter_seed: 1,
+        seed: Seed(1),
     }
 }
 
@@ -420,7 +421,7 @@ fn failures_wait_longer_and_longer_and_change_nothing() {
         let Command::Sleep {
             wait,
             outcome: Outcome::Failed,
-        } = machine.step(Input::Failed(Trouble::Passing), at(NOW))
+        } = machine.step(Input::Failed(ReadFailure::Temporary), at(NOW))
         else {
             panic!()
         };

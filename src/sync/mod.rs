@@ -25,7 +25,6 @@
 mod audit;
 mod cursor;
 mod diff;
-mod jitter;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
@@ -35,12 +34,12 @@ mod refresh;
 #[cfg(test)]
 mod testing;
 
-pub use audit::{Audit, Covered, Doubt};
+pub use audit::{Audit, Covered, Gap};
 pub use cursor::{Cursor, Watermark};
 pub use diff::{Change, Difference, Judgement, Observed, Source, Stored, Transition, observe};
 pub use machine::Machine;
 pub use page::{Listing, Page, Seen, Window};
 pub use protocol::{
-    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, Settings, State, Then,
-    Trouble,
+    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings,
+    State, Then,
 };

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::audit::{Audit, Covered, Doubt};
+use super::audit::{Audit, Covered, Gap};
 use super::cursor::Cursor;
 use super::diff::{Judgement, Observed};
 use super::page::{Page, Seen, Window};
-use crate::model::Timestamp;
+use crate::model::{Seed, Timestamp};
 
 /// How a feed is polled. Every field is validated with the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Settings {
     /// Whether runs from before the first sync raise events too.
     pub history_events: bool,
     /// Sets this feed's waits apart from others'.
-    pub jitter_seed: u64,
+    pub seed: Seed,
 }
 
 /// The newest run's start when the first sync began; runs up to it are history. `None` inside: the list was empty, so
@@ -111,9 +111,9 @@ pub enum Outcome {
 
 /// What kind of failure a read ended in, as far as it matters when to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum ReadFailure {
     /// The next attempt may well succeed.
-    Passing,
+    Temporary,
     /// There is no such task, or the token may not see it: somebody must do something about it.
     Lost,
 }
@@ -137,7 +137,7 @@ pub enum Command {
     /// [`Input::Unseen`].
     LoadUnseen {
         /// Where to look.
-        stretches: Vec<Doubt>,
+        stretches: Vec<Gap>,
         /// Runs that have been seen.
         except: Vec<String>,
     },
@@ -171,7 +171,7 @@ pub enum Input {
     /// The commit is on disk.
     Committed,
     /// A read failed, after all the retries it was worth.
-    Failed(Trouble),
+    Failed(ReadFailure),
 }
 
 /// Where a poll stands: which answer is awaited, and what it is for.

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use apify_mirror::delivery::{Enlisted, Subscription};
-use apify_mirror::model::Task;
+use apify_mirror::model::{Registration, Seed, Subscription, Task};
 use apify_mirror::simulator::Rng;
 use apify_mirror::store::Db;
-use apify_mirror::sync::{Command, Commit, Input, Machine, Outcome, Settings, State, Trouble};
+use apify_mirror::sync::{Command, Commit, Input, Machine, Outcome, ReadFailure, Settings, State};
 
 use super::account::{Account, FIGURES_SETTLE_MS};
 use super::check::Checks;
@@ -51,7 +50,7 @@ impl Mirror {
                 .then(|| Duration::from_millis(1_000 + rng.below(300_000))),
             read_ahead: 1 + rng.below(4) as usize,
             history_events: false,
-            jitter_seed: seed,
+            seed: Seed(seed),
         };
         let mut db = Db::in_memory().unwrap();
         for task in &account.tasks {
@@ -64,12 +63,12 @@ impl Mirror {
             )
             .unwrap();
         }
-        let all = Enlisted {
+        let all = Registration {
             name: "all".into(),
             kind: "stdout",
             from_beginning: false,
         };
-        db.enlist(&[all], account.now).unwrap();
+        db.register(&[all], account.now).unwrap();
         let feeds = account
             .tasks
             .iter()
@@ -162,7 +161,7 @@ impl Mirror {
                     account.happen(db);
                 }
                 if pages.is_empty() {
-                    Input::Failed(Trouble::Passing)
+                    Input::Failed(ReadFailure::Temporary)
                 } else {
                     Input::Pages(pages)
                 }
@@ -170,7 +169,7 @@ impl Mirror {
             Some(Command::ReadRuns(ids)) => {
                 *requests += ids.len() as u64;
                 if account.misbehaves(Hazard::FailedReads, 4.0) {
-                    Input::Failed(Trouble::Passing)
+                    Input::Failed(ReadFailure::Temporary)
                 } else {
                     Input::Runs(
                         ids.into_iter()

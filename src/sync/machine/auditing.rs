@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::super::audit::{Audit, Covered};
 use super::super::diff::{Observed, Source};
-use super::super::jitter::{jittered, staggered};
 use super::super::page::{Listing, Page, Seen, Window};
 use super::super::protocol::{Command, Commit, FeedState, Outcome, State, Then};
 use super::{Machine, listed, step_back};
@@ -50,7 +49,7 @@ impl Machine {
     pub(super) fn first_audit_due(&self, now: Timestamp) -> Option<Timestamp> {
         self.settings
             .audit_interval
-            .map(|interval| now.plus(staggered(interval, self.settings.jitter_seed)))
+            .map(|interval| now.plus(self.settings.seed.part(interval, 0)))
     }
 
     pub(super) fn audit_on(&mut self, now: Timestamp) -> Command {
@@ -99,7 +98,7 @@ impl Machine {
         if stalled || self.audit_reads > MAX_AUDIT_READS {
             return self.give_audit_up(now);
         }
-        let stretches = audit.doubts(&page);
+        let stretches = audit.gaps(&page);
         if stretches.is_empty() {
             return self.audit_commit(page, Vec::new(), Vec::new(), now);
         }
@@ -202,7 +201,7 @@ impl Machine {
     }
 
     fn after_audit(&self, now: Timestamp) -> FeedState {
-        let wait = |interval| jittered(interval, self.settings.jitter_seed, self.polls);
+        let wait = |interval| self.settings.seed.jittered(interval, self.polls);
         let audit_due_at = self
             .settings
             .audit_interval

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::testing::{List, at, item};
 use super::super::*;
-use crate::model::Timestamp;
+use crate::model::{Seed, Timestamp};
 
 /// What the mirror holds: run ids and their starts, of those not marked as removed.
 type Rows = BTreeMap<String, Timestamp>;
@@ -23,7 +23,7 @@ fn settings() -> Settings {
         audit_interval: Some(Duration::from_secs(HOUR)),
         read_ahead: 4,
         history_events: false,
-        jitter_seed: 1,
+        seed: Seed(1),
     }
 }
 
@@ -401,7 +401,9 @@ fn a_failing_read_leaves_the_audit_for_after_the_next_poll() {
     let Command::Read(_) = bench.machine.step(Input::Wake, at(NOW)) else {
         panic!()
     };
-    let command = bench.machine.step(Input::Failed(Trouble::Passing), at(NOW));
+    let command = bench
+        .machine
+        .step(Input::Failed(ReadFailure::Temporary), at(NOW));
     let Command::Sleep {
         wait,
         outcome: Outcome::Failed,
@@ -428,7 +430,9 @@ fn a_lost_task_is_looked_for_rarely() {
         bench
             .machine
             .step(Input::Open(OpenRuns::default()), at(NOW));
-        let command = bench.machine.step(Input::Failed(Trouble::Lost), at(NOW));
+        let command = bench
+            .machine
+            .step(Input::Failed(ReadFailure::Lost), at(NOW));
         let Command::Sleep {
             wait,
             outcome: Outcome::Failed,
@@ -496,7 +500,9 @@ fn failed_reads_do_not_count_against_an_audit() {
         let Command::Read(_) = bench.machine.step(Input::Wake, at(NOW)) else {
             panic!()
         };
-        bench.machine.step(Input::Failed(Trouble::Passing), at(NOW));
+        bench
+            .machine
+            .step(Input::Failed(ReadFailure::Temporary), at(NOW));
     }
     let outcomes = [bench.audit().1, bench.audit().1, bench.audit().1];
     assert_eq!(outcomes, [Outcome::Audited; 3]);
