@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+
 use super::error::CliError;
 use super::event_line::EventLine;
 use super::exit::ExitCode;
@@ -17,7 +19,7 @@ use crate::config::{Environment, LogLevel, Settings};
 use crate::daemon::{self, Progress, Scope, on_signals};
 use crate::model::{AttemptOutcome, Due, SinkLimits, Timestamp};
 use crate::simulator::{Activity, Faults, Server, TOKEN, World};
-use crate::sinks::{Delivering, Sink};
+use crate::sinks::Sink;
 
 /// Runs in the simulated account's past.
 const PAST: u64 = 6_000;
@@ -161,23 +163,21 @@ fn farewell(database: &Path) -> String {
 /// Prints events for people, one aligned line each.
 struct Lines;
 
+#[async_trait]
 impl Sink for Lines {
     fn limits(&self) -> SinkLimits {
         SinkLimits::STREAM
     }
 
-    fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
-        let printed = events
-            .iter()
-            .try_for_each(|event| print(&line(&event.payload)?));
-        let outcome = match printed {
+    async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
+        let outcome = |event: &Due| match line(&event.payload).and_then(|line| print(&line)) {
             Ok(()) => AttemptOutcome::Delivered,
             Err(error) => AttemptOutcome::Failed {
                 error: error.to_string(),
                 retry_after: None,
             },
         };
-        Box::pin(std::future::ready(outcome))
+        events.iter().map(outcome).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
@@ -12,7 +13,7 @@ use super::Courier;
 use crate::model::{
     AttemptOutcome, Due, Order, Registration, SinkLimits, Subscription, Task, Timestamp,
 };
-use crate::sinks::{Delivering, Sink};
+use crate::sinks::Sink;
 use crate::store::{SinkStatus, Store, Writer};
 use crate::sync::{Baseline, Commit, FeedState, Judgement, Observed, Seen, Source};
 
@@ -51,39 +52,38 @@ impl Fake {
     }
 }
 
+#[async_trait]
 impl Sink for Fake {
     fn limits(&self) -> SinkLimits {
         self.limits
     }
 
-    fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
-        Box::pin(async move {
-            let others = self.under_way.fetch_add(1, Ordering::Relaxed);
-            self.at_once.lock().unwrap().push(others + 1);
-            tokio::task::yield_now().await;
-            self.under_way.fetch_sub(1, Ordering::Relaxed);
-            let mut outcome = AttemptOutcome::Delivered;
-            for event in events {
-                self.handed
-                    .lock()
-                    .unwrap()
-                    .push((event.run_id.clone(), event.seq));
-                let mut attempts = self.attempts.lock().unwrap();
-                let attempt = attempts.entry(event.seq).or_default();
-                *attempt += 1;
-                if outcome == AttemptOutcome::Delivered {
-                    outcome = (self.plan)(event, *attempt);
-                }
-            }
+    async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
+        let others = self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.at_once.lock().unwrap().push(others + 1);
+        tokio::task::yield_now().await;
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        let mut outcome = AttemptOutcome::Delivered;
+        for event in events {
+            self.handed
+                .lock()
+                .unwrap()
+                .push((event.run_id.clone(), event.seq));
+            let mut attempts = self.attempts.lock().unwrap();
+            let attempt = attempts.entry(event.seq).or_default();
+            *attempt += 1;
             if outcome == AttemptOutcome::Delivered {
-                self.accepted
-                    .lock()
-                    .unwrap()
-                    .extend(events.iter().map(|event| event.seq));
+                outcome = (self.plan)(event, *attempt);
             }
-            self.changed.notify_one();
-            outcome
-        })
+        }
+        if outcome == AttemptOutcome::Delivered {
+            self.accepted
+                .lock()
+                .unwrap()
+                .extend(events.iter().map(|event| event.seq));
+        }
+        self.changed.notify_one();
+        vec![outcome; events.len()]
     }
 }
 
@@ -616,16 +616,15 @@ async fn what_is_under_way_when_it_is_time_to_stop_is_written_down() {
     let (entered, opened) = (Arc::new(Notify::new()), Arc::clone(&gate));
 
     struct Slow(Arc<Notify>, Arc<Notify>);
+    #[async_trait]
     impl Sink for Slow {
         fn limits(&self) -> SinkLimits {
             BY_RUN
         }
-        fn deliver<'a>(&'a self, _: &'a [Due]) -> Delivering<'a> {
-            Box::pin(async {
-                self.0.notify_one();
-                self.1.notified().await;
-                AttemptOutcome::Delivered
-            })
+        async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
+            self.0.notify_one();
+            self.1.notified().await;
+            vec![AttemptOutcome::Delivered; events.len()]
         }
     }
     let setup = Setup::new(BY_RUN, |_, _| AttemptOutcome::Delivered).await;
@@ -654,14 +653,15 @@ async fn what_is_under_way_when_it_is_time_to_stop_is_written_down() {
 /// A sink that never answers.
 struct Hanging(Arc<Notify>);
 
+#[async_trait]
 impl Sink for Hanging {
     fn limits(&self) -> SinkLimits {
         BY_RUN
     }
 
-    fn deliver<'a>(&'a self, _: &'a [Due]) -> Delivering<'a> {
+    async fn deliver(&self, _: &[Due]) -> Vec<AttemptOutcome> {
         self.0.notify_one();
-        Box::pin(std::future::pending())
+        std::future::pending().await
     }
 }
 

@@ -219,8 +219,12 @@ impl Work {
             let events: Vec<Due> = self.ready.drain(..size).collect();
             let sink = Arc::clone(&self.courier.sink);
             self.under_way.spawn(async move {
-                let outcome = sink.deliver(&events).await;
-                (events, outcome)
+                // One outcome speaks for the batch.
+                let outcomes = sink.deliver(&events).await;
+                let failed = outcomes
+                    .into_iter()
+                    .find(|outcome| *outcome != AttemptOutcome::Delivered);
+                (events, failed.unwrap_or(AttemptOutcome::Delivered))
             });
         }
     }

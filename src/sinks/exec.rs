@@ -11,7 +11,9 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
-use super::{Delivering, Sink};
+use async_trait::async_trait;
+
+use super::Sink;
 use crate::model::{AttemptOutcome, Due, Order, SinkLimits};
 
 /// The code by which a program asks to be tried again later (`EX_TEMPFAIL`).
@@ -122,6 +124,7 @@ impl Exec {
     }
 }
 
+#[async_trait]
 impl Sink for Exec {
     fn limits(&self) -> SinkLimits {
         SinkLimits {
@@ -131,16 +134,12 @@ impl Sink for Exec {
         }
     }
 
-    fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
-        Box::pin(async move {
-            for event in events {
-                let outcome = self.run(event).await;
-                if outcome != AttemptOutcome::Delivered {
-                    return outcome;
-                }
-            }
-            AttemptOutcome::Delivered
-        })
+    async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
+        let mut outcomes = Vec::with_capacity(events.len());
+        for event in events {
+            outcomes.push(self.run(event).await);
+        }
+        outcomes
     }
 }
 
@@ -252,10 +251,16 @@ mod tests {
         )
     }
 
+    async fn once(sink: &Exec, event: Due) -> AttemptOutcome {
+        sink.deliver(&[event]).await.remove(0)
+    }
+
     async fn outcome(script: &str) -> AttemptOutcome {
-        shell(script, Duration::from_secs(30))
-            .deliver(&[due(7, "a", PAYLOAD)])
-            .await
+        once(
+            &shell(script, Duration::from_secs(30)),
+            due(7, "a", PAYLOAD),
+        )
+        .await
     }
 
     #[tokio::test]
@@ -280,8 +285,7 @@ mod tests {
             1,
             vec![],
         );
-        let AttemptOutcome::Failed { error, .. } = missing.deliver(&[due(1, "a", "{}")]).await
-        else {
+        let AttemptOutcome::Failed { error, .. } = once(&missing, due(1, "a", "{}")).await else {
             panic!()
         };
         assert!(error.starts_with("/nonexistent/program: "), "{error}");
@@ -321,7 +325,7 @@ mod tests {
         let payload = format!(r#"{{"id":"{}"}}"#, "x".repeat(1 << 20));
         let chatty = shell("head -c 1000000 /dev/zero", Duration::from_secs(30));
         assert_eq!(
-            chatty.deliver(&[due(1, "a", &payload)]).await,
+            once(&chatty, due(1, "a", &payload)).await,
             AttemptOutcome::Delivered
         );
     }
@@ -344,9 +348,11 @@ mod tests {
             "sleep 3000 & echo $! > {0}.new; mv {0}.new {0}; wait",
             id.display()
         );
-        let AttemptOutcome::Failed { error, .. } = shell(&script, Duration::from_secs(3))
-            .deliver(&[due(1, "a", PAYLOAD)])
-            .await
+        let AttemptOutcome::Failed { error, .. } = once(
+            &shell(&script, Duration::from_secs(3)),
+            due(1, "a", PAYLOAD),
+        )
+        .await
         else {
             panic!()
         };

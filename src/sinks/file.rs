@@ -6,8 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Delivering, Sink, blocking, lines};
-use crate::model::{Due, SinkLimits};
+use async_trait::async_trait;
+
+use super::{Sink, blocking, lines};
+use crate::model::{AttemptOutcome, Due, SinkLimits};
 
 /// How a line of ours begins, whole or torn.
 const BEGINNING: &[u8] = b"{\"id\":\"evt_";
@@ -32,24 +34,20 @@ impl File {
     }
 }
 
+#[async_trait]
 impl Sink for File {
     fn limits(&self) -> SinkLimits {
         SinkLimits::STREAM
     }
 
-    fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
+    async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
         let (lines, path, open) = (lines(events), self.path.clone(), Arc::clone(&self.open));
-        let what = format!("file {}", self.path.display());
-        Box::pin(async move {
-            let write = move || {
-                append(
-                    &path,
-                    &mut open.lock().unwrap_or_else(PoisonError::into_inner),
-                    &lines,
-                )
-            };
-            blocking(write, &what).await
-        })
+        let write = move || {
+            let mut slot = open.lock().unwrap_or_else(PoisonError::into_inner);
+            append(&path, &mut slot, &lines)
+        };
+        let outcome = blocking(write, &format!("file {}", self.path.display())).await;
+        vec![outcome; events.len()]
     }
 }
 
@@ -131,14 +129,18 @@ fn last_line(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use super::super::testing::due;
     use super::*;
-    use crate::model::AttemptOutcome;
 
     async fn deliver(sink: &File, payloads: &[&str]) -> AttemptOutcome {
         let events: Vec<Due> = payloads
             .iter()
             .map(|payload| due(1, "r", payload))
             .collect();
-        sink.deliver(&events).await
+        let mut outcomes = sink.deliver(&events).await;
+        assert!(
+            outcomes.len() == events.len()
+                && outcomes.iter().all(|outcome| *outcome == outcomes[0])
+        );
+        outcomes.remove(0)
     }
 
     #[tokio::test]

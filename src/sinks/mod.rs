@@ -15,21 +15,20 @@ pub use signature::{InvalidKey, SigningKeys};
 pub use stdout::Stdout;
 pub use webhook::{OWN_HEADERS, Webhook, WebhookOptions};
 
+use async_trait::async_trait;
 use std::io::{self, Write};
-use std::pin::Pin;
 
 use crate::model::{AttemptOutcome, Due, SinkLimits};
 
-/// An answer that is still to come.
-pub type Delivering<'a> = Pin<Box<dyn Future<Output = AttemptOutcome> + Send + 'a>>;
-
 /// Somewhere events go.
+#[async_trait]
 pub trait Sink: Send + Sync {
-    /// How it takes them.
+    /// How much it takes at once.
     fn limits(&self) -> SinkLimits;
 
-    /// Hands over `events`, in order. May be dropped at any point; the events are then handed over again.
-    fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a>;
+    /// Hands over `events`, in order; gives an outcome for each, in the same order. May be dropped at any point; the
+    /// events are then handed over again.
+    async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome>;
 }
 
 /// `events` as one JSON object a line, in one piece: lines must not mix with what others write.

@@ -2,23 +2,24 @@
 
 use std::io;
 
-use super::{Delivering, Sink, blocking, lines, write_out};
-use crate::model::{Due, SinkLimits};
+use async_trait::async_trait;
+
+use super::{Sink, blocking, lines, write_out};
+use crate::model::{AttemptOutcome, Due, SinkLimits};
 
 /// Writes events to standard output.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stdout;
 
+#[async_trait]
 impl Sink for Stdout {
     fn limits(&self) -> SinkLimits {
         SinkLimits::STREAM
     }
 
-    fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
+    async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
         let lines = lines(events);
-        Box::pin(blocking(
-            move || write_out(io::stdout(), &lines),
-            "standard output",
-        ))
+        let write = move || write_out(io::stdout(), &lines);
+        vec![blocking(write, "standard output").await; events.len()]
     }
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
+use async_trait::async_trait;
+
+use super::Sink;
 use super::signature::SigningKeys;
-use super::{Delivering, Sink};
 use crate::model::{AttemptOutcome, Due, Order, SinkLimits, Timestamp};
 use crate::web;
 
@@ -164,6 +166,7 @@ impl Webhook {
     }
 }
 
+#[async_trait]
 impl Sink for Webhook {
     fn limits(&self) -> SinkLimits {
         SinkLimits {
@@ -173,16 +176,12 @@ impl Sink for Webhook {
         }
     }
 
-    fn deliver<'a>(&'a self, events: &'a [Due]) -> Delivering<'a> {
-        Box::pin(async move {
-            for event in events {
-                let outcome = self.post(event).await;
-                if outcome != AttemptOutcome::Delivered {
-                    return outcome;
-                }
-            }
-            AttemptOutcome::Delivered
-        })
+    async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
+        let mut outcomes = Vec::with_capacity(events.len());
+        for event in events {
+            outcomes.push(self.post(event).await);
+        }
+        outcomes
     }
 }
 
