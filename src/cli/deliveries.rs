@@ -8,13 +8,13 @@ use super::exit::ExitCode;
 use super::output::print;
 use super::table::{counted, table};
 use crate::model::Timestamp;
-use crate::store::{Db, Delivery, Selection, Which};
+use crate::store::{Delivery, Reader, Selection, SqliteReader, SqliteStore, Store, Which};
 
 /// Does what `action` says with the deliveries in the mirror at `database`, beside a daemon or without one.
 ///
 /// # Errors
 /// When the database cannot be used.
-pub fn deliveries(database: &Path, action: &DeliveriesAction) -> Result<ExitCode, CliError> {
+pub async fn deliveries(database: &Path, action: &DeliveriesAction) -> Result<ExitCode, CliError> {
     let now = Timestamp::now();
     match action {
         DeliveriesAction::List {
@@ -29,7 +29,9 @@ pub fn deliveries(database: &Path, action: &DeliveriesAction) -> Result<ExitCode
                 seqs: Vec::new(),
                 which,
             };
-            let found = Db::open_for_reading(database)?.deliveries(&selection, *limit)?;
+            let found = SqliteReader::open(database)?
+                .deliveries(&selection, *limit)
+                .await?;
             print(&if *json {
                 as_json(&found)?
             } else {
@@ -38,7 +40,10 @@ pub fn deliveries(database: &Path, action: &DeliveriesAction) -> Result<ExitCode
         }
         DeliveriesAction::Retry { which } => {
             let selection = which.selection(Which::Failed);
-            let retried = Db::open_beside(database)?.retry_deliveries(&selection, now)?;
+            let (store, writer) = SqliteStore::open_beside(database)?;
+            let retried = store.retry_deliveries(&selection, now).await?;
+            drop(store);
+            writer.join();
             print(&format!(
                 "{} to be tried again\n",
                 counted(retried, "delivery")
@@ -51,8 +56,8 @@ pub fn deliveries(database: &Path, action: &DeliveriesAction) -> Result<ExitCode
             } else {
                 Which::Dead
             };
-            let dropped =
-                Db::open_beside(database)?.drop_deliveries(&which.selection(states), now)?;
+            let (store, writer) = SqliteStore::open_beside(database)?;
+            let dropped = store.drop_deliveries(&which.selection(states), now).await?;
             print(&format!("{} dropped\n", counted(dropped, "delivery")))?;
         }
     }
@@ -86,7 +91,7 @@ fn as_table(found: &[Delivery]) -> String {
                 delivery.sink.clone(),
                 delivery.r#type.clone(),
                 delivery.run_id.clone(),
-                delivery.state.to_owned(),
+                delivery.state.to_string(),
                 delivery.attempts.to_string(),
                 text(&delivery.last_attempt_at),
                 text(&delivery.due_at),

@@ -7,7 +7,7 @@ use super::error::CliError;
 use super::event_line::EventLine;
 use super::exit::ExitCode;
 use super::output::{print_if_read, wait_while_read};
-use crate::store::{Db, LoggedEvent, StoreError};
+use crate::store::{LoggedEvent, Reader, SqliteReader, StoreError};
 
 /// How often the log is looked at when it is followed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -34,11 +34,11 @@ pub struct Wanted {
 ///
 /// # Errors
 /// When the database cannot be read, or has none of the tasks.
-pub fn events(database: &Path, wanted: &Wanted) -> Result<ExitCode, CliError> {
+pub async fn events(database: &Path, wanted: &Wanted) -> Result<ExitCode, CliError> {
     let mut log = None;
     let mut place = None;
     loop {
-        match step(database, wanted, &mut log, &mut place) {
+        match step(database, wanted, &mut log, &mut place).await {
             Ok(Step::MayHaveMore) => continue,
             Ok(Step::NoMore) if !wanted.follow => return Ok(ExitCode::Ok),
             Ok(Step::NobodyReads) => return Ok(ExitCode::Ok),
@@ -66,7 +66,7 @@ enum Step {
 
 /// The log.
 struct Log {
-    db: Db,
+    reader: SqliteReader,
     feeds: Option<Vec<String>>,
 }
 
@@ -77,7 +77,7 @@ struct Place {
     left: Option<u64>,
 }
 
-fn step(
+async fn step(
     database: &Path,
     wanted: &Wanted,
     log: &mut Option<Log>,
@@ -85,20 +85,20 @@ fn step(
 ) -> Result<Step, CliError> {
     let log = match log {
         Some(log) => log,
-        None => match Log::open(database, wanted)? {
+        None => match Log::open(database, wanted).await? {
             Some(opened) => log.insert(opened),
             None => return Ok(Step::NoMore),
         },
     };
-    log.db.check_file()?;
     let place = match place {
         Some(place) => place,
-        None => place.insert(log.beginning(wanted)?),
+        None => place.insert(log.beginning(wanted).await?),
     };
     let batch = place.left.map_or(BATCH, |left| left.min(BATCH));
     let (events, through) = log
-        .db
-        .events_after(place.after, log.feeds.as_deref(), batch)?;
+        .reader
+        .events_after(place.after, log.feeds.as_deref(), batch)
+        .await?;
     for event in &events {
         if !print_if_read(&line(event, wanted.json)?)? {
             return Ok(Step::NobodyReads);
@@ -118,11 +118,11 @@ fn step(
 
 impl Log {
     /// `None` when following tasks that the mirror does not know yet.
-    fn open(database: &Path, wanted: &Wanted) -> Result<Option<Self>, CliError> {
-        let db = Db::open_for_reading(database)?;
+    async fn open(database: &Path, wanted: &Wanted) -> Result<Option<Self>, CliError> {
+        let reader = SqliteReader::open(database)?;
         let mut feeds = Vec::new();
         for reference in &wanted.tasks {
-            match db.known_task(reference)? {
+            match reader.known_task(reference).await? {
                 Some(id) => feeds.push(id),
                 None if wanted.follow => return Ok(None),
                 None => {
@@ -133,15 +133,19 @@ impl Log {
             }
         }
         Ok(Some(Self {
-            db,
+            reader,
             feeds: (!feeds.is_empty()).then_some(feeds),
         }))
     }
 
-    fn beginning(&self, wanted: &Wanted) -> Result<Place, CliError> {
+    async fn beginning(&self, wanted: &Wanted) -> Result<Place, CliError> {
         let after = match (wanted.since, wanted.limit) {
             (Some(since), _) => since,
-            (None, Some(limit)) => self.db.before_last(limit, self.feeds.as_deref())?,
+            (None, Some(limit)) => {
+                self.reader
+                    .seq_before_last(limit, self.feeds.as_deref())
+                    .await?
+            }
             (None, None) => 0,
         };
         Ok(Place {

@@ -79,10 +79,12 @@ fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<ExitCode
                 tasks: globals.tasks.clone(),
                 json: *json,
             };
-            events::events(&load()?.0.database, &wanted)
+            runtime()?.block_on(events::events(&load()?.0.database, &wanted))
         }
-        Command::Deliveries { action } => deliveries::deliveries(&load()?.0.database, action),
-        Command::Status { json } => status::status(&load()?.0.database, *json),
+        Command::Deliveries { action } => {
+            runtime()?.block_on(deliveries::deliveries(&load()?.0.database, action))
+        }
+        Command::Status { json } => runtime()?.block_on(status::status(&load()?.0.database, *json)),
         Command::Demo { seconds } => {
             let settings = demo::settings(globals.database.as_deref())?;
             let bars = globals.progress_bars();

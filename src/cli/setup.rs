@@ -11,7 +11,7 @@ use crate::config::{Environment, Problems, Settings, Target};
 use crate::daemon::{Context, Plan, Progress, SinkPlan};
 use crate::model::{Seed, Timestamp};
 use crate::sinks::{self, Exec, Sink, Stdout, Webhook, WebhookOptions};
-use crate::store::{Store, Writer};
+use crate::store::{SqliteReader, SqliteStore, Writer};
 use crate::sync;
 
 /// How long to wait at the end for the database to be closed. One that takes longer is as safe as after a crash.
@@ -38,15 +38,16 @@ impl Setup {
         sink: fn(&SinkPlan) -> Arc<dyn Sink>,
     ) -> Result<Self, CliError> {
         let client = client(settings, token)?;
-        let (store, writer) = Store::open(&settings.database)?;
+        let (store, writer) = SqliteStore::open(&settings.database)?;
+        let reader = Arc::new(SqliteReader::open(&settings.database)?);
         let current = watch::Sender::new(Arc::new(plan.clone()));
         let context = Context {
             client,
-            store,
+            store: Arc::new(store),
+            reader,
             plan: current,
             sink,
             progress,
-            events: watch::Sender::new(0),
         };
         context.adopt(plan).await?;
         Ok(Self {

@@ -7,15 +7,15 @@ use super::exit::ExitCode;
 use super::output::print;
 use super::table::{grouped, table};
 use crate::model::Timestamp;
-use crate::store::{Db, Overview, SinkStatus, TaskStatus};
+use crate::store::{Overview, Reader, SinkState, SinkStatus, SqliteReader, TaskStatus};
 
 /// Prints the state of the mirror at `database`, for people or as JSON.
 ///
 /// # Errors
 /// When the database cannot be read.
-pub fn status(database: &Path, json: bool) -> Result<ExitCode, CliError> {
+pub async fn status(database: &Path, json: bool) -> Result<ExitCode, CliError> {
     let now = Timestamp::now();
-    let overview = Db::open_for_reading(database)?.overview(now)?;
+    let overview = SqliteReader::open(database)?.overview(now).await?;
     if json {
         let json = serde_json::to_string_pretty(&overview).map_err(std::io::Error::from)?;
         print(&format!("{json}\n"))?;
@@ -88,7 +88,7 @@ fn text(overview: &Overview, now: Timestamp) -> String {
     for sink in overview
         .sinks
         .iter()
-        .filter(|sink| sink.state == "failing" || sink.dead > 0)
+        .filter(|sink| sink.state == SinkState::Failing || sink.dead > 0)
     {
         text.push_str(&format!(
             "{}: {}\n",
@@ -111,7 +111,7 @@ fn row(task: &TaskStatus, now: Timestamp) -> [String; 9] {
         grouped(task.removed),
         age(task.last_success_at.as_deref(), now),
         age(task.last_audit_at.as_deref(), now),
-        task.state.clone(),
+        task.state.to_string(),
     ]
 }
 
@@ -125,7 +125,7 @@ fn sink_row(sink: &SinkStatus, now: Timestamp) -> [String; 7] {
             .as_deref()
             .map_or_else(|| "-".to_owned(), |at| age(Some(at), now)),
         age(sink.last_delivered_at.as_deref(), now),
-        sink.state.clone(),
+        sink.state.to_string(),
     ]
 }
 

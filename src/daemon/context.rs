@@ -11,7 +11,7 @@ use crate::config::{SinkSettings, Start};
 use crate::delivery::Courier;
 use crate::model::{Registration, Subscription, Timestamp};
 use crate::sinks::{SigningKeys, Sink};
-use crate::store::{Store, StoreError};
+use crate::store::{Reader, Store, StoreError};
 use crate::sync::Settings;
 
 /// What is to be mirrored and told, and how: what can change while the daemon runs.
@@ -42,16 +42,16 @@ pub struct SinkPlan {
 pub struct Context {
     /// The API.
     pub client: Client,
-    /// The mirror.
-    pub store: Store,
+    /// The mirror, to write.
+    pub store: Arc<dyn Store>,
+    /// The mirror, to read beside that.
+    pub reader: Arc<dyn Reader>,
     /// What to mirror and tell, now.
     pub plan: watch::Sender<Arc<Plan>>,
     /// Makes a sink.
     pub sink: fn(&SinkPlan) -> Arc<dyn Sink>,
     /// Shows how far long catch-ups and audits have come.
     pub progress: Progress,
-    /// Changes when a commit may have given the couriers something to do.
-    pub events: watch::Sender<u64>,
 }
 
 impl Plan {
@@ -89,7 +89,7 @@ impl Context {
     /// # Errors
     /// When the database fails; what was in force stays.
     pub async fn adopt(&self, plan: Plan) -> Result<(), StoreError> {
-        let registration: Vec<Registration> = plan
+        let registrations: Vec<Registration> = plan
             .sinks
             .iter()
             .map(|SinkPlan { settings, .. }| Registration {
@@ -99,7 +99,7 @@ impl Context {
             })
             .collect();
         self.store
-            .call(move |db| db.register(&registration, Timestamp::now()))
+            .register(&registrations, Timestamp::now())
             .await?;
         self.plan.send_replace(Arc::new(plan));
         Ok(())

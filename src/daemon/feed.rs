@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::context::Context;
 use crate::api::{ApiError, ErrorClass};
 use crate::model::{Task, Timestamp};
-use crate::store::{Condition, Db, StoreError, Written};
+use crate::store::{Condition, StoreError, Written};
 use crate::sync::{Command, Input, Machine, Outcome, Page, ReadFailure, Seen, Window};
 
 /// The runs of one task, being mirrored.
@@ -40,14 +40,7 @@ impl Feed {
     /// # Errors
     /// When the database fails.
     pub async fn load(context: Arc<Context>, task: Task) -> Result<Self, StoreError> {
-        let saved = task.clone();
-        let state = context
-            .store
-            .call(move |db| {
-                db.save_task(&saved, Timestamp::now())?;
-                db.feed(&saved.id)
-            })
-            .await?;
+        let state = context.store.open_feed(&task, Timestamp::now()).await?;
         let machine = Machine::new(context.plan().settings_for(&task.id), state);
         Ok(Self {
             context,
@@ -89,6 +82,7 @@ impl Feed {
     pub async fn poll(&mut self) -> Result<Poll, StoreError> {
         let mut written = Written::default();
         let mut error = None;
+        let store = Arc::clone(&self.context.store);
         let mut command = self.machine.step(Input::Wake, Timestamp::now());
         loop {
             let input = match command {
@@ -102,31 +96,15 @@ impl Feed {
                     });
                 }
                 Command::LoadOpen { within } => {
-                    let (id, cursor) = (self.task.id.clone(), self.machine.feed().cursor.clone());
-                    Input::Open(
-                        self.context
-                            .store
-                            .call(move |db| db.open_runs(&id, &cursor, within))
-                            .await?,
-                    )
+                    let cursor = &self.machine.feed().cursor;
+                    Input::Open(store.open_runs(&self.task.id, cursor, within).await?)
                 }
                 Command::Locate(ids) => {
-                    let (id, cursor) = (self.task.id.clone(), self.machine.feed().cursor.clone());
-                    Input::Located(
-                        self.context
-                            .store
-                            .call(move |db| db.distances(&id, &cursor, &ids))
-                            .await?,
-                    )
+                    let cursor = &self.machine.feed().cursor;
+                    Input::Located(store.distances(&self.task.id, cursor, &ids).await?)
                 }
                 Command::LoadUnseen { stretches, except } => {
-                    let id = self.task.id.clone();
-                    Input::Unseen(
-                        self.context
-                            .store
-                            .call(move |db| db.unseen(&id, &stretches, &except))
-                            .await?,
-                    )
+                    Input::Unseen(store.unseen(&self.task.id, &stretches, &except).await?)
                 }
                 Command::Read(windows) => match self.read(windows).await {
                     Ok(pages) => Input::Pages(pages),
@@ -137,16 +115,8 @@ impl Feed {
                     Err(failed) => failure(&mut error, failed),
                 },
                 Command::Commit(commit) => {
-                    let (id, context) = (self.task.id.clone(), Arc::clone(&self.context));
-                    let call =
-                        move |db: &mut Db| db.commit(&id, &commit, &context.plan().subscriptions());
-                    let done = self.context.store.call(call).await?;
-                    written.add(done);
-                    if done.events > 0 {
-                        self.context
-                            .events
-                            .send_modify(|raised| *raised += done.events);
-                    }
+                    let subscriptions = self.context.plan().subscriptions();
+                    written.add(store.commit(&self.task.id, *commit, &subscriptions).await?);
                     Input::Committed
                 }
             };
@@ -196,10 +166,9 @@ impl Feed {
             _ => return Ok(()),
         };
         tracing::warn!(task = self.task.label(), "{problem}");
-        let id = self.task.id.clone();
         self.context
             .store
-            .call(move |db| db.record_failure(&id, condition, &problem, Timestamp::now()))
+            .record_failure(&self.task.id, condition, &problem, Timestamp::now())
             .await
     }
 

@@ -110,7 +110,7 @@ async fn deliver(context: &Context, plan: &Plan) -> Result<(), StoreError> {
         work.spawn(
             context
                 .courier(sink)
-                .drain(context.store.clone(), DELIVER_WITHIN),
+                .drain(Arc::clone(&context.store), DELIVER_WITHIN),
         );
     }
     while let Some(ended) = work.join_next().await {
@@ -124,7 +124,7 @@ async fn deliver(context: &Context, plan: &Plan) -> Result<(), StoreError> {
 
 /// What configured sinks are owed.
 async fn owed(context: &Context, plan: &Plan) -> Result<Vec<SinkStatus>, StoreError> {
-    let sinks = context.store.call(|db| db.sinks()).await?;
+    let sinks = context.reader.sinks().await?;
     let is_ours = |owed: &SinkStatus| {
         plan.sinks
             .iter()

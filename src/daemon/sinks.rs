@@ -61,7 +61,11 @@ impl Couriers {
         }
         let (stop, stopped) = watch::channel(false);
         let courier = context.courier(sink);
-        let work = courier.run(context.store.clone(), context.events.subscribe(), stopped);
+        let work = courier.run(
+            Arc::clone(&context.store),
+            context.store.notifications(),
+            stopped,
+        );
         let task = self.work.spawn(work).id();
         self.members.insert(
             name.clone(),

@@ -42,11 +42,7 @@ pub struct Wanted {
 pub async fn wanted(context: &Context, plan: &Plan) -> Result<Wanted, StoreError> {
     let mut tasks = BTreeMap::new();
     let mut failures = Vec::new();
-    let configured = plan.tasks.clone();
-    context
-        .store
-        .call(move |db| db.forget_failures_but(&configured))
-        .await?;
+    context.store.forget_failures_except(&plan.tasks).await?;
     for reference in &plan.tasks {
         match resolve(context, reference).await? {
             Ok(task) => {
@@ -83,10 +79,9 @@ pub async fn wanted(context: &Context, plan: &Plan) -> Result<Wanted, StoreError
 /// What `reference` means. A task once known under it stays meant when the API does not answer, or no longer knows the
 /// name: the task may have been renamed, and keeps its feed. If it was deleted, its feed says so.
 async fn resolve(context: &Context, reference: &str) -> Result<Result<Task, ApiError>, StoreError> {
-    let name = reference.to_owned();
     let known = context
         .store
-        .call(move |db| db.resolved(&name, REFERENCE_MAX_AGE, Timestamp::now()))
+        .resolved(reference, REFERENCE_MAX_AGE, Timestamp::now())
         .await?;
     let known = match known {
         Some((task, true)) => return Ok(Ok(task)),
@@ -100,23 +95,13 @@ async fn resolve(context: &Context, reference: &str) -> Result<Result<Task, ApiE
         }
         (Err(error), _) => Err(error),
     };
-    let name = reference.to_owned();
-    let noted = match &answer {
-        Ok(task) => Ok(task.clone()),
-        Err(error) => Err(error.to_string()),
-    };
+    let problem = answer.as_ref().err().map(ToString::to_string);
+    let found = answer
+        .as_ref()
+        .map_err(|_| problem.as_deref().unwrap_or_default());
     context
         .store
-        .call(move |db| {
-            let now = Timestamp::now();
-            match &noted {
-                Ok(task) => {
-                    db.save_task(task, now)?;
-                    db.save_reference(&name, Ok(&task.id), now)
-                }
-                Err(error) => db.save_reference(&name, Err(error), now),
-            }
-        })
+        .save_reference(reference, found, Timestamp::now())
         .await?;
     Ok(answer)
 }

@@ -40,12 +40,12 @@ impl Courier {
     /// When the database fails in a way that does not pass.
     pub async fn run(
         self,
-        store: Store,
+        store: Arc<dyn Store>,
         mut bell: watch::Receiver<u64>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), StoreError> {
         loop {
-            match Work::new(self.clone(), store.clone(), Until::Stopped)
+            match Work::new(self.clone(), Arc::clone(&store), Until::Stopped)
                 .go_on(&mut bell, &mut stop)
                 .await
             {
@@ -69,7 +69,7 @@ impl Courier {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn drain(self, store: Store, within: Duration) -> Result<(), StoreError> {
+    pub async fn drain(self, store: Arc<dyn Store>, within: Duration) -> Result<(), StoreError> {
         let deadline = Instant::now() + within;
         let (_bell, mut silent) = watch::channel(0);
         let (_stop, mut never) = watch::channel(false);

@@ -10,7 +10,6 @@
 mod courier;
 #[cfg(test)]
 mod courier_tests;
-mod errand;
 mod pause;
 mod policy;
 mod work;

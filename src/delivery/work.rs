@@ -4,7 +4,7 @@
 //! books ──read──▶ ready ──launch──▶ under way ──judge──▶ settled ──write down──▶ books
 //! ```
 //!
-//! Reading and writing are one [`Errand`] in the database, and there is at most one at a time; meanwhile deliveries go on.
+//! Reading and writing are one [`Exchange`] in the database, and there is at most one at a time; meanwhile deliveries go on.
 
 use std::collections::{HashSet, VecDeque};
 use std::future::pending;
@@ -17,12 +17,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::courier::{Courier, STORE_RETRY, told};
-use super::errand::{Answer, Errand};
 use super::pause::{Leave, Pause};
 use super::policy::{Attempt, judge};
 use crate::model::{
-    AttemptOutcome, Due, EXCHANGE_CHUNK as CHUNK, FetchLimits, Order, Overdue, Seed, Settled,
-    SinkLimits, Timestamp, Verdict,
+    AttemptOutcome, Due, EXCHANGE_CHUNK as CHUNK, Exchange, Exchanged, FetchLimits, Order, Overdue,
+    Seed, Settled, SinkLimits, Timestamp, Verdict,
 };
 use crate::store::{Store, StoreError};
 
@@ -50,12 +49,12 @@ pub(super) enum Until {
     },
 }
 
-type Call = Pin<Box<dyn Future<Output = Result<Answer, StoreError>> + Send>>;
+type Call = Pin<Box<dyn Future<Output = Result<Exchanged, StoreError>> + Send>>;
 
 /// An errand that is being done.
 struct Doing {
     call: Call,
-    errand: Errand,
+    errand: Exchange,
     /// Which reading of the books it belongs to.
     reading: u64,
 }
@@ -63,7 +62,7 @@ struct Doing {
 /// Deliveries of one courier on their way through.
 pub(super) struct Work {
     courier: Courier,
-    store: Store,
+    store: Arc<dyn Store>,
     until: Until,
     limits: SinkLimits,
     /// Read, not yet under way.
@@ -95,7 +94,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub fn new(courier: Courier, store: Store, until: Until) -> Self {
+    pub fn new(courier: Courier, store: Arc<dyn Store>, until: Until) -> Self {
         let limits = courier.sink.limits();
         // In a stream one failure holds up everything, so there is no need to wait for others.
         let threshold = match limits.order {
@@ -257,23 +256,23 @@ impl Work {
         for Settled { seq, .. } in &settled {
             except.remove(seq);
         }
-        let errand = Errand {
+        let errand = Exchange {
             sink: self.name().to_owned(),
-            book: book.then(|| self.courier.subscription.clone()),
+            backlog: book.then(|| self.courier.subscription.clone()),
             settled,
             set_aside: self
                 .clearing
                 .filter(|_| clear)
                 .map(|which| (which, self.last_error.clone())),
-            room: FetchLimits {
+            fetch: FetchLimits {
                 order: self.limits.order,
                 events,
                 except,
             },
         };
         self.hungry &= events == 0;
-        let (store, work) = (self.store.clone(), errand.clone());
-        let call: Call = Box::pin(async move { store.call(move |db| work.run(db)).await });
+        let (store, work) = (Arc::clone(&self.store), errand.clone());
+        let call: Call = Box::pin(async move { store.exchange(work, Timestamp::now()).await });
         self.doing = Some(Doing {
             call,
             errand,
@@ -281,14 +280,14 @@ impl Work {
         });
     }
 
-    fn answered(&mut self, answer: Result<Answer, StoreError>) -> Result<(), StoreError> {
+    fn answered(&mut self, answer: Result<Exchanged, StoreError>) -> Result<(), StoreError> {
         let Some(Doing {
             errand, reading, ..
         }) = self.doing.take()
         else {
             return Ok(());
         };
-        let Answer {
+        let Exchanged {
             live,
             set_aside,
             fetched,
@@ -307,7 +306,7 @@ impl Work {
             Err(error) => return Err(error),
         };
         self.unwritable = None;
-        self.live |= live && errand.book.is_some();
+        self.live |= live && errand.backlog.is_some();
         for Settled { seq, .. } in &errand.settled {
             self.held.remove(seq);
         }

@@ -16,7 +16,7 @@ pub use outbox::{
     AttemptOutcome, Due, EXCHANGE_CHUNK, Exchange, Exchanged, FetchLimits, Fetched, MAX_RETRY_WAIT,
     Order, Overdue, Registration, Settled, SinkLimits, Subscription, Verdict,
 };
-pub use run::{InvalidRun, Run};
+pub use run::{FieldValue, InvalidRun, Run};
 pub use status::RunStatus;
 pub use task::Task;
 pub use time::{Moment, Timestamp};

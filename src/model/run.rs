@@ -1,5 +1,7 @@
 //! A run as the API tells of it.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -16,52 +18,192 @@ pub enum InvalidRun {
     NoId,
 }
 
-/// One run: a typed field for every column of the mirror, and the rest in `extra`.
-///
-/// Every field but the id may be missing or null. Times stay in the API's own text, so that nothing is lost in
-/// converting; a value whose type is not the documented one is kept in `extra`, under its own name.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Run {
-    /// The run's id: 17 letters and digits at Apify, any non-empty text here.
-    pub id: String,
+/// Declares [`Run`] from one list of its optional fields, and everything that has to go through all of them: the list
+/// stands nowhere else. A field without `meta` is found at the top of the API's JSON; its column has the field's name.
+macro_rules! run {
+    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $key:literal $(in $meta:ident)?;)+) => {
+        /// One run: a typed field for every column of the mirror, and the rest in `extra`.
+        ///
+        /// Every field but the id may be missing or null. Times stay in the API's own text, so that nothing is lost in
+        /// converting; a value whose type is not the documented one is kept in `extra`, under its own name.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Run {
+            /// The run's id: 17 letters and digits at Apify, any non-empty text here.
+            pub id: String,
+            /// `status`; a run listed without one has the status `UNKNOWN`, which is not terminal.
+            pub status: RunStatus,
+            $($(#[doc = $doc])+ pub $field: Option<$type>,)+
+            /// Every field without a place above; nested ones keep their place (`{"meta": {"new": 1}}`).
+            pub extra: Map<String, Value>,
+        }
+
+        impl Run {
+            /// The columns of the optional fields, in the order of [`Run::values`].
+            pub const COLUMNS: &[&str] = &[$(stringify!($field)),+];
+
+            /// The optional fields as a database stores them, in the order of [`Run::COLUMNS`].
+            pub fn values(&self) -> Vec<FieldValue<'_>> {
+                vec![$(Field::to_value(&self.$field)),+]
+            }
+
+            /// A run from what a database stores of it; `values` are in the order of [`Run::COLUMNS`].
+            ///
+            /// # Errors
+            /// The name of the first column whose value is missing or of another type than this program stores.
+            pub fn from_values<'a>(
+                id: String,
+                status: RunStatus,
+                values: impl IntoIterator<Item = FieldValue<'a>>,
+                extra: Map<String, Value>,
+            ) -> Result<Self, &'static str> {
+                let mut values = values.into_iter();
+                Ok(Self {
+                    id,
+                    status,
+                    $($field: values.next().and_then(Field::from_value).ok_or(stringify!($field))?,)+
+                    extra,
+                })
+            }
+
+            /// This run with the optional fields that `newer` has in the place of its own.
+            #[must_use]
+            pub fn overlaid(&self, newer: &Self) -> Self {
+                Self {
+                    id: self.id.clone(),
+                    status: self.status.clone(),
+                    $($field: newer.$field.clone().or_else(|| self.$field.clone()),)+
+                    extra: self.extra.clone(),
+                }
+            }
+
+            /// Takes the optional fields out of the objects that hold them; `extra` is left empty.
+            fn take(id: String, status: RunStatus, top: &mut Map<String, Value>, meta: &mut Map<String, Value>) -> Self {
+                Self {
+                    id,
+                    status,
+                    $($field: take(run!(@place top meta $($meta)?), $key, Field::from_json),)+
+                    extra: Map::new(),
+                }
+            }
+        }
+    };
+    (@place $top:ident $meta:ident) => { $top };
+    (@place $top:ident $meta:ident meta) => { $meta };
+}
+
+run! {
     /// `actorTaskId`.
-    pub task_id: Option<String>,
+    task_id: String = "actorTaskId";
     /// `actId`.
-    pub act_id: Option<String>,
+    act_id: String = "actId";
     /// `userId`.
-    pub user_id: Option<String>,
-    /// `status`; a run listed without one has the status `UNKNOWN`, which is not terminal.
-    pub status: RunStatus,
+    user_id: String = "userId";
     /// `startedAt`, as given.
-    pub started_at: Option<String>,
+    started_at: String = "startedAt";
     /// `finishedAt`, as given.
-    pub finished_at: Option<String>,
+    finished_at: String = "finishedAt";
     /// `buildId`.
-    pub build_id: Option<String>,
+    build_id: String = "buildId";
     /// `buildNumber`.
-    pub build_number: Option<String>,
+    build_number: String = "buildNumber";
     /// `buildNumberInt`.
-    pub build_number_int: Option<i64>,
+    build_number_int: i64 = "buildNumberInt";
     /// `meta.origin`.
-    pub origin: Option<String>,
+    origin: String = "origin" in meta;
     /// `meta.clientIp`.
-    pub client_ip: Option<String>,
+    client_ip: String = "clientIp" in meta;
     /// `meta.userAgent`.
-    pub user_agent: Option<String>,
+    user_agent: String = "userAgent" in meta;
     /// `meta.scheduleId`.
-    pub schedule_id: Option<String>,
+    schedule_id: String = "scheduleId" in meta;
     /// `meta.scheduledAt`, as given.
-    pub scheduled_at: Option<String>,
+    scheduled_at: String = "scheduledAt" in meta;
     /// `usageTotalUsd`, in US dollars.
-    pub usage_total_usd: Option<f64>,
+    usage_total_usd: f64 = "usageTotalUsd";
     /// `defaultKeyValueStoreId`.
-    pub default_key_value_store_id: Option<String>,
+    default_key_value_store_id: String = "defaultKeyValueStoreId";
     /// `defaultDatasetId`.
-    pub default_dataset_id: Option<String>,
+    default_dataset_id: String = "defaultDatasetId";
     /// `defaultRequestQueueId`.
-    pub default_request_queue_id: Option<String>,
-    /// Every field without a place above; nested ones keep their place (`{"meta": {"new": 1}}`).
-    pub extra: Map<String, Value>,
+    default_request_queue_id: String = "defaultRequestQueueId";
+}
+
+/// The value of one column.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FieldValue<'a> {
+    /// There is none.
+    Null,
+    /// Text.
+    Text(Cow<'a, str>),
+    /// A whole number.
+    Integer(i64),
+    /// A fraction.
+    Real(f64),
+}
+
+/// A type that fields of a run have.
+trait Field: Sized {
+    fn from_json(value: &Value) -> Option<Self>;
+
+    fn to_value(field: &Option<Self>) -> FieldValue<'_>;
+
+    /// `None` for a value of another type.
+    fn from_value(value: FieldValue<'_>) -> Option<Option<Self>>;
+}
+
+impl Field for String {
+    fn from_json(value: &Value) -> Option<Self> {
+        value.as_str().map(str::to_owned)
+    }
+
+    fn to_value(field: &Option<Self>) -> FieldValue<'_> {
+        let text = |text| FieldValue::Text(Cow::Borrowed(text));
+        field.as_deref().map_or(FieldValue::Null, text)
+    }
+
+    fn from_value(value: FieldValue<'_>) -> Option<Option<Self>> {
+        match value {
+            FieldValue::Null => Some(None),
+            FieldValue::Text(text) => Some(Some(text.into_owned())),
+            FieldValue::Integer(_) | FieldValue::Real(_) => None,
+        }
+    }
+}
+
+impl Field for i64 {
+    fn from_json(value: &Value) -> Option<Self> {
+        value.as_i64()
+    }
+
+    fn to_value(field: &Option<Self>) -> FieldValue<'_> {
+        field.map_or(FieldValue::Null, FieldValue::Integer)
+    }
+
+    fn from_value(value: FieldValue<'_>) -> Option<Option<Self>> {
+        match value {
+            FieldValue::Null => Some(None),
+            FieldValue::Integer(number) => Some(Some(number)),
+            FieldValue::Text(_) | FieldValue::Real(_) => None,
+        }
+    }
+}
+
+impl Field for f64 {
+    fn from_json(value: &Value) -> Option<Self> {
+        value.as_f64()
+    }
+
+    fn to_value(field: &Option<Self>) -> FieldValue<'_> {
+        field.map_or(FieldValue::Null, FieldValue::Real)
+    }
+
+    fn from_value(value: FieldValue<'_>) -> Option<Option<Self>> {
+        match value {
+            FieldValue::Null => Some(None),
+            FieldValue::Real(number) => Some(Some(number)),
+            FieldValue::Text(_) | FieldValue::Integer(_) => None,
+        }
+    }
 }
 
 impl Run {
@@ -71,9 +213,13 @@ impl Run {
     /// Only when there is no id to store it under.
     pub fn from_json(item: &Value) -> Result<Self, InvalidRun> {
         let mut rest = item.as_object().ok_or(InvalidRun::NotAnObject)?.clone();
-        let id = take_text(&mut rest, "id")
+        let id = take(&mut rest, "id", String::from_json)
             .filter(|id| !id.is_empty())
             .ok_or(InvalidRun::NoId)?;
+        let status = take(&mut rest, "status", String::from_json).map_or_else(
+            || RunStatus::Other("UNKNOWN".to_owned()),
+            |name| RunStatus::from_api(&name),
+        );
         let mut meta = match rest.remove("meta") {
             Some(Value::Object(meta)) => meta,
             Some(Value::Null) | None => Map::new(),
@@ -82,31 +228,7 @@ impl Run {
                 Map::new()
             }
         };
-        let run = Self {
-            id,
-            task_id: take_text(&mut rest, "actorTaskId"),
-            act_id: take_text(&mut rest, "actId"),
-            user_id: take_text(&mut rest, "userId"),
-            status: take_text(&mut rest, "status").map_or_else(
-                || RunStatus::Other("UNKNOWN".to_owned()),
-                |name| RunStatus::from_api(&name),
-            ),
-            started_at: take_text(&mut rest, "startedAt"),
-            finished_at: take_text(&mut rest, "finishedAt"),
-            build_id: take_text(&mut rest, "buildId"),
-            build_number: take_text(&mut rest, "buildNumber"),
-            build_number_int: take(&mut rest, "buildNumberInt", Value::as_i64),
-            origin: take_text(&mut meta, "origin"),
-            client_ip: take_text(&mut meta, "clientIp"),
-            user_agent: take_text(&mut meta, "userAgent"),
-            schedule_id: take_text(&mut meta, "scheduleId"),
-            scheduled_at: take_text(&mut meta, "scheduledAt"),
-            usage_total_usd: take(&mut rest, "usageTotalUsd", Value::as_f64),
-            default_key_value_store_id: take_text(&mut rest, "defaultKeyValueStoreId"),
-            default_dataset_id: take_text(&mut rest, "defaultDatasetId"),
-            default_request_queue_id: take_text(&mut rest, "defaultRequestQueueId"),
-            extra: Map::new(),
-        };
+        let run = Self::take(id, status, &mut rest, &mut meta);
         if !meta.is_empty() {
             rest.insert("meta".to_owned(), Value::Object(meta));
         }
@@ -138,10 +260,6 @@ fn take<T>(
     taken
 }
 
-fn take_text(from: &mut Map<String, Value>, key: &str) -> Option<String> {
-    take(from, key, |value| value.as_str().map(str::to_owned))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +284,33 @@ mod tests {
             "the API's own text"
         );
         assert_eq!(run.usage_total_usd, Some(0.2));
+    }
+
+    #[test]
+    fn what_is_stored_of_a_run_gives_the_same_run() {
+        let run = Run::from_json(&json!({
+            "id": "r", "status": "READY", "actId": "a", "buildNumberInt": 7, "usageTotalUsd": 0.1,
+            "meta": {"userAgent": "x"}
+        }))
+        .unwrap();
+        let again = |values| Run::from_values("r".into(), RunStatus::Ready, values, Map::new());
+        assert_eq!(again(run.values()), Ok(run.clone()));
+        assert_eq!(run.values().len(), Run::COLUMNS.len());
+        let mut mistyped = run.values();
+        mistyped[0] = FieldValue::Real(1.0);
+        assert_eq!(again(mistyped), Err("task_id"));
+        assert_eq!(again(Vec::new()), Err("task_id"));
+    }
+
+    #[test]
+    fn an_overlay_replaces_what_it_has_and_nothing_else() {
+        let run = |json| Run::from_json(&json).unwrap();
+        let old = run(json!({"id": "r", "status": "READY", "actId": "a", "buildId": "b", "x": 1}));
+        let new = run(json!({"id": "r", "status": "FAILED", "actId": "A", "userId": "u", "y": 1}));
+        let both = run(
+            json!({"id": "r", "status": "READY", "actId": "A", "buildId": "b", "userId": "u", "x": 1}),
+        );
+        assert_eq!(old.overlaid(&new), both);
     }
 
     #[test]

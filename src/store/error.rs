@@ -1,8 +1,7 @@
 //! What can go wrong with the database, and what to do about it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rusqlite::ErrorCode;
 use thiserror::Error;
 
 /// A failure of the database or of the disk beneath it.
@@ -72,7 +71,7 @@ pub enum StoreError {
         /// The database file.
         path: PathBuf,
     },
-    /// SQLite did not take a setting that the mirror's promises rest on.
+    /// The database did not take a setting that the mirror's promises rest on.
     #[error(
         "database {path}: `PRAGMA {pragma}` is {found}, not {wanted}; the file system may not support it"
     )]
@@ -81,7 +80,7 @@ pub enum StoreError {
         path: PathBuf,
         /// The setting.
         pragma: &'static str,
-        /// What SQLite says.
+        /// What the database says.
         found: String,
         /// What was asked for.
         wanted: &'static str,
@@ -102,103 +101,63 @@ pub enum StoreError {
         /// The database file.
         path: PathBuf,
     },
-    /// SQLite cannot open the database.
-    #[error("database {path}: {source}{remedy}", remedy = remedy(.source))]
-    Opening {
-        /// The database file.
-        path: PathBuf,
-        /// What SQLite says.
-        source: rusqlite::Error,
+    /// The database reports an error.
+    #[error("database{}: {detail}{}", .path.as_ref().map_or_else(String::new, |path| format!(" {}", path.display())), .failure.remedy())]
+    Database {
+        /// The database, where it could not be opened.
+        path: Option<PathBuf>,
+        /// The kind of failure.
+        failure: Failure,
+        /// What the database says.
+        detail: String,
     },
-    /// SQLite reports an error.
-    #[error("database: {0}{remedy}", remedy = remedy(.0))]
-    Sqlite(#[from] rusqlite::Error),
     /// The thread that owns the database is gone.
     #[error("the database is closed")]
     Closed,
 }
 
-impl StoreError {
-    /// The same, naming the database that was being opened.
-    pub(super) fn opening(self, path: &Path) -> Self {
+/// What kind of failure a database reports, as far as it matters what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The disk is full.
+    Full,
+    /// The disk cannot be read or written.
+    Disk,
+    /// Another program holds a lock for longer than we wait.
+    Locked,
+    /// The file or its folder cannot be opened for writing.
+    ReadOnly,
+    /// The file is damaged.
+    Damaged,
+    /// Anything else: most likely a mistake of this program.
+    Other,
+}
+
+impl Failure {
+    fn remedy(self) -> &'static str {
         match self {
-            Self::Sqlite(source) => Self::Opening {
-                path: path.to_owned(),
-                source,
-            },
-            other => other,
+            Self::Full => "; make room on the disk",
+            Self::Disk => "; check the disk and the room on it",
+            Self::Locked => "; another program is writing to it, end that first",
+            Self::ReadOnly => "; make the file and its folder writable",
+            Self::Damaged => {
+                "; the file is damaged: move it out of the way, then restore a copy or mirror anew"
+            }
+            Self::Other => "",
         }
     }
+}
 
-    /// Whether the same call may well succeed later, when somebody has made room, say: nothing is lost by waiting.
+impl StoreError {
+    /// Whether the same call may succeed later, for example when somebody has made room on the disk. Waiting loses
+    /// nothing.
     pub fn is_temporary(&self) -> bool {
-        let (Self::Sqlite(error) | Self::Opening { source: error, .. }) = self else {
-            return false;
-        };
-        matches!(
-            error.sqlite_error_code(),
-            Some(
-                ErrorCode::DiskFull
-                    | ErrorCode::SystemIoFailure
-                    | ErrorCode::DatabaseBusy
-                    | ErrorCode::DatabaseLocked
-                    | ErrorCode::ReadOnly
-                    | ErrorCode::CannotOpen
-            )
-        )
-    }
-}
-
-fn remedy(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "; make room on the disk",
-        Some(ErrorCode::SystemIoFailure) => "; check the disk and the room on it",
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "; another program is writing to it, end that first"
-        }
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
-            "; make the file and its folder writable"
-        }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "; the file is damaged: move it out of the way, then restore a copy or mirror anew"
-        }
-        _ => "",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_may_pass_is_told_from_what_will_not() {
-        let sqlite = |code| {
-            StoreError::Sqlite(rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(code),
-                None,
-            ))
-        };
-        // SQLITE_BUSY, _READONLY, _IOERR, _FULL, and SQLITE_IOERR_FSYNC.
-        for code in [5, 8, 10, 13, 1034] {
-            let error = sqlite(code);
-            assert!(error.is_temporary(), "{error}");
-            assert!(error.to_string().contains("; "), "{error} has no remedy");
-        }
-        // SQLITE_CORRUPT, _CONSTRAINT, _NOTADB.
-        for code in [11, 19, 26] {
-            assert!(!sqlite(code).is_temporary(), "{code}");
-        }
-        assert!(!StoreError::Closed.is_temporary());
-    }
-
-    #[test]
-    fn a_damaged_file_is_told_with_a_remedy() {
-        for code in [11, 26] {
-            let error = StoreError::Sqlite(rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(code),
-                None,
-            ));
-            assert!(error.to_string().contains("the file is damaged"), "{error}");
+        match self {
+            Self::Database { failure, .. } => match failure {
+                Failure::Full | Failure::Disk | Failure::Locked | Failure::ReadOnly => true,
+                Failure::Damaged | Failure::Other => false,
+            },
+            _ => false,
         }
     }
 }

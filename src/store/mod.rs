@@ -1,35 +1,24 @@
-//! The SQLite mirror: schema, the one commit transaction, and the reads that polls and people need.
+//! The mirror's database: what it must be able to do ([`Store`], [`Reader`]), and SQLite, which does it.
 //!
-//! Rows, their events, the deliveries those owe and the cursor move in one transaction ([`Db::commit`]); there is no
-//! state on disk in which one exists without the others. One process writes, held to that by [`InstanceLock`], on one
-//! thread ([`Store`]); anyone may read at any time, and is never blocked (WAL).
+//! Rows, their events, the deliveries those owe and the cursor move in one transaction, [`Store::commit`]; there is no
+//! state on disk in which one exists without the others. One process writes; anyone may read at any time, and is never
+//! blocked.
+//!
+//! The comparison of stored and seen runs is the core's ([`observe`](crate::sync::observe)); a store only carries it
+//! out inside its transaction.
 
-mod commit;
-#[cfg(test)]
-mod commit_tests;
-mod db;
-mod deliveries;
 mod error;
-mod event_log;
-mod events;
-mod handle;
-mod lock;
-mod outbox;
-#[cfg(test)]
-mod outbox_tests;
-mod overview;
-mod reads;
-mod rows;
-mod sinks;
-mod tasks;
+mod reports;
+mod sqlite;
+mod states;
 mod traits;
+mod written;
 
-pub use commit::{Condition, HEARTBEAT, Written};
-pub use db::{Db, SCHEMA_VERSION};
-pub use deliveries::{Delivery, Selection, Which};
-pub use error::StoreError;
-pub use event_log::LoggedEvent;
-pub use handle::{Store, Writer};
-pub use lock::InstanceLock;
-pub use overview::{Overview, SinkStatus, TaskStatus, Unresolved};
-pub use traits::{Reader, Store as StoreTrait};
+pub use error::{Failure, StoreError};
+pub use reports::{
+    Delivery, LoggedEvent, Overview, Selection, SinkStatus, TaskStatus, Unresolved, Which,
+};
+pub use sqlite::{SqliteReader, SqliteStore, Writer};
+pub use states::{Condition, DeliveryState, SinkState};
+pub use traits::{HEARTBEAT, Reader, Store};
+pub use written::Written;

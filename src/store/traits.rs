@@ -9,11 +9,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{
-    Condition, Delivery, LoggedEvent, Overview, Selection, SinkStatus, StoreError, Written,
-};
+use super::error::StoreError;
+use super::reports::{Delivery, LoggedEvent, Overview, Selection, SinkStatus};
+use super::states::Condition;
+use super::written::Written;
 use crate::model::{Exchange, Exchanged, Registration, Subscription, Task, Timestamp};
 use crate::sync::{Commit, Cursor, FeedState, Gap, OpenRuns, Stored};
+
+/// How often a feed that finds nothing new, or fails in the same way, writes that it is still there.
+pub const HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// The mirror as the daemon writes it. Every method that writes is one transaction: it happens whole or not at all,
 /// and when it has returned, it is on disk. A method whose caller stops waiting may still be carried out.
@@ -64,7 +68,7 @@ pub trait Store: Send + Sync {
     ) -> Result<Written, StoreError>;
 
     /// Notes that a feed's last poll failed, for `status`; a success clears it. A failure that goes on with the same
-    /// message is written again only every [`HEARTBEAT`](super::HEARTBEAT).
+    /// message is written again only every [`HEARTBEAT`].
     async fn record_failure(
         &self,
         feed_id: &str,

@@ -219,36 +219,11 @@ fn with_detail(stored: &Run, detail: &Run) -> Run {
             *value = newer.clone();
         }
     }
-    fn newer<T: Clone>(detail: &Option<T>, stored: &Option<T>) -> Option<T> {
-        detail.as_ref().or(stored.as_ref()).cloned()
-    }
     Run {
-        id: stored.id.clone(),
-        task_id: newer(&detail.task_id, &stored.task_id),
-        act_id: newer(&detail.act_id, &stored.act_id),
-        user_id: newer(&detail.user_id, &stored.user_id),
         status: detail.status.clone(),
-        started_at: newer(&detail.started_at, &stored.started_at),
         finished_at: detail.finished_at.clone(),
-        build_id: newer(&detail.build_id, &stored.build_id),
-        build_number: newer(&detail.build_number, &stored.build_number),
-        build_number_int: newer(&detail.build_number_int, &stored.build_number_int),
-        origin: newer(&detail.origin, &stored.origin),
-        client_ip: newer(&detail.client_ip, &stored.client_ip),
-        user_agent: newer(&detail.user_agent, &stored.user_agent),
-        schedule_id: newer(&detail.schedule_id, &stored.schedule_id),
-        scheduled_at: newer(&detail.scheduled_at, &stored.scheduled_at),
-        usage_total_usd: newer(&detail.usage_total_usd, &stored.usage_total_usd),
-        default_key_value_store_id: newer(
-            &detail.default_key_value_store_id,
-            &stored.default_key_value_store_id,
-        ),
-        default_dataset_id: newer(&detail.default_dataset_id, &stored.default_dataset_id),
-        default_request_queue_id: newer(
-            &detail.default_request_queue_id,
-            &stored.default_request_queue_id,
-        ),
         extra,
+        ..stored.overlaid(detail)
     }
 }
 

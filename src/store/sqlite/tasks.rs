@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::db::Db;
-use super::error::StoreError;
+use super::connection::Db;
 use super::rows::timestamp;
 use crate::model::{Task, Timestamp};
+use crate::store::error::StoreError;
 
 impl Db {
     /// Stores what the API told of a task; an unchanged one is not rewritten, and what this answer left out is kept.
@@ -15,30 +15,7 @@ impl Db {
     /// # Errors
     /// When SQLite fails.
     pub fn save_task(&mut self, task: &Task, now: Timestamp) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO tasks (id, name, username, act_id, act_name, user_id, first_seen_at, updated_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
-                 ON CONFLICT (id) DO UPDATE SET name = coalesce(excluded.name, name),
-                     username = coalesce(excluded.username, username), act_id = coalesce(excluded.act_id, act_id),
-                     act_name = coalesce(excluded.act_name, act_name), user_id = coalesce(excluded.user_id, user_id),
-                     updated_at = excluded.updated_at
-                 WHERE coalesce(excluded.name, name) IS NOT name
-                     OR coalesce(excluded.username, username) IS NOT username
-                     OR coalesce(excluded.act_id, act_id) IS NOT act_id
-                     OR coalesce(excluded.act_name, act_name) IS NOT act_name
-                     OR coalesce(excluded.user_id, user_id) IS NOT user_id",
-            )?
-            .execute((
-                &task.id,
-                &task.name,
-                &task.username,
-                &task.act_id,
-                &task.act_name,
-                &task.user_id,
-                now.to_string(),
-            ))?;
-        Ok(())
+        write_task(&self.connection, task, now)
     }
 
     /// The task that `reference` was last found to mean, and whether that was less than `max_age` ago and nothing else
@@ -84,7 +61,7 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn forget_failures_but(&mut self, wanted: &[String]) -> Result<(), StoreError> {
+    pub fn forget_failures_except(&mut self, wanted: &[String]) -> Result<(), StoreError> {
         self.connection.execute(
             "DELETE FROM task_refs WHERE error IS NOT NULL AND ref NOT IN (SELECT value FROM json_each(?1))",
             [serde_json::Value::from(wanted).to_string()],
@@ -100,15 +77,50 @@ impl Db {
     pub fn save_reference(
         &mut self,
         reference: &str,
-        found: Result<&str, &str>,
+        found: Result<&Task, &str>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.connection.execute(
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if let Ok(task) = found {
+            write_task(&transaction, task, now)?;
+        }
+        let id = found.ok().map(|task| task.id.as_str());
+        transaction.execute(
             "INSERT INTO task_refs (ref, task_id, resolved_at, error) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (ref) DO UPDATE SET task_id = coalesce(excluded.task_id, task_id),
                  resolved_at = excluded.resolved_at, error = excluded.error",
-            (reference, found.ok(), now.to_string(), found.err()),
+            (reference, id, now.to_string(), found.err()),
         )?;
+        transaction.commit()?;
         Ok(())
     }
+}
+
+fn write_task(connection: &Connection, task: &Task, now: Timestamp) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+                "INSERT INTO tasks (id, name, username, act_id, act_name, user_id, first_seen_at, updated_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
+                 ON CONFLICT (id) DO UPDATE SET name = coalesce(excluded.name, name),
+                     username = coalesce(excluded.username, username), act_id = coalesce(excluded.act_id, act_id),
+                     act_name = coalesce(excluded.act_name, act_name), user_id = coalesce(excluded.user_id, user_id),
+                     updated_at = excluded.updated_at
+                 WHERE coalesce(excluded.name, name) IS NOT name
+                     OR coalesce(excluded.username, username) IS NOT username
+                     OR coalesce(excluded.act_id, act_id) IS NOT act_id
+                     OR coalesce(excluded.act_name, act_name) IS NOT act_name
+                     OR coalesce(excluded.user_id, user_id) IS NOT user_id",
+            )?
+            .execute((
+                &task.id,
+                &task.name,
+                &task.username,
+                &task.act_id,
+                &task.act_name,
+                &task.user_id,
+                now.to_string(),
+            ))?;
+    Ok(())
 }

@@ -2,17 +2,9 @@
 
 use rusqlite::OptionalExtension;
 
-use super::db::Db;
-use super::error::StoreError;
-
-/// An event as it is on the books.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoggedEvent {
-    /// Its number.
-    pub seq: i64,
-    /// Its body.
-    pub payload: String,
-}
+use super::connection::Db;
+use crate::store::error::StoreError;
+use crate::store::reports::LoggedEvent;
 
 impl Db {
     /// Events with a number greater than `after`, of the feeds `feeds` or, if that is `None`, of all; at most `limit`,
@@ -54,7 +46,7 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn before_last(&self, count: u64, feeds: Option<&[String]>) -> Result<i64, StoreError> {
+    pub fn seq_before_last(&self, count: u64, feeds: Option<&[String]>) -> Result<i64, StoreError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT e.seq FROM events e JOIN runs r ON r.id = e.run_id
              WHERE ?1 IS NULL OR r.feed_id IN (SELECT value FROM json_each(?1))

@@ -1,106 +1,12 @@
 //! The state of everything, for `status`.
 
-use serde::Serialize;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 
-use super::commit::Condition;
-use super::db::Db;
-use super::error::StoreError;
+use super::connection::Db;
 use crate::model::Timestamp;
-
-/// What `status` tells.
-#[derive(Debug, Serialize)]
-pub struct Overview {
-    /// One entry for each feed.
-    pub tasks: Vec<TaskStatus>,
-    /// Configured names that could not be resolved to a task.
-    pub unresolved: Vec<Unresolved>,
-    /// One entry for each sink that is configured, or was and is still owed events.
-    pub sinks: Vec<SinkStatus>,
-}
-
-/// One feed.
-#[derive(Debug, Serialize)]
-pub struct TaskStatus {
-    /// The task's id.
-    pub id: String,
-    /// Its name.
-    pub name: Option<String>,
-    /// Its owner's name.
-    pub username: Option<String>,
-    /// Where the next unread entry is expected.
-    pub cursor: u64,
-    /// The watermark's start.
-    pub watermark: Option<String>,
-    /// How many runs the server listed last.
-    pub server_total: Option<u64>,
-    /// Rows in the mirror.
-    pub rows: u64,
-    /// Runs that had not ended when last seen.
-    pub open_runs: u64,
-    /// Rows that the account no longer lists.
-    pub removed: u64,
-    /// Whether the end of the list was reached at least once.
-    pub first_sync_complete: bool,
-    /// When a poll last did all it had to; to the minute, while nothing changes.
-    pub last_success_at: Option<String>,
-    /// How long ago that was, in seconds.
-    pub last_success_age_seconds: Option<u64>,
-    /// When an audit was last complete.
-    pub last_audit_at: Option<String>,
-    /// Where the audit in progress stands.
-    pub audit_offset: Option<u64>,
-    /// `ok`, `first sync`, `failing`, `not found` or `forbidden`.
-    pub state: String,
-    /// What is wrong now; null after a success.
-    pub last_error: Option<String>,
-    /// When that was last noted.
-    pub last_error_at: Option<String>,
-}
-
-impl TaskStatus {
-    /// Whether the task is one that the API does not know, or does not show to the token.
-    pub fn is_lost(&self) -> bool {
-        [Condition::NotFound, Condition::Forbidden]
-            .iter()
-            .any(|condition| condition.name() == self.state)
-    }
-}
-
-/// A configured name that could not be resolved.
-#[derive(Debug, Serialize)]
-pub struct Unresolved {
-    /// The name as configured.
-    #[serde(rename = "ref")]
-    pub reference: String,
-    /// Why.
-    pub error: String,
-    /// When it was last tried.
-    pub at: String,
-}
-
-/// What one sink is owed.
-#[derive(Debug, Serialize)]
-pub struct SinkStatus {
-    /// The sink's name.
-    pub name: String,
-    /// Its type.
-    pub r#type: String,
-    /// `ok`, `failing` (nothing was delivered since an attempt failed), `catching up` (with events from before it was
-    /// added) or `removed` (no longer configured, but still owed events).
-    pub state: String,
-    /// Events to be delivered.
-    pub pending: u64,
-    /// Events that were given up on and set aside.
-    pub dead: u64,
-    /// When the oldest of those to be delivered was observed.
-    pub oldest: Option<String>,
-    /// When anything was delivered last.
-    pub last_delivered_at: Option<String>,
-    /// Since when nothing has been delivered, though it was tried.
-    pub failing_since: Option<String>,
-    /// What went wrong last; null when the last deliveries all succeeded.
-    pub last_error: Option<String>,
-}
+use crate::store::error::StoreError;
+use crate::store::reports::{Overview, SinkStatus, TaskStatus, Unresolved};
+use crate::store::states::{Condition, SinkState};
 
 impl Db {
     /// The state of everything at `now`.
@@ -157,9 +63,7 @@ impl Db {
             sinks: self.sinks()?,
         })
     }
-}
 
-impl Db {
     /// What sinks are owed.
     ///
     /// # Errors
@@ -201,3 +105,22 @@ fn age(at: Option<&str>, now: Timestamp) -> Option<u64> {
     at.and_then(Timestamp::parse)
         .map(|at| now.since(at).as_secs())
 }
+
+/// Reads a state that this program wrote.
+macro_rules! state_from_sql {
+    ($state:ty) => {
+        impl FromSql for $state {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                let name = value.as_str()?;
+                let unknown = || StoreError::Corrupt {
+                    what: "a state",
+                    value: name.to_owned(),
+                };
+                Self::from_name(name).ok_or_else(|| FromSqlError::Other(Box::new(unknown())))
+            }
+        }
+    };
+}
+
+state_from_sql!(Condition);
+state_from_sql!(SinkState);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::db::Db;
+use super::connection::Db;
 use super::{Condition, HEARTBEAT, Written};
 use crate::model::{Registration, Subscription, Task, Timestamp};
 use crate::sync::{

@@ -1,65 +1,16 @@
 //! Deliveries as people look after them: what failed, to try again or to give up.
 
 use rusqlite::{Connection, TransactionBehavior, named_params};
-use serde::Serialize;
 
-use super::db::Db;
-use super::error::StoreError;
-use super::outbox::promote;
+use super::connection::Db;
+use super::outbox::{promote, remove};
 use crate::model::Timestamp;
+use crate::store::error::StoreError;
+use crate::store::reports::{Delivery, Selection};
+use crate::store::states::DeliveryState;
 
 /// The most rows changed in one transaction: nobody who waits to write shall wait long.
 const CHUNK: u64 = 5_000;
-
-/// Which deliveries are meant.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// Those of this sink; `None` for every sink.
-    pub sink: Option<String>,
-    /// Those of the events with these numbers; empty for every event.
-    pub seqs: Vec<i64>,
-    /// In which state.
-    pub which: Which,
-}
-
-/// Deliveries by state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Which {
-    /// Those that were set aside.
-    #[default]
-    Dead,
-    /// Those too that failed and will be tried again.
-    Failed,
-    /// All of them.
-    All,
-}
-
-/// A delivery that was set aside, or failed and will be tried again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Delivery {
-    /// The sink's name.
-    pub sink: String,
-    /// The event's number.
-    pub seq: i64,
-    /// The event's id.
-    pub id: String,
-    /// The event's type.
-    pub r#type: String,
-    /// The run it is about.
-    pub run_id: String,
-    /// `dead` (set aside), `retrying` or `waiting`.
-    pub state: &'static str,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// When it was last tried.
-    pub last_attempt_at: Option<String>,
-    /// When it is tried next; null for one that was set aside, or that waits for an earlier event of its run.
-    pub due_at: Option<String>,
-    /// When it was set aside.
-    pub dead_at: Option<String>,
-    /// Why it failed last.
-    pub last_error: Option<String>,
-}
 
 const SELECTED: &str = "(:sink IS NULL OR d.sink = :sink)
     AND (d.dead_at IS NOT NULL OR :which = 2 OR (:which = 1 AND d.attempts > 0))
@@ -123,9 +74,9 @@ impl Db {
             |row| {
                 let (attempts, dead_at): (u32, Option<String>) = (row.get(5)?, row.get(8)?);
                 let state = match (&dead_at, attempts) {
-                    (Some(_), _) => "dead",
-                    (None, 0) => "waiting",
-                    (None, _) => "retrying",
+                    (Some(_), _) => DeliveryState::Dead,
+                    (None, 0) => DeliveryState::Waiting,
+                    (None, _) => DeliveryState::Retrying,
                 };
                 Ok(Delivery {
                     sink: row.get(0)?,
@@ -173,7 +124,7 @@ impl Db {
         })
     }
 
-    /// Takes the deliveries of `selection` off the books; gives how many that were. The events stay.
+    /// Takes the deliveries of `selection` out of the outbox; gives how many that were. The events stay.
     ///
     /// # Errors
     /// When SQLite fails; what was dropped until then stays dropped.
@@ -183,10 +134,7 @@ impl Db {
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         self.change(selection, now, |connection, sink, seq, _| {
-            connection
-                .prepare_cached("DELETE FROM deliveries WHERE sink = ?1 AND seq = ?2")?
-                .execute((sink, seq))?;
-            Ok(())
+            remove(connection, sink, seq)
         })
     }
 

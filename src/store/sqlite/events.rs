@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::error::StoreError;
-use super::outbox::book;
+use super::outbox;
 use crate::model::{EventType, Run, RunStatus, Subscription, Timestamp};
+use crate::store::error::StoreError;
 use crate::sync::Transition;
 
 /// Characters of a run's id that go into an event's id as they are. The rest is encoded, so that the id is fit for an
@@ -46,8 +46,8 @@ pub struct EventWriter<'a> {
     feed_id: &'a str,
     now: &'a str,
     next_seq: i64,
-    /// Sinks whose events are booked later, as events from before them are still to be booked; once that is known.
-    booked_later: Option<HashSet<String>>,
+    /// Sinks whose deliveries are added later, as they are still owed events from before; once that is known.
+    added_later: Option<HashSet<String>>,
 }
 
 impl<'a> EventWriter<'a> {
@@ -70,7 +70,7 @@ impl<'a> EventWriter<'a> {
             feed_id,
             now,
             next_seq: last + 1,
-            booked_later: None,
+            added_later: None,
         })
     }
 
@@ -112,13 +112,13 @@ impl<'a> EventWriter<'a> {
             ":status": run.status.as_str(), ":occurred": self.occurred_at(run, &transition.kind), ":now": self.now,
             ":payload": payload,
         })?;
-        self.book(run, &kind)?;
+        self.add_deliveries(run, &kind)?;
         self.next_seq += 1;
         Ok(())
     }
 
-    fn book(&mut self, run: &Run, kind: &str) -> Result<(), StoreError> {
-        let booked_later = match self.booked_later.take() {
+    fn add_deliveries(&mut self, run: &Run, kind: &str) -> Result<(), StoreError> {
+        let added_later = match self.added_later.take() {
             Some(known) => known,
             None => not_live(self.connection)?,
         };
@@ -127,11 +127,11 @@ impl<'a> EventWriter<'a> {
             .iter()
             .filter(|subscription| subscription.wants(kind))
         {
-            if !booked_later.contains(sink) {
-                book(self.connection, sink, self.next_seq, &run.id, self.now)?;
+            if !added_later.contains(sink) {
+                outbox::add(self.connection, sink, self.next_seq, &run.id, self.now)?;
             }
         }
-        self.booked_later = Some(booked_later);
+        self.added_later = Some(added_later);
         Ok(())
     }
 

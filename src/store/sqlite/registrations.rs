@@ -2,9 +2,9 @@
 
 use rusqlite::TransactionBehavior;
 
-use super::db::Db;
-use super::error::StoreError;
+use super::connection::Db;
 use crate::model::{Registration, Timestamp};
+use crate::store::error::StoreError;
 
 impl Db {
     /// Notes that these sinks, and no others, are configured. One that is new is owed what happens from now on, or all

@@ -1,157 +1,22 @@
-//! The one transaction that moves the mirror: rows, their events, their deliveries and the cursor, or none of them.
+//! Feeds as rows: how far each is read, how it fares, and the audit in progress.
 
-use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params};
-
-use super::db::Db;
-use super::error::StoreError;
-use super::events::EventWriter;
-use super::rows::{self, RunRow, timestamp};
-use crate::model::{Subscription, Timestamp};
-use crate::sync::{
-    Audit, Baseline, Change, Commit, Covered, Cursor, Difference, FeedState, Watermark, observe,
-};
-
-/// How often a feed that finds nothing new writes that it is alive.
-pub const HEARTBEAT: Duration = Duration::from_secs(60);
-
-/// What is the matter with a feed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// Its last poll failed, and the next may not.
-    Failing,
-    /// The API knows no such task.
-    NotFound,
-    /// The token may not see the task.
-    Forbidden,
-}
-
-impl Condition {
-    /// The condition as `status` and the column name it. A feed with which nothing is the matter is `ok`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Failing => "failing",
-            Self::NotFound => "not found",
-            Self::Forbidden => "forbidden",
-        }
-    }
-}
-
-/// What a commit changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Runs not known before.
-    pub added: u64,
-    /// Runs marked as removed that are listed after all, or again.
-    pub returned: u64,
-    /// Other known runs whose status changed.
-    pub status: u64,
-    /// Other known runs whose cost changed.
-    pub usage: u64,
-    /// Other known runs of which anything else changed.
-    pub fields: u64,
-    /// Runs newly marked as removed.
-    pub removed: u64,
-    /// Events raised.
-    pub events: u64,
-}
-
-impl Written {
-    /// Adds what another commit changed.
-    pub fn add(&mut self, other: Written) {
-        self.added += other.added;
-        self.returned += other.returned;
-        self.status += other.status;
-        self.usage += other.usage;
-        self.fields += other.fields;
-        self.removed += other.removed;
-        self.events += other.events;
-    }
-
-    /// Known runs that changed in what the API tells of them.
-    pub fn changed(&self) -> u64 {
-        self.returned + self.status + self.usage + self.fields
-    }
-
-    fn count(&mut self, difference: Difference) {
-        match difference {
-            Difference::New => self.added += 1,
-            Difference::Returned => self.returned += 1,
-            Difference::Status => self.status += 1,
-            Difference::Usage => self.usage += 1,
-            Difference::Fields => self.fields += 1,
-            Difference::Settled => {}
-        }
-    }
-}
+use super::connection::Db;
+use super::rows::timestamp;
+use crate::model::Timestamp;
+use crate::store::error::StoreError;
+use crate::store::states::Condition;
+use crate::store::traits::HEARTBEAT;
+use crate::sync::{Audit, Baseline, Commit, Cursor, FeedState, Watermark};
 
 impl Db {
-    /// What is stored of the feed of task `feed_id`; a fresh state when nothing is.
+    /// What is stored of the feed of task `feed_id`.
     ///
     /// # Errors
     /// When SQLite fails or the row was tampered with.
-    pub fn feed(&self, feed_id: &str) -> Result<FeedState, StoreError> {
-        Ok(load_feed(&self.connection, feed_id)?
-            .map(|(feed, _)| feed)
-            .unwrap_or_default())
-    }
-
-    /// Applies `commit` to the feed of task `feed_id`, whole or not at all, and reports when it is on disk. Rows that
-    /// are already as they must be are not written; a commit that finds nothing new writes at most a heartbeat.
-    ///
-    /// # Errors
-    /// When SQLite fails; nothing has changed then.
-    pub fn commit(
-        &mut self,
-        feed_id: &str,
-        commit: &Commit,
-        subscriptions: &[Subscription],
-    ) -> Result<Written, StoreError> {
-        self.check_file()?;
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let now = commit.judgement.now.to_string();
-        let mut written = Written::default();
-        let mut events = EventWriter::new(&transaction, subscriptions, feed_id, &now)?;
-        for observed in latest(commit) {
-            let row = rows::load(&transaction, &observed.seen.run.id)?;
-            let (stored, mut event_count) =
-                row.map_or((None, 0), |row| (Some(row.stored), row.event_count));
-            let Some(Change {
-                row,
-                difference,
-                transitions,
-            }) = observe(stored.as_ref(), observed, &commit.judgement)
-            else {
-                continue;
-            };
-            let first = event_count + 1;
-            event_count += transitions.len() as u64;
-            let row = RunRow {
-                stored: row,
-                event_count,
-            };
-            rows::upsert(&transaction, &row, feed_id, &now)?;
-            for (ordinal, transition) in (first..).zip(&transitions) {
-                events.write(&row.stored.run, transition, ordinal, &observed.seen.json)?;
-                written.events += 1;
-            }
-            written.count(difference);
-        }
-        for id in &commit.gone {
-            written.removed += rows::mark_removed(&transaction, id, &now)?;
-        }
-        if let Some(covered) = &commit.covered {
-            for id in absent(&transaction, feed_id, covered, commit)? {
-                written.removed += rows::mark_removed(&transaction, &id, &now)?;
-            }
-        }
-        save_feed(&transaction, feed_id, commit, &now)?;
-        transaction.commit()?;
-        Ok(written)
+    pub fn feed(&self, feed_id: &str) -> Result<Option<FeedState>, StoreError> {
+        Ok(load_feed(&self.connection, feed_id)?.map(|(feed, _)| feed))
     }
 
     /// Notes that the feed's last poll failed, for `status`; a success clears it. A failure that goes on with the same
@@ -180,49 +45,6 @@ impl Db {
         )?;
         Ok(())
     }
-}
-
-/// The listed runs of a feed that `covered` proves to be no longer listed, as they are not among those observed.
-fn absent(
-    connection: &Connection,
-    feed_id: &str,
-    covered: &Covered,
-    commit: &Commit,
-) -> Result<Vec<String>, StoreError> {
-    let observed: HashSet<&str> = commit
-        .observed
-        .iter()
-        .map(|observed| observed.seen.run.id.as_str())
-        .collect();
-    let candidates = rows::started_within(
-        connection,
-        feed_id,
-        covered.after,
-        Some(covered.before),
-        None,
-    )?;
-    let absent = candidates.into_iter().filter(|(id, started)| {
-        !observed.contains(id.as_str()) && started.is_some_and(|at| covered.proves_absent(at))
-    });
-    Ok(absent.map(|(id, _)| id).collect())
-}
-
-/// The observations of a commit, each run once: the same run can stand on a page twice (the API's own example does
-/// that), and on two pages that overlap. The later one counts.
-fn latest(commit: &Commit) -> impl Iterator<Item = &crate::sync::Observed> {
-    let last: HashMap<&str, usize> = commit
-        .observed
-        .iter()
-        .enumerate()
-        .map(|(n, observed)| (observed.seen.run.id.as_str(), n))
-        .collect();
-    let is_last = move |n: usize, id: &str| last.get(id) == Some(&n);
-    commit
-        .observed
-        .iter()
-        .enumerate()
-        .filter(move |(n, observed)| is_last(*n, &observed.seen.run.id))
-        .map(|(_, observed)| observed)
 }
 
 /// The parts of a `cursors` row that decide whether it must be written again.
@@ -297,7 +119,8 @@ fn read_cursor(row: &Row<'_>) -> Result<Cursor, StoreError> {
     })
 }
 
-fn save_feed(
+/// Writes the state of a feed after `commit`, unless it is as it was and no heartbeat is due.
+pub(super) fn save_feed(
     connection: &Connection,
     feed_id: &str,
     commit: &Commit,

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::db::Db;
-use super::error::StoreError;
+use super::connection::Db;
 use super::rows;
 use crate::model::RunStatus;
+use crate::store::error::StoreError;
 use crate::sync::{Cursor, Gap, OpenRun, OpenRuns, Stored};
 
 /// The most runs that one page of an audit has read singly; what is left waits for the next audit.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::error::StoreError;
+use super::error::opening;
+use crate::store::error::StoreError;
 
 /// The schema's version, kept in `PRAGMA user_version`.
 pub const SCHEMA_VERSION: i64 = 2;
@@ -84,7 +85,7 @@ impl Db {
                 file: Some(OpenFile::at(path)?),
             })
         };
-        open().map_err(|error: StoreError| error.opening(path))
+        open().map_err(|error: StoreError| opening(error, path))
     }
 
     /// That the file is still the one that was opened. SQLite would go on writing to one that nobody can find any more.
@@ -133,7 +134,7 @@ impl Db {
     pub fn open_beside(path: &Path) -> Result<Self, StoreError> {
         refuse_if_writable_by_others(path)?;
         let db = Self::open_as_it_is(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        set_pragmas(&db.connection, path).map_err(|error| error.opening(path))?;
+        set_pragmas(&db.connection, path).map_err(|error| opening(error, path))?;
         Ok(db)
     }
 
@@ -162,12 +163,7 @@ impl Db {
                 }),
             }
         };
-        open().map_err(|error| error.opening(path))
-    }
-
-    /// The connection, to look at the tables.
-    pub fn connection(&self) -> &Connection {
-        &self.connection
+        open().map_err(|error| opening(error, path))
     }
 
     /// While `fail` is set, every commit is rolled back at its last moment, as if the process had died in it. For

@@ -1,0 +1,31 @@
+//! The mirror in a SQLite file (WAL).
+//!
+//! [`SqliteStore`] writes: one process for each database, held to that by a lock beside the file, on one thread.
+//! [`SqliteReader`] reads, over a connection and a thread of its own. Both hand their calls to an `Executor`, which
+//! runs them one after the other on its [`Db`](connection::Db); the other files add the calls to `Db`, a subject each.
+
+mod commit;
+#[cfg(test)]
+mod commit_tests;
+mod connection;
+mod deliveries;
+mod error;
+mod event_log;
+mod events;
+mod executor;
+mod feeds;
+mod lock;
+mod outbox;
+#[cfg(test)]
+mod outbox_tests;
+mod overview;
+mod reader;
+mod reads;
+mod registrations;
+mod rows;
+mod tasks;
+mod writer;
+
+pub use executor::Writer;
+pub use reader::SqliteReader;
+pub use writer::SqliteStore;

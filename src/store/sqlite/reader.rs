@@ -1,0 +1,103 @@
+//! The reading side, over a connection and a thread of its own.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+
+use super::connection::Db;
+use super::executor::Executor;
+use crate::model::Timestamp;
+use crate::store::error::StoreError;
+use crate::store::reports::{Delivery, LoggedEvent, Overview, Selection, SinkStatus};
+use crate::store::traits::Reader;
+use crate::sync::{FeedState, Stored};
+
+/// A mirror in a SQLite file, for reading only.
+#[derive(Debug)]
+pub struct SqliteReader {
+    executor: Executor,
+}
+
+impl SqliteReader {
+    /// Opens the database at `path` for reading, beside the process that writes it or without one.
+    ///
+    /// # Errors
+    /// When there is none, or it is not one this version can read.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let (executor, _) = Executor::spawn("reader", path, Db::open_for_reading(path)?, None)?;
+        Ok(Self::on(executor))
+    }
+
+    pub(super) fn on(executor: Executor) -> Self {
+        Self { executor }
+    }
+
+    /// Reads from the file that was opened, as long as it is still there.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Db) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.executor
+            .call(move |db| {
+                db.check_file()?;
+                read(db)
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Reader for SqliteReader {
+    async fn overview(&self, now: Timestamp) -> Result<Overview, StoreError> {
+        self.read(move |db| db.overview(now)).await
+    }
+
+    async fn sinks(&self) -> Result<Vec<SinkStatus>, StoreError> {
+        self.read(Db::sinks).await
+    }
+
+    async fn feed(&self, feed_id: &str) -> Result<Option<FeedState>, StoreError> {
+        let feed_id = feed_id.to_owned();
+        self.read(move |db| db.feed(&feed_id)).await
+    }
+
+    async fn run(&self, id: &str) -> Result<Option<Stored>, StoreError> {
+        let id = id.to_owned();
+        self.read(move |db| db.run(&id)).await
+    }
+
+    async fn events_after(
+        &self,
+        after: i64,
+        feeds: Option<&[String]>,
+        limit: u64,
+    ) -> Result<(Vec<LoggedEvent>, i64), StoreError> {
+        let feeds = feeds.map(<[String]>::to_vec);
+        self.read(move |db| db.events_after(after, feeds.as_deref(), limit))
+            .await
+    }
+
+    async fn seq_before_last(
+        &self,
+        count: u64,
+        feeds: Option<&[String]>,
+    ) -> Result<i64, StoreError> {
+        let feeds = feeds.map(<[String]>::to_vec);
+        self.read(move |db| db.seq_before_last(count, feeds.as_deref()))
+            .await
+    }
+
+    async fn known_task(&self, reference: &str) -> Result<Option<String>, StoreError> {
+        let reference = reference.to_owned();
+        self.read(move |db| db.known_task(&reference)).await
+    }
+
+    async fn deliveries(
+        &self,
+        selection: &Selection,
+        limit: u64,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let selection = selection.clone();
+        self.read(move |db| db.deliveries(&selection, limit)).await
+    }
+}

@@ -1,0 +1,260 @@
+//! The writing side: the trait's operations, handed to the database's thread.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::connection::Db;
+use super::executor::{Executor, Writer};
+use super::lock::InstanceLock;
+use super::reader::SqliteReader;
+use crate::model::{Exchange, Exchanged, Registration, Subscription, Task, Timestamp};
+use crate::store::error::StoreError;
+use crate::store::reports::Selection;
+use crate::store::states::Condition;
+use crate::store::traits::Store;
+use crate::store::written::Written;
+use crate::sync::{Commit, Cursor, FeedState, Gap, OpenRuns};
+
+/// A mirror in a SQLite file, for writing.
+#[derive(Debug)]
+pub struct SqliteStore {
+    executor: Executor,
+    raised: watch::Sender<u64>,
+}
+
+impl SqliteStore {
+    /// Locks and opens the database at `path`, makes it if there is none, brings its schema up to date, and starts its
+    /// thread.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process holds it; when the file cannot be used, can be written by everyone,
+    /// is another program's, or is of a newer version. None of these changes the file.
+    pub fn open(path: &Path) -> Result<(Self, Writer), StoreError> {
+        let lock = InstanceLock::acquire(path)?;
+        Self::start(path, Db::open(path)?, Some(lock))
+    }
+
+    /// Opens the database at `path` beside the process that writes it, to retry or drop deliveries: each change is a
+    /// transaction of its own, which waits for its turn.
+    ///
+    /// # Errors
+    /// When there is none, or it is not one this version can write.
+    pub fn open_beside(path: &Path) -> Result<(Self, Writer), StoreError> {
+        Self::start(path, Db::open_beside(path)?, None)
+    }
+
+    /// A database in memory, and a reader on it: the same schema and statements, no file and no thread. It lives as
+    /// long as one of the two.
+    ///
+    /// # Errors
+    /// When SQLite cannot make one.
+    pub fn in_memory() -> Result<(Self, SqliteReader), StoreError> {
+        let executor = Executor::inline(Db::in_memory()?);
+        Ok((Self::on(executor.clone()), SqliteReader::on(executor)))
+    }
+
+    fn start(
+        path: &Path,
+        db: Db,
+        lock: Option<InstanceLock>,
+    ) -> Result<(Self, Writer), StoreError> {
+        let (executor, writer) = Executor::spawn("store", path, db, lock)?;
+        Ok((Self::on(executor), writer))
+    }
+
+    fn on(executor: Executor) -> Self {
+        Self {
+            executor,
+            raised: watch::Sender::new(0),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn open_feed(&self, task: &Task, now: Timestamp) -> Result<FeedState, StoreError> {
+        let task = task.clone();
+        self.executor
+            .call(move |db| {
+                db.save_task(&task, now)?;
+                Ok(db.feed(&task.id)?.unwrap_or_default())
+            })
+            .await
+    }
+
+    async fn open_runs(
+        &self,
+        feed_id: &str,
+        cursor: &Cursor,
+        within: u64,
+    ) -> Result<OpenRuns, StoreError> {
+        let (feed_id, cursor) = (feed_id.to_owned(), cursor.clone());
+        self.executor
+            .call(move |db| db.open_runs(&feed_id, &cursor, within))
+            .await
+    }
+
+    async fn distances(
+        &self,
+        feed_id: &str,
+        cursor: &Cursor,
+        ids: &[String],
+    ) -> Result<Vec<u64>, StoreError> {
+        let (feed_id, cursor, ids) = (feed_id.to_owned(), cursor.clone(), ids.to_vec());
+        self.executor
+            .call(move |db| db.distances(&feed_id, &cursor, &ids))
+            .await
+    }
+
+    async fn unseen(
+        &self,
+        feed_id: &str,
+        gaps: &[Gap],
+        except: &[String],
+    ) -> Result<Vec<String>, StoreError> {
+        let (feed_id, gaps, except) = (feed_id.to_owned(), gaps.to_vec(), except.to_vec());
+        self.executor
+            .call(move |db| db.unseen(&feed_id, &gaps, &except))
+            .await
+    }
+
+    async fn commit(
+        &self,
+        feed_id: &str,
+        commit: Commit,
+        subscriptions: &[Subscription],
+    ) -> Result<Written, StoreError> {
+        let (feed_id, subscriptions) = (feed_id.to_owned(), subscriptions.to_vec());
+        let written = self
+            .executor
+            .call(move |db| db.commit(&feed_id, &commit, &subscriptions))
+            .await?;
+        if written.events > 0 {
+            self.raised.send_modify(|raised| *raised += written.events);
+        }
+        Ok(written)
+    }
+
+    async fn record_failure(
+        &self,
+        feed_id: &str,
+        condition: Condition,
+        error: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (feed_id, error) = (feed_id.to_owned(), error.to_owned());
+        self.executor
+            .call(move |db| db.record_failure(&feed_id, condition, &error, now))
+            .await
+    }
+
+    async fn save_task(&self, task: &Task, now: Timestamp) -> Result<(), StoreError> {
+        let task = task.clone();
+        self.executor.call(move |db| db.save_task(&task, now)).await
+    }
+
+    async fn resolved(
+        &self,
+        reference: &str,
+        max_age: Duration,
+        now: Timestamp,
+    ) -> Result<Option<(Task, bool)>, StoreError> {
+        let reference = reference.to_owned();
+        self.executor
+            .call(move |db| db.resolved(&reference, max_age, now))
+            .await
+    }
+
+    async fn save_reference(
+        &self,
+        reference: &str,
+        found: Result<&Task, &str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let reference = reference.to_owned();
+        let found = found.cloned().map_err(str::to_owned);
+        self.executor
+            .call(move |db| {
+                db.save_reference(&reference, found.as_ref().map_err(String::as_str), now)
+            })
+            .await
+    }
+
+    async fn forget_failures_except(&self, wanted: &[String]) -> Result<(), StoreError> {
+        let wanted = wanted.to_vec();
+        self.executor
+            .call(move |db| db.forget_failures_except(&wanted))
+            .await
+    }
+
+    async fn register(&self, sinks: &[Registration], now: Timestamp) -> Result<(), StoreError> {
+        let sinks = sinks.to_vec();
+        self.executor.call(move |db| db.register(&sinks, now)).await
+    }
+
+    async fn exchange(&self, exchange: Exchange, now: Timestamp) -> Result<Exchanged, StoreError> {
+        self.executor
+            .call(move |db| db.exchange(&exchange, now))
+            .await
+    }
+
+    async fn retry_deliveries(
+        &self,
+        selection: &Selection,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let selection = selection.clone();
+        self.executor
+            .call(move |db| db.retry_deliveries(&selection, now))
+            .await
+    }
+
+    async fn drop_deliveries(
+        &self,
+        selection: &Selection,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let selection = selection.clone();
+        self.executor
+            .call(move |db| db.drop_deliveries(&selection, now))
+            .await
+    }
+
+    fn notifications(&self) -> watch::Receiver<u64> {
+        self.raised.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Reader;
+
+    #[tokio::test]
+    async fn calls_are_answered_and_the_lock_goes_with_the_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs.db");
+        let (store, writer) = SqliteStore::open(&path).unwrap();
+        let task = Task {
+            id: "task".into(),
+            ..Task::default()
+        };
+        store.open_feed(&task, Timestamp::now()).await.unwrap();
+        assert!(matches!(
+            SqliteStore::open(&path),
+            Err(StoreError::Locked { .. })
+        ));
+        let reader = SqliteReader::open(&path).unwrap();
+        assert_eq!(
+            reader.known_task("task").await.unwrap(),
+            Some("task".into())
+        );
+        drop(reader);
+        drop(store);
+        writer.join();
+        SqliteStore::open(&path).unwrap();
+    }
+}

@@ -1,0 +1,102 @@
+//! The states that `status` and the tables name.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// Declares an enum whose variants have one text each, by which it is displayed, serialised and stored.
+macro_rules! states {
+    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $variant_doc:literal])+ $variant:ident = $text:literal,)+ }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[doc = $variant_doc])+ $variant,)+
+        }
+
+        impl $name {
+            /// The state as `status` and the tables name it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+
+            /// The state of that name.
+            pub(super) fn from_name(name: &str) -> Option<Self> {
+                [$(Self::$variant),+].into_iter().find(|state| state.name() == name)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+    };
+}
+
+states! {
+    /// The condition of a feed.
+    Condition {
+        /// Its last poll did all it had to.
+        Ok = "ok",
+        /// The end of its list has not been reached yet.
+        FirstSync = "first sync",
+        /// Its last poll failed, and the next may not.
+        Failing = "failing",
+        /// The API knows no such task.
+        NotFound = "not found",
+        /// The token may not see the task.
+        Forbidden = "forbidden",
+    }
+}
+
+states! {
+    /// The state of a sink.
+    SinkState {
+        /// It takes what it is owed, or is owed nothing.
+        Ok = "ok",
+        /// Nothing was delivered since an attempt failed.
+        Failing = "failing",
+        /// Events from before it was added are still being copied to the outbox.
+        CatchingUp = "catching up",
+        /// It is no longer configured, but still owed events.
+        Removed = "removed",
+    }
+}
+
+states! {
+    /// The state of a delivery.
+    DeliveryState {
+        /// It was set aside: no further attempts.
+        Dead = "dead",
+        /// It failed and will be retried.
+        Retrying = "retrying",
+        /// It has not been tried yet.
+        Waiting = "waiting",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_displayed_serialised_and_read_back() {
+        let state = SinkState::CatchingUp;
+        assert_eq!(format!("{state:>12}"), " catching up");
+        assert_eq!(serde_json::to_value(state).unwrap(), "catching up");
+        assert_eq!(SinkState::from_name("catching up"), Some(state));
+        assert_eq!(
+            Condition::from_name("forbidden"),
+            Some(Condition::Forbidden)
+        );
+        assert_eq!(DeliveryState::from_name("alive"), None);
+    }
+}
