@@ -17,7 +17,7 @@ use apify_mirror::daemon::{self, Context, Feed, Plan, Progress, Shutdown, SinkPl
 use apify_mirror::model::{RunStatus, Seed, Task, Timestamp};
 use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
 use apify_mirror::sinks::{SigningKeys, Webhook, WebhookOptions};
-use apify_mirror::store::Store;
+use apify_mirror::store::{SqliteReader, SqliteStore};
 use apify_mirror::sync::Settings;
 use tokio::sync::watch;
 
@@ -117,15 +117,17 @@ impl Bench {
         };
         let client = Client::new(options, &Token::new(TOKEN).unwrap()).unwrap();
         // The database's thread ends with the process.
-        let (store, _) = Store::open(&dir.path().join("runs.db")).unwrap();
+        let path = dir.path().join("runs.db");
+        let (store, _) = SqliteStore::open(&path).unwrap();
+        let reader = Arc::new(SqliteReader::open(&path).unwrap());
         let plan = plan(url);
         let context = Context {
             client,
-            store,
+            store: Arc::new(store),
+            reader,
             plan: watch::Sender::new(Arc::new(plan.clone())),
             sink: webhook,
             progress: Progress::new(None),
-            events: watch::Sender::new(0),
         };
         context.adopt(plan).await.unwrap();
         Self {
@@ -274,7 +276,7 @@ async fn dead_receiver() -> bool {
     let daemon = tokio::spawn(daemon::run(Arc::clone(&bench.context), shutdown, None));
     let with = polls(&bench, &mut feed).await;
     let grown = resident().saturating_sub(memory);
-    let owed = bench.context.store.call(|db| db.sinks()).await.unwrap()[0].pending;
+    let owed = bench.context.reader.sinks().await.unwrap()[0].pending;
     stop.send_replace(true);
     daemon.await.unwrap().unwrap();
     assert!(owed >= BACKLOG as u64, "{owed} are owed");

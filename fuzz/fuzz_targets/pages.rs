@@ -3,11 +3,13 @@
 #![no_main]
 
 use std::cell::RefCell;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use apify_mirror::api::wire;
 use apify_mirror::model::{Task, Timestamp};
-use apify_mirror::store::Db;
+use apify_mirror::store::{Reader, SqliteReader, SqliteStore, Store};
 use apify_mirror::sync::{
     Audit, Baseline, Commit, Covered, Cursor, FeedState, Judgement, Observed, Page, Source,
     Watermark,
@@ -18,20 +20,27 @@ use libfuzzer_sys::fuzz_target;
 const FRESH_EVERY: u32 = 2_000;
 
 thread_local! {
-    static MIRROR: RefCell<(Db, u32)> = RefCell::new((mirror(), 0));
+    static MIRROR: RefCell<(Mirror, u32)> = RefCell::new((mirror(), 0));
 }
 
-fn mirror() -> Db {
-    let mut db = Db::in_memory().expect("a database in memory");
-    db.save_task(
-        &Task {
-            id: "task".into(),
-            ..Task::default()
-        },
-        Timestamp::from_millis(0),
-    )
-    .expect("a task");
-    db
+type Mirror = (SqliteStore, SqliteReader);
+
+/// The result of a call to a store in memory, which never waits.
+fn ready<T>(call: impl Future<Output = T>) -> T {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("a store in memory waits"),
+    }
+}
+
+fn mirror() -> Mirror {
+    let (store, reader) = SqliteStore::in_memory().expect("a database in memory");
+    let task = Task {
+        id: "task".into(),
+        ..Task::default()
+    };
+    ready(store.save_task(&task, Timestamp::from_millis(0))).expect("a task");
+    (store, reader)
 }
 
 fn store(page: Page) {
@@ -64,19 +73,22 @@ fn store(page: Page) {
         judgement,
         finished: true,
     };
-    MIRROR.with_borrow_mut(|(db, executions)| {
+    MIRROR.with_borrow_mut(|(current, executions)| {
         *executions += 1;
         if *executions % FRESH_EVERY == 0 {
-            *db = mirror();
+            *current = mirror();
         }
-        db.commit("task", &commit, &[])
-            .expect("what was decoded can be stored");
+        let (store, reader) = current;
+        ready(store.commit("task", commit.clone(), &[])).expect("what was decoded can be stored");
         assert_eq!(
-            db.feed("task").expect("a feed").cursor,
+            ready(reader.feed("task"))
+                .expect("a feed")
+                .expect("a row")
+                .cursor,
             feed.cursor,
             "and read again"
         );
-        let again = db.commit("task", &commit, &[]).expect("twice");
+        let again = ready(store.commit("task", commit.clone(), &[])).expect("twice");
         assert_eq!(
             (again.added, again.changed(), again.events),
             (0, 0, 0),

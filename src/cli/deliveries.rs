@@ -58,6 +58,8 @@ pub async fn deliveries(database: &Path, action: &DeliveriesAction) -> Result<Ex
             };
             let (store, writer) = SqliteStore::open_beside(database)?;
             let dropped = store.drop_deliveries(&which.selection(states), now).await?;
+            drop(store);
+            writer.join();
             print(&format!("{} dropped\n", counted(dropped, "delivery")))?;
         }
     }

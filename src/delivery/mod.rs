@@ -8,8 +8,6 @@
 //! long; a sink that accepts nothing at all is left alone for a while ([`Pause`]).
 
 mod courier;
-#[cfg(test)]
-mod courier_tests;
 mod pause;
 mod policy;
 mod work;

@@ -22,7 +22,7 @@ macro_rules! states {
             }
 
             /// The state of that name.
-            pub(super) fn from_name(name: &str) -> Option<Self> {
+            pub fn from_name(name: &str) -> Option<Self> {
                 [$(Self::$variant),+].into_iter().find(|state| state.name() == name)
             }
         }

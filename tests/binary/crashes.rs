@@ -28,7 +28,6 @@ fn a_first_sync_that_is_killed_a_dozen_times_is_exact_and_silent() {
         child.wait().unwrap();
         let rows: u64 = setup
             .db()
-            .connection()
             .query_row("SELECT count(*) FROM runs", [], |row| row.get(0))
             .unwrap();
         assert!(rows >= progress, "what was committed stays");
@@ -42,7 +41,6 @@ fn a_first_sync_that_is_killed_a_dozen_times_is_exact_and_silent() {
     setup.assert_exact();
     let events: u64 = setup
         .db()
-        .connection()
         .query_row("SELECT count(*) FROM events", [], |row| row.get(0))
         .unwrap();
     assert_eq!(events, 0, "history raised events");

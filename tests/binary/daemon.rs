@@ -13,19 +13,11 @@ fn quick(setup: &Setup) -> std::process::Command {
     command
 }
 
-fn first_sync(setup: &Setup) -> bool {
-    setup.database().exists()
-        && apify_mirror::store::Db::open_for_reading(&setup.database()).is_ok_and(|db| {
-            db.overview(Timestamp::now())
-                .is_ok_and(|all| all.tasks.iter().any(|t| t.last_success_at.is_some()))
-        })
-}
-
 #[test]
 fn runs_are_told_of_as_they_start_and_end() {
     let setup = Setup::with_runs(50);
     let daemon = Daemon::start(quick(&setup));
-    wait_until("the first sync", || first_sync(&setup));
+    wait_until("the first sync", || setup.is_synced());
     let id = setup.server.world().create(&setup.task, Timestamp::now());
     let of_run = |kind: &'static str| {
         let id = id.clone();
@@ -48,7 +40,7 @@ fn runs_are_told_of_as_they_start_and_end() {
 fn a_resurrection_far_behind_the_cursor_is_found() {
     let setup = Setup::with_runs(3_000);
     let daemon = Daemon::start(quick(&setup));
-    wait_until("the first sync", || first_sync(&setup));
+    wait_until("the first sync", || setup.is_synced());
     let id = setup.listed()[999].clone();
     setup.server.world().resurrect(&id);
     let event = daemon.event(|event| event["eventType"] == "ACTOR.RUN.RESURRECTED");
@@ -65,7 +57,7 @@ fn a_signal_ends_it_while_a_request_hangs() {
     for signal in ["TERM", "INT"] {
         let setup = Setup::with_runs(50);
         let mut daemon = Daemon::start(quick(&setup));
-        wait_until("the first sync", || first_sync(&setup));
+        wait_until("the first sync", || setup.is_synced());
         setup.server.set_faults(Faults::always(Fault::Hang));
         setup.server.take_requests();
         wait_until("a request that hangs", || {
@@ -91,7 +83,7 @@ fn a_signal_ends_it_while_a_request_hangs() {
 fn a_second_instance_is_refused() {
     let setup = Setup::with_runs(5);
     let _daemon = Daemon::start(quick(&setup));
-    wait_until("the first sync", || first_sync(&setup));
+    wait_until("the first sync", || setup.is_synced());
     let second = setup.command(&["sync"]).output().unwrap();
     assert_eq!(second.status.code(), Some(69), "{second:?}");
     assert!(
@@ -111,7 +103,7 @@ fn it_goes_on_when_the_api_comes_back() {
     drop(daemon);
     let daemon = Daemon::start(quick(&setup));
     setup.server.set_faults(Faults::none());
-    wait_until("the first sync", || first_sync(&setup));
+    wait_until("the first sync", || setup.is_synced());
     setup.server.set_faults(Faults::always(Fault::Status(400)));
     wait_until("a noted failure", || {
         setup.column("SELECT coalesce(last_error, '') FROM cursors")[0].contains("400")

@@ -4,7 +4,6 @@ use std::io::{Seek, SeekFrom, Write};
 use std::process::Command;
 
 use apify_mirror::model::Timestamp;
-use apify_mirror::store::Db;
 
 use crate::support::{Daemon, Setup, stderr, wait_until};
 
@@ -111,14 +110,13 @@ fn a_damaged_database_is_told_with_a_remedy() {
 fn a_reader_in_no_hurry_is_in_nobodys_way() {
     let mut setup = Setup::with_runs(500);
     setup.sync();
-    let reader = Db::open_for_reading(&setup.database()).unwrap();
+    let reader = setup.db();
     let count = || -> u64 {
         reader
-            .connection()
             .query_row("SELECT count(*) FROM runs", [], |row| row.get(0))
             .unwrap()
     };
-    reader.connection().execute_batch("BEGIN").unwrap();
+    reader.execute_batch("BEGIN").unwrap();
     assert_eq!(count(), 500);
     setup.add_runs(3_000);
     setup.sync();
@@ -127,7 +125,7 @@ fn a_reader_in_no_hurry_is_in_nobodys_way() {
         500,
         "what is being read does not change under the reader"
     );
-    reader.connection().execute_batch("COMMIT").unwrap();
+    reader.execute_batch("COMMIT").unwrap();
     assert_eq!(count(), 3_500);
     setup.assert_exact();
 }

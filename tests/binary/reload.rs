@@ -173,14 +173,13 @@ fn a_renamed_task_keeps_its_feed_under_the_old_name_too() {
 
 /// Makes what names were found to mean too old to be believed.
 fn forget_names(setup: &Setup) {
-    let db = apify_mirror::store::Db::open(&setup.database()).unwrap();
+    let db = rusqlite::Connection::open(setup.database()).unwrap();
     assert!(
-        db.connection()
-            .execute(
-                "UPDATE task_refs SET resolved_at = '2020-01-01T00:00:00.000Z'",
-                []
-            )
-            .unwrap()
+        db.execute(
+            "UPDATE task_refs SET resolved_at = '2020-01-01T00:00:00.000Z'",
+            []
+        )
+        .unwrap()
             > 0
     );
 }

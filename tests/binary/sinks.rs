@@ -17,13 +17,6 @@ fn sequences(text: &str) -> Vec<i64> {
     text.lines().map(sequence).collect()
 }
 
-fn is_synced(setup: &Setup) -> bool {
-    setup.database().exists()
-        && setup
-            .try_column("SELECT last_success_at FROM cursors")
-            .is_some()
-}
-
 #[test]
 fn a_file_gets_a_line_for_each_event_also_after_rotation() {
     let mut setup = Setup::with_runs(5);
@@ -33,7 +26,7 @@ fn a_file_gets_a_line_for_each_event_also_after_rotation() {
         "{QUICK}[[sinks]]\nname = \"log\"\ntype = \"file\"\npath = \"events.jsonl\"\n"
     ));
     let _daemon = Daemon::start(setup.command(&["run"]));
-    wait_until("the first sync", || is_synced(&setup));
+    wait_until("the first sync", || setup.is_synced());
     setup.add_runs(30);
     wait_until("sixty lines", || read().lines().count() == 60);
     assert_eq!(sequences(&read()), (1..=60).collect::<Vec<_>>());
@@ -133,7 +126,7 @@ fn sinks_come_and_go_and_keep_what_they_are_owed() {
     let dead = "[[sinks]]\nname = \"dead\"\ntype = \"file\"\npath = \"no/such/folder/events\"\n";
     setup.configure(&format!("{QUICK}{}{dead}", file("first", "now")));
     let daemon = Daemon::start(setup.command(&["run"]));
-    wait_until("the first sync", || is_synced(&setup));
+    wait_until("the first sync", || setup.is_synced());
     setup.add_runs(4);
     wait_until("eight events", || read(&setup, "first").len() == 8);
     assert_eq!(setup.sink("dead")["pending"], 8);

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use apify_mirror::model::{Run, RunStatus, Timestamp};
 use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
-use apify_mirror::store::Db;
+use apify_mirror::store::{Reader, SqliteReader};
+use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -138,14 +139,21 @@ impl Setup {
         output
     }
 
-    pub fn db(&self) -> Db {
-        Db::open_for_reading(&self.database()).unwrap()
+    /// The database, to look at.
+    pub fn db(&self) -> Connection {
+        self.try_db().unwrap()
+    }
+
+    fn try_db(&self) -> rusqlite::Result<Connection> {
+        let db = Connection::open_with_flags(self.database(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        db.busy_timeout(PATIENCE)?;
+        Ok(db)
     }
 
     /// One column of text.
     pub fn column(&self, sql: &str) -> Vec<String> {
         let db = self.db();
-        let mut statement = db.connection().prepare(sql).unwrap();
+        let mut statement = db.prepare(sql).unwrap();
         let values = statement
             .query_map([], |row| row.get::<_, String>(0))
             .unwrap();
@@ -154,8 +162,16 @@ impl Setup {
 
     /// The first value of a query, if there is a database that has it.
     pub fn try_column(&self, sql: &str) -> Option<String> {
-        let db = Db::open_for_reading(&self.database()).ok()?;
-        db.connection().query_row(sql, [], |row| row.get(0)).ok()?
+        self.try_db()
+            .ok()?
+            .query_row(sql, [], |row| row.get(0))
+            .ok()?
+    }
+
+    /// Whether some poll has done all it had to.
+    pub fn is_synced(&self) -> bool {
+        self.try_column("SELECT last_success_at FROM cursors WHERE last_success_at IS NOT NULL")
+            .is_some()
     }
 
     /// The ids of runs with an event of this type, in the events' order.
@@ -167,7 +183,7 @@ impl Setup {
 
     /// Every listed run is in the mirror, with every field equal and not marked as removed.
     pub fn assert_exact(&self) {
-        let db = self.db();
+        let reader = SqliteReader::open(&self.database()).unwrap();
         let world = self.server.world();
         let list = world.list(&self.task, 0, 1_000_000, false, None);
         let mut pages = list.items;
@@ -180,8 +196,8 @@ impl Setup {
         }
         for item in &pages {
             let listed = Run::from_json(item).unwrap();
-            let stored = db
-                .run(&listed.id)
+            let stored = self
+                .block_on(reader.run(&listed.id))
                 .unwrap()
                 .unwrap_or_else(|| panic!("{} is missing", listed.id));
             assert_eq!(stored.run, listed);

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use apify_mirror::model::{RunStatus, Timestamp};
 use apify_mirror::simulator::{Rng, World};
-use apify_mirror::store::Db;
+use apify_mirror::store::Reader;
 use apify_mirror::sync::{Listing, Page, Seen, Window};
 
 use super::hazards::{Hazard, Hazards};
+use super::mirror::ready;
 
 /// The figures of an ended run are final within this time of its end.
 pub const FIGURES_SETTLE_MS: i64 = 10_000;
@@ -172,14 +173,14 @@ impl Account {
         }
     }
 
-    fn advance_a_run(&mut self, mirror: Option<&Db>) {
+    fn advance_a_run(&mut self, mirror: Option<&dyn Reader>) {
         let Some(id) = self.pick_run(|status| !status.is_terminal()) else {
             return;
         };
-        if let Some(db) = mirror
+        if let Some(reader) = mirror
             && self.until_seen.contains(&id)
         {
-            if !is_active_in(db, &id) && !self.is_unwatched() {
+            if !is_active_in(reader, &id) && !self.is_unwatched() {
                 return;
             }
             self.until_seen.remove(&id);
@@ -264,7 +265,7 @@ impl Account {
     }
 
     /// Something may happen, as it may between any two requests.
-    pub fn happen(&mut self, mirror: &Db) {
+    pub fn happen(&mut self, mirror: &dyn Reader) {
         if self.at_rest {
             return;
         }
@@ -301,7 +302,7 @@ impl Account {
     }
 
     /// The time between two polls.
-    pub fn pass_time(&mut self, mirror: &Db) {
+    pub fn pass_time(&mut self, mirror: &dyn Reader) {
         for _ in 0..self.rng.below(6) {
             self.happen(mirror);
         }
@@ -394,12 +395,7 @@ impl Account {
     }
 }
 
-fn is_active_in(db: &Db, id: &str) -> bool {
-    let mut statement = db
-        .connection()
-        .prepare_cached(
-            "SELECT count(*) FROM runs WHERE id = ?1 AND status NOT IN ('SUCCEEDED', 'FAILED', 'TIMED-OUT', 'ABORTED')",
-        )
-        .unwrap();
-    statement.query_row([id], |row| row.get(0)).unwrap()
+fn is_active_in(mirror: &dyn Reader, id: &str) -> bool {
+    let row = ready(mirror.run(id)).unwrap();
+    row.is_some_and(|row| !row.run.status.is_terminal())
 }

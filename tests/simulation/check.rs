@@ -1,86 +1,103 @@
-//! What must be true: after every commit, and at the end.
+//! What must be true of the mirror: after every commit, and at the end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use apify_mirror::model::{Run, RunStatus};
-use apify_mirror::store::Db;
+use apify_mirror::model::{Run, RunStatus, Timestamp};
+use apify_mirror::store::Reader;
 use apify_mirror::sync::{Baseline, Commit, Stored};
+use serde_json::Value;
 
 use super::account::Account;
+use super::mirror::ready;
+
+/// Events read from the log at once.
+const BATCH: u64 = 1_000;
 
 /// One event: its type, the status before, the status after.
 type Event = (String, Option<String>, String);
 
-/// What has been seen of the events so far.
+/// What has been seen of the runs and events so far.
 #[derive(Default)]
 pub struct Checks {
     last_seq: i64,
     chains: HashMap<String, Vec<Event>>,
+    /// Every run that was ever committed.
+    committed: BTreeSet<String>,
 }
 
 impl Checks {
+    /// Events raised so far.
+    pub fn events(&self) -> u64 {
+        self.last_seq.unsigned_abs()
+    }
+
     /// No cursor without its rows, no event without its row, numbers that only grow, statuses that chain, and nothing
     /// marked as removed that is listed.
-    pub fn after_commit(&mut self, db: &Db, task: &str, commit: &Commit, account: &Account) {
-        if let Some(watermark) = db.feed(task).unwrap().cursor.watermark {
+    pub fn after_commit(
+        &mut self,
+        mirror: &dyn Reader,
+        task: &str,
+        commit: &Commit,
+        account: &Account,
+    ) {
+        let ids = commit.observed.iter().map(|seen| seen.seen.run.id.clone());
+        self.committed.extend(ids);
+        let feed = ready(mirror.feed(task)).unwrap().unwrap();
+        if let Some(watermark) = feed.cursor.watermark {
             assert!(
-                db.run(&watermark.id).unwrap().is_some(),
+                row(mirror, &watermark.id).is_some(),
                 "{watermark:?} has no row"
             );
         }
-        self.follow_events(db, account);
+        self.follow_events(mirror, account);
         if commit.covered.is_none() && commit.gone.is_empty() {
             return;
         }
-        let mut statement = db
-            .connection()
-            .prepare_cached("SELECT id FROM runs WHERE removed_at = ?1")
-            .unwrap();
-        let just_now = commit.judgement.now.to_string();
-        for id in statement
-            .query_map([just_now], |row| row.get::<_, String>(0))
-            .unwrap()
-        {
-            let id = id.unwrap();
-            let listed = account.world.run(&id).is_some();
+        for run in account.world.runs(task) {
+            let removed = row(mirror, &run.id).is_some_and(|row| row.removed);
+            let excused = account.once_hidden.contains(&run.id);
             assert!(
-                !listed || account.once_hidden.contains(&id),
-                "{id} is listed, but marked as removed"
+                !removed || excused,
+                "{} is listed, but marked as removed",
+                run.id
             );
         }
     }
 
-    fn follow_events(&mut self, db: &Db, account: &Account) {
-        let mut statement = db
-            .connection()
-            .prepare_cached("SELECT seq, run_id, type, previous_status, status FROM events WHERE seq > ?1 ORDER BY seq")
-            .unwrap();
-        let mut rows = statement.query([self.last_seq]).unwrap();
-        let mut changed = Vec::new();
-        while let Some(row) = rows.next().unwrap() {
-            let seq: i64 = row.get(0).unwrap();
-            assert_eq!(
-                seq,
-                self.last_seq + 1,
-                "a number was left out, or used again"
-            );
-            self.last_seq = seq;
-            let id: String = row.get(1).unwrap();
-            let event = (
-                row.get(2).unwrap(),
-                row.get(3).unwrap(),
-                row.get(4).unwrap(),
-            );
-            let chain = self.chains.entry(id.clone()).or_default();
-            chain.push(event);
-            check_link(&id, chain);
-            changed.push(id);
+    fn follow_events(&mut self, mirror: &dyn Reader, account: &Account) {
+        let mut changed = BTreeSet::new();
+        loop {
+            let (events, _) = ready(mirror.events_after(self.last_seq, None, BATCH)).unwrap();
+            if events.is_empty() {
+                break;
+            }
+            for event in events {
+                assert_eq!(
+                    event.seq,
+                    self.last_seq + 1,
+                    "a number was left out, or used again"
+                );
+                self.last_seq = event.seq;
+                let body: Value = serde_json::from_str(&event.payload).unwrap();
+                let text = |path: &str| {
+                    body.pointer(path)
+                        .and_then(Value::as_str)
+                        .map(str::to_owned)
+                };
+                let id = text("/eventData/actorRunId").unwrap();
+                let event = (
+                    text("/eventType").unwrap(),
+                    text("/previousStatus"),
+                    text("/status").unwrap(),
+                );
+                let chain = self.chains.entry(id.clone()).or_default();
+                chain.push(event);
+                check_link(&id, chain);
+                changed.insert(id);
+            }
         }
         for id in changed {
-            let row = db
-                .run(&id)
-                .unwrap()
-                .unwrap_or_else(|| panic!("{id} has events, but no row"));
+            let row = row(mirror, &id).unwrap_or_else(|| panic!("{id} has events, but no row"));
             let last = self.chains[&id].last().map(|(.., status)| status.as_str());
             assert_eq!(
                 last,
@@ -93,7 +110,7 @@ impl Checks {
     }
 
     /// Every run that is listed is in the mirror, with every field equal.
-    pub fn equal(&self, db: &Db, account: &Account) {
+    pub fn equal(&self, mirror: &dyn Reader, account: &Account) {
         for task in &account.tasks {
             let total = account.world.runs(task).len() as u64;
             let pages = (0..total).step_by(1_000);
@@ -101,10 +118,8 @@ impl Checks {
                 pages.flat_map(|offset| account.world.list(task, offset, 1_000, false, None).items);
             for item in items {
                 let listed = Run::from_json(&item).unwrap();
-                let row = db
-                    .run(&listed.id)
-                    .unwrap()
-                    .unwrap_or_else(|| panic!("{} is missing", listed.id));
+                let row =
+                    row(mirror, &listed.id).unwrap_or_else(|| panic!("{} is missing", listed.id));
                 assert_eq!(row.run, listed);
                 let excused = account.once_hidden.contains(&listed.id);
                 assert!(
@@ -117,27 +132,19 @@ impl Checks {
     }
 
     /// Once everything has settled, polls re-read what is active and nothing else.
-    pub fn open(&self, db: &Db, account: &Account) {
-        let mut statement = db
-            .connection()
-            .prepare("SELECT id FROM runs WHERE is_open = 1")
-            .unwrap();
-        for id in statement
-            .query_map([], |row| row.get::<_, String>(0))
-            .unwrap()
-        {
-            let id = id.unwrap();
+    pub fn open(&self, mirror: &dyn Reader, account: &Account) {
+        for (id, row) in self.rows(mirror) {
             let listed = account.world.run(&id);
             assert!(
-                listed.is_some_and(|run| !run.status.is_terminal()),
+                !row.is_open() || listed.is_some_and(|run| !run.status.is_terminal()),
                 "{id} is open, but settled or gone: {listed:?}"
             );
         }
     }
 
-    /// After an audit: what is marked as removed is what is not listed, no more and no less.
-    pub fn marked(&self, db: &Db, account: &Account) {
-        for (id, row) in rows(db) {
+    /// After an audit: the runs that are marked as removed are those that are not listed, no more and no less.
+    pub fn marked(&self, mirror: &dyn Reader, account: &Account) {
+        for (id, row) in self.rows(mirror) {
             assert_eq!(
                 row.removed,
                 account.world.run(&id).is_none(),
@@ -146,11 +153,11 @@ impl Checks {
         }
     }
 
-    /// Exactly what happened was told: CREATED for every run but those from before the first sync, then each change.
-    pub fn told(&self, db: &Db) {
-        for (id, row) in rows(db) {
-            let feed = db.feed(row.run.task_id.as_ref().unwrap()).unwrap();
-            let Some(Baseline(history_until)) = feed.baseline else {
+    /// Exactly what happened was raised: CREATED for every run but those from before the first sync, then each change.
+    pub fn raised(&self, mirror: &dyn Reader) {
+        for (id, row) in self.rows(mirror) {
+            let feed = ready(mirror.feed(row.run.task_id.as_ref().unwrap())).unwrap();
+            let Some(Baseline(history_until)) = feed.unwrap().baseline else {
                 panic!("no baseline")
             };
             let chain = self.chains.get(&id).map_or([].as_slice(), Vec::as_slice);
@@ -170,16 +177,32 @@ impl Checks {
             }
         }
     }
+
+    /// Every row of the mirror, none of which was never committed.
+    fn rows(&self, mirror: &dyn Reader) -> Vec<(String, Stored)> {
+        let rows: Vec<_> = self
+            .committed
+            .iter()
+            .map(|id| {
+                (
+                    id.clone(),
+                    row(mirror, id).unwrap_or_else(|| panic!("{id} is missing")),
+                )
+            })
+            .collect();
+        let overview = ready(mirror.overview(Timestamp::default())).unwrap();
+        let count: u64 = overview.tasks.iter().map(|task| task.rows).sum();
+        assert_eq!(
+            count,
+            rows.len() as u64,
+            "there are rows that were never committed"
+        );
+        rows
+    }
 }
 
-fn rows(db: &Db) -> Vec<(String, Stored)> {
-    let mut statement = db.connection().prepare("SELECT id FROM runs").unwrap();
-    let ids = statement
-        .query_map([], |row| row.get::<_, String>(0))
-        .unwrap();
-    ids.map(|id| id.unwrap())
-        .map(|id| (id.clone(), db.run(&id).unwrap().unwrap()))
-        .collect()
+fn row(mirror: &dyn Reader, id: &str) -> Option<Stored> {
+    ready(mirror.run(id)).unwrap()
 }
 
 /// That the last event of a run follows on the one before.

@@ -117,7 +117,7 @@ fn five_thousand_open_runs_that_end_at_once() {
     }
     let mut mirror = Mirror::new(0, &hazards, &account);
     mirror.settings.page_size = 1_000;
-    mirror.restart();
+    mirror.restart(&account);
     mirror.catch_up(&mut account);
     for id in &ids[..5_000] {
         account.world.finish(id, RunStatus::Failed, account.now);
@@ -130,7 +130,7 @@ fn five_thousand_open_runs_that_end_at_once() {
             .iter()
             .all(|feed| feed.outcome == Some(Outcome::CaughtUp))
     );
-    mirror.checks.equal(&mirror.db, &account);
+    mirror.checks.equal(&mirror.reader, &account);
     let requests = mirror.requests - before;
     assert!(requests <= 20, "it took {requests} requests");
 }
@@ -231,7 +231,7 @@ fn history(seed: u64, hazards: &Hazards, account: &mut Account) -> Totals {
     let mut mirror = Mirror::new(seed, hazards, account);
     for _ in 0..hazards.polls {
         mirror.round(account);
-        account.pass_time(&mirror.db);
+        account.pass_time(&mirror.reader);
     }
     // In half of all histories something is left open.
     if seed % 4 < 2 {
@@ -240,13 +240,13 @@ fn history(seed: u64, hazards: &Hazards, account: &mut Account) -> Totals {
     account.rest();
     mirror.settle_down(account);
     if hazards.polling_suffices() {
-        mirror.checks.equal(&mirror.db, account);
-        mirror.checks.open(&mirror.db, account);
+        mirror.checks.equal(&mirror.reader, account);
+        mirror.checks.open(&mirror.reader, account);
     }
     mirror.audit(account);
-    mirror.checks.equal(&mirror.db, account);
-    mirror.checks.marked(&mirror.db, account);
-    mirror.checks.told(&mirror.db);
+    mirror.checks.equal(&mirror.reader, account);
+    mirror.checks.marked(&mirror.reader, account);
+    mirror.checks.raised(&mirror.reader);
     let counted = [
         ("requests", mirror.requests),
         ("stepped back", mirror.stepped_back),

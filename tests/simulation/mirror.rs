@@ -1,10 +1,12 @@
 //! The mirror of a history: real machines and the real store, with reads that fail and a process that dies.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use apify_mirror::model::{Registration, Seed, Subscription, Task};
+use apify_mirror::model::{Registration, Seed, Subscription, Task, Timestamp};
 use apify_mirror::simulator::Rng;
-use apify_mirror::store::Db;
+use apify_mirror::store::{SqliteReader, SqliteStore, Store};
 use apify_mirror::sync::{Command, Commit, Input, Machine, Outcome, ReadFailure, Settings, State};
 
 use super::account::{Account, FIGURES_SETTLE_MS};
@@ -12,7 +14,8 @@ use super::check::Checks;
 use super::hazards::{Hazard, Hazards};
 
 pub struct Mirror {
-    pub db: Db,
+    pub store: SqliteStore,
+    pub reader: SqliteReader,
     pub feeds: Vec<Feed>,
     pub settings: Settings,
     pub checks: Checks,
@@ -29,6 +32,14 @@ pub struct Feed {
     command: Option<Command>,
     /// How its last poll, or part of an audit, ended.
     pub outcome: Option<Outcome>,
+}
+
+/// The result of a call to a store in memory, which never waits.
+pub fn ready<T>(call: impl Future<Output = T>) -> T {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("a store in memory waits"),
+    }
 }
 
 /// The process died.
@@ -52,30 +63,21 @@ impl Mirror {
             history_events: false,
             seed: Seed(seed),
         };
-        let mut db = Db::in_memory().unwrap();
-        for task in &account.tasks {
-            db.save_task(
-                &Task {
-                    id: task.clone(),
-                    ..Task::default()
-                },
-                account.now,
-            )
-            .unwrap();
-        }
+        let (store, reader) = SqliteStore::in_memory().unwrap();
         let all = Registration {
             name: "all".into(),
             kind: "stdout",
             from_beginning: false,
         };
-        db.register(&[all], account.now).unwrap();
+        ready(store.register(&[all], account.now)).unwrap();
         let feeds = account
             .tasks
             .iter()
-            .map(|task| Feed::load(task, &settings, &db))
+            .map(|task| Feed::load(task, &settings, &store, account.now))
             .collect();
         Self {
-            db,
+            store,
+            reader,
             feeds,
             settings,
             checks: Checks::default(),
@@ -101,29 +103,30 @@ impl Mirror {
             let next = awake[account.below(awake.len() as u64) as usize];
             if let Err(Died) = self.step(next, account) {
                 account.note("died", "");
-                self.restart();
+                self.restart(account);
                 return;
             }
         }
     }
 
     /// Has every feed go on from what is on disk.
-    pub fn restart(&mut self) {
+    pub fn restart(&mut self, account: &Account) {
         let Self {
-            db,
+            store,
             settings,
             feeds,
             ..
         } = self;
         for feed in feeds {
-            *feed = Feed::load(&feed.task, settings, db);
+            *feed = Feed::load(&feed.task, settings, store, account.now);
         }
     }
 
     fn step(&mut self, n: usize, account: &mut Account) -> Result<(), Died> {
-        account.happen(&self.db);
+        account.happen(&self.reader);
         let Self {
-            db,
+            store,
+            reader,
             requests,
             stepped_back,
             settings,
@@ -139,13 +142,13 @@ impl Mirror {
             None => Input::Wake,
             Some(Command::Sleep { .. }) => unreachable!("a sleeping feed is not awake"),
             Some(Command::LoadOpen { within }) => {
-                Input::Open(db.open_runs(task, &machine.feed().cursor, within).unwrap())
+                Input::Open(ready(store.open_runs(task, &machine.feed().cursor, within)).unwrap())
             }
             Some(Command::Locate(ids)) => {
-                Input::Located(db.distances(task, &machine.feed().cursor, &ids).unwrap())
+                Input::Located(ready(store.distances(task, &machine.feed().cursor, &ids)).unwrap())
             }
             Some(Command::LoadUnseen { stretches, except }) => {
-                Input::Unseen(db.unseen(task, &stretches, &except).unwrap())
+                Input::Unseen(ready(store.unseen(task, &stretches, &except)).unwrap())
             }
             Some(Command::Read(windows)) => {
                 let stepping = matches!(machine.state(), State::Forward { stride, .. }
@@ -158,7 +161,7 @@ impl Mirror {
                         break;
                     }
                     pages.push(account.answer(task, window));
-                    account.happen(db);
+                    account.happen(reader);
                 }
                 if pages.is_empty() {
                     Input::Failed(ReadFailure::Temporary)
@@ -198,14 +201,13 @@ impl Mirror {
             types: None,
         }];
         let task = &self.feeds[n].task;
+        // A commit in which the process dies leaves nothing behind; that it does is for the tests of the store.
         if account.misbehaves(Hazard::Crashes, 1.5) {
-            self.db.fail_commits(true).unwrap();
-            self.db.commit(task, commit, &sinks).unwrap_err();
-            self.db.fail_commits(false).unwrap();
             return Err(Died);
         }
-        self.db.commit(task, commit, &sinks).unwrap();
-        self.checks.after_commit(&self.db, task, commit, account);
+        ready(self.store.commit(task, commit.clone(), &sinks)).unwrap();
+        self.checks
+            .after_commit(&self.reader, task, commit, account);
         if account.misbehaves(Hazard::Crashes, 1.5) {
             Err(Died)
         } else {
@@ -256,12 +258,13 @@ impl Mirror {
             return;
         }
         let idle = self.requests - before;
-        let open = self
-            .db
-            .open_runs(&feed.task, &feed.machine.feed().cursor, 1_000)
-            .unwrap()
-            .runs
-            .len();
+        let open = ready(
+            self.store
+                .open_runs(&feed.task, &feed.machine.feed().cursor, 1_000),
+        )
+        .unwrap()
+        .runs
+        .len();
         let watch = u64::from(self.settings.watch_interval.is_zero());
         // An overlap that begins among entries as new as the watermark proves nothing, no more than none at all: the
         // read is made again further back, until it begins before them, and where pages are small, others lead back to
@@ -314,16 +317,18 @@ impl Mirror {
     }
 
     pub fn events(&self) -> u64 {
-        self.db
-            .connection()
-            .query_row("SELECT count(*) FROM events", [], |row| row.get(0))
-            .unwrap()
+        self.checks.events()
     }
 }
 
 impl Feed {
-    fn load(task: &str, settings: &Settings, db: &Db) -> Self {
-        let machine = Machine::new(settings.clone(), db.feed(task).unwrap());
+    fn load(task: &str, settings: &Settings, store: &SqliteStore, now: Timestamp) -> Self {
+        let saved = Task {
+            id: task.to_owned(),
+            ..Task::default()
+        };
+        let state = ready(store.open_feed(&saved, now)).unwrap();
+        let machine = Machine::new(settings.clone(), state);
         Self {
             task: task.to_owned(),
             machine,

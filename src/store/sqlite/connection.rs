@@ -165,15 +165,6 @@ impl Db {
         };
         open().map_err(|error| opening(error, path))
     }
-
-    /// While `fail` is set, every commit is rolled back at its last moment, as if the process had died in it. For
-    /// simulations and tests.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn fail_commits(&mut self, fail: bool) -> Result<(), StoreError> {
-        Ok(self.connection.commit_hook(fail.then_some(|| true))?)
-    }
 }
 
 /// The schema's version; 0 for a new file.
