@@ -8,6 +8,7 @@ use apify_mirror::sync::{Baseline, Commit, Stored};
 use serde_json::Value;
 
 use super::account::Account;
+use super::ledger::Raised;
 use super::mirror::ready;
 
 /// Events read from the log at once.
@@ -39,7 +40,7 @@ impl Checks {
         task: &str,
         commit: &Commit,
         account: &Account,
-    ) {
+    ) -> Vec<Raised> {
         let ids = commit.observed.iter().map(|seen| seen.seen.run.id.clone());
         self.committed.extend(ids);
         let feed = ready(mirror.feed(task)).unwrap().unwrap();
@@ -49,9 +50,9 @@ impl Checks {
                 "{watermark:?} has no row"
             );
         }
-        self.follow_events(mirror, account);
+        let raised = self.follow_events(mirror, account);
         if commit.covered.is_none() && commit.gone.is_empty() {
-            return;
+            return raised;
         }
         for run in account.world.runs(task) {
             let removed = row(mirror, &run.id).is_some_and(|row| row.removed);
@@ -62,9 +63,11 @@ impl Checks {
                 run.id
             );
         }
+        raised
     }
 
-    fn follow_events(&mut self, mirror: &dyn Reader, account: &Account) {
+    fn follow_events(&mut self, mirror: &dyn Reader, account: &Account) -> Vec<Raised> {
+        let mut raised = Vec::new();
         let mut changed = BTreeSet::new();
         loop {
             let (events, _) = ready(mirror.events_after(self.last_seq, None, BATCH)).unwrap();
@@ -78,7 +81,8 @@ impl Checks {
                     "a number was left out, or used again"
                 );
                 self.last_seq = event.seq;
-                let body: Value = serde_json::from_str(&event.payload).unwrap();
+                let payload = event.payload;
+                let body: Value = serde_json::from_str(&payload).unwrap();
                 let text = |path: &str| {
                     body.pointer(path)
                         .and_then(Value::as_str)
@@ -90,6 +94,12 @@ impl Checks {
                     text("/previousStatus"),
                     text("/status").unwrap(),
                 );
+                raised.push(Raised {
+                    seq: self.last_seq,
+                    run: id.clone(),
+                    kind: event.0.clone(),
+                    payload,
+                });
                 let chain = self.chains.entry(id.clone()).or_default();
                 chain.push(event);
                 check_link(&id, chain);
@@ -107,6 +117,7 @@ impl Checks {
             );
             assert!(account.tasks.contains(row.run.task_id.as_ref().unwrap()));
         }
+        raised
     }
 
     /// Every run that is listed is in the mirror, with every field equal.

@@ -18,10 +18,18 @@ pub enum Hazard {
     FailedReads,
     Crashes,
     ClockJumps,
+    /// Receivers fail, reject, hang, lose acknowledgements and go away.
+    BadReceivers,
+    /// Sinks leave the configuration and come back.
+    Reloads,
+    /// Somebody retries and drops deliveries.
+    ByHand,
+    /// The database is locked by others, or its disk is full.
+    LockedStore,
 }
 
 impl Hazard {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Ties,
         Self::Late,
         Self::Resurrection,
@@ -34,6 +42,10 @@ impl Hazard {
         Self::FailedReads,
         Self::Crashes,
         Self::ClockJumps,
+        Self::BadReceivers,
+        Self::Reloads,
+        Self::ByHand,
+        Self::LockedStore,
     ];
 
     /// The name by which `SIM_WITHOUT` leaves it out.
@@ -51,6 +63,10 @@ impl Hazard {
             Self::FailedReads => "failed-reads",
             Self::Crashes => "crashes",
             Self::ClockJumps => "clock-jumps",
+            Self::BadReceivers => "bad-receivers",
+            Self::Reloads => "reloads",
+            Self::ByHand => "by-hand",
+            Self::LockedStore => "locked-store",
         }
     }
 }

@@ -13,8 +13,11 @@
 
 mod account;
 mod check;
+mod delivery;
 mod hazards;
+mod ledger;
 mod mirror;
+mod receiver;
 
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
@@ -80,9 +83,23 @@ fn simulation() {
             "stepped back",
             "audits",
             "events",
+            "retried by hand",
+            "dropped by hand",
+            "receiver gone",
+            "receiver hanging",
+            "receiver mute",
         ];
         let names = Hazard::ALL.map(Hazard::name);
-        let misbehaved = ["ignored-offsets", "cut-pages", "failed-reads", "crashes"];
+        let misbehaved = [
+            "ignored-offsets",
+            "cut-pages",
+            "failed-reads",
+            "crashes",
+            "bad-receivers",
+            "reloads",
+            "by-hand",
+            "locked-store",
+        ];
         assert!(misbehaved.iter().all(|name| names.contains(name)));
         for what in happened.iter().chain(&misbehaved) {
             let count = totals.get(what).copied().unwrap_or(0);
@@ -232,6 +249,7 @@ fn history(seed: u64, hazards: &Hazards, account: &mut Account) -> Totals {
     for _ in 0..hazards.polls {
         mirror.round(account);
         account.pass_time(&mirror.reader);
+        mirror.deliver(account);
     }
     // In half of all histories something is left open.
     if seed % 4 < 2 {
@@ -247,11 +265,14 @@ fn history(seed: u64, hazards: &Hazards, account: &mut Account) -> Totals {
     mirror.checks.equal(&mirror.reader, account);
     mirror.checks.marked(&mirror.reader, account);
     mirror.checks.raised(&mirror.reader);
+    mirror.settle_deliveries(account);
     let counted = [
         ("requests", mirror.requests),
         ("stepped back", mirror.stepped_back),
         ("audits", mirror.audits),
         ("events", mirror.events()),
+        ("attempts", mirror.deliveries.attempts),
+        ("exchanges", mirror.deliveries.exchanges),
     ];
     plus(account.happened.clone(), counted.into_iter().collect())
 }

@@ -4,13 +4,14 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use apify_mirror::model::{Registration, Seed, Subscription, Task, Timestamp};
+use apify_mirror::model::{Seed, Task, Timestamp};
 use apify_mirror::simulator::Rng;
 use apify_mirror::store::{SqliteReader, SqliteStore, Store};
 use apify_mirror::sync::{Command, Commit, Input, Machine, Outcome, ReadFailure, Settings, State};
 
 use super::account::{Account, FIGURES_SETTLE_MS};
 use super::check::Checks;
+use super::delivery::Deliveries;
 use super::hazards::{Hazard, Hazards};
 
 pub struct Mirror {
@@ -19,6 +20,7 @@ pub struct Mirror {
     pub feeds: Vec<Feed>,
     pub settings: Settings,
     pub checks: Checks,
+    pub deliveries: Deliveries,
     pub requests: u64,
     pub stepped_back: u64,
     pub audits: u64,
@@ -42,8 +44,13 @@ pub fn ready<T>(call: impl Future<Output = T>) -> T {
     }
 }
 
-/// The process died.
-struct Died;
+/// Why a feed does not go on.
+enum Ended {
+    /// The process died.
+    Process,
+    /// The store failed.
+    Feed,
+}
 
 impl Mirror {
     pub fn new(seed: u64, hazards: &Hazards, account: &Account) -> Self {
@@ -64,12 +71,8 @@ impl Mirror {
             seed: Seed(seed),
         };
         let (store, reader) = SqliteStore::in_memory().unwrap();
-        let all = Registration {
-            name: "all".into(),
-            kind: "stdout",
-            from_beginning: false,
-        };
-        ready(store.register(&[all], account.now)).unwrap();
+        let mut deliveries = Deliveries::new(seed, account);
+        deliveries.start(&store, account);
         let feeds = account
             .tasks
             .iter()
@@ -81,6 +84,7 @@ impl Mirror {
             feeds,
             settings,
             checks: Checks::default(),
+            deliveries,
             requests: 0,
             stepped_back: 0,
             audits: 0,
@@ -101,15 +105,42 @@ impl Mirror {
                 return;
             }
             let next = awake[account.below(awake.len() as u64) as usize];
-            if let Err(Died) = self.step(next, account) {
-                account.note("died", "");
-                self.restart(account);
-                return;
+            match self.step(next, account) {
+                Ok(()) => {}
+                Err(Ended::Feed) => {
+                    let Self {
+                        feeds,
+                        settings,
+                        store,
+                        ..
+                    } = self;
+                    let task = feeds[next].task.clone();
+                    feeds[next] = Feed::load(&task, settings, store, account.now);
+                    feeds[next].outcome = Some(Outcome::Failed);
+                }
+                Err(Ended::Process) => {
+                    account.note("died", "");
+                    self.restart(account);
+                    return;
+                }
             }
         }
     }
 
-    /// Has every feed go on from what is on disk.
+    /// Deliveries go on for a while.
+    pub fn deliver(&mut self, account: &mut Account) {
+        for _ in 0..account.below(20) {
+            account.wait(100);
+            self.deliveries.turn(&self.store, &self.reader, account);
+        }
+    }
+
+    /// Everything owed is delivered in the end.
+    pub fn settle_deliveries(&mut self, account: &mut Account) {
+        self.deliveries.settle(&self.store, &self.reader, account);
+    }
+
+    /// The process starts again: every feed and sink goes on from what is on disk.
     pub fn restart(&mut self, account: &Account) {
         let Self {
             store,
@@ -120,10 +151,12 @@ impl Mirror {
         for feed in feeds {
             *feed = Feed::load(&feed.task, settings, store, account.now);
         }
+        self.deliveries.crash(&self.store, &self.reader, account);
     }
 
-    fn step(&mut self, n: usize, account: &mut Account) -> Result<(), Died> {
+    fn step(&mut self, n: usize, account: &mut Account) -> Result<(), Ended> {
         account.happen(&self.reader);
+        self.deliveries.turn(&self.store, &self.reader, account);
         let Self {
             store,
             reader,
@@ -195,21 +228,24 @@ impl Mirror {
         Ok(())
     }
 
-    fn commit(&mut self, n: usize, commit: &Commit, account: &mut Account) -> Result<Input, Died> {
-        let sinks = [Subscription {
-            sink: "all".into(),
-            types: None,
-        }];
+    fn commit(&mut self, n: usize, commit: &Commit, account: &mut Account) -> Result<Input, Ended> {
+        let sinks = self.deliveries.subscriptions();
         let task = &self.feeds[n].task;
         // A commit in which the process dies leaves nothing behind; that it does is for the tests of the store.
         if account.misbehaves(Hazard::Crashes, 1.5) {
-            return Err(Died);
+            return Err(Ended::Process);
+        }
+        if account.misbehaves(Hazard::LockedStore, 1.0) {
+            // The poll ends, and the feed goes on from what is on disk.
+            return Err(Ended::Feed);
         }
         ready(self.store.commit(task, commit.clone(), &sinks)).unwrap();
-        self.checks
+        let raised = self
+            .checks
             .after_commit(&self.reader, task, commit, account);
+        self.deliveries.raised(&raised);
         if account.misbehaves(Hazard::Crashes, 1.5) {
-            Err(Died)
+            Err(Ended::Process)
         } else {
             Ok(Input::Committed)
         }

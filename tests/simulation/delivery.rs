@@ -1,0 +1,623 @@
+//! The delivery side of a history: real machines between the real outbox and simulated receivers.
+//!
+//! Whatever is in flight ends in any order, at any time: attempts, exchanges, notifications. What must always be true is
+//! checked at each of them; what must be true in the end by [`Deliveries::settle`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use apify_mirror::delivery::{
+    AHEAD, AttemptId, Command, DRAIN, Input, Machine, Mode, Next, Settings, Step,
+};
+use apify_mirror::model::{
+    Due, Exchange, Moment, Order, Registration, Seed, Settled, SinkLimits, Subscription, Timestamp,
+    Verdict,
+};
+use apify_mirror::simulator::Rng;
+use apify_mirror::store::{Reader, Selection, SqliteReader, SqliteStore, Store, Which};
+
+use super::account::Account;
+use super::hazards::Hazard;
+use super::ledger::{Ledger, Raised};
+use super::mirror::ready;
+use super::receiver::{Mood, answer};
+
+/// How long an attempt may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest it may take, once everything works again, until everything is delivered: a retry may be an hour away, and
+/// the clock may have been set back by an hour since it was scheduled.
+const SETTLED_WITHIN: Duration = Duration::from_secs(4 * 3_600);
+
+/// Deliveries looked at when something is changed by hand.
+const LISTED: u64 = 10_000;
+
+pub struct Deliveries {
+    sinks: Vec<Sink>,
+    rng: Rng,
+    /// When the process started, by the account's clock.
+    started: Timestamp,
+    seed: Seed,
+    pub attempts: u64,
+    pub exchanges: u64,
+}
+
+/// A sink, configured or not.
+struct Sink {
+    subscription: Subscription,
+    limits: SinkLimits,
+    give_up_after: Duration,
+    from_beginning: bool,
+    configured: bool,
+    mood: Mood,
+    ledger: Ledger,
+    worker: Option<Worker>,
+    /// Commands carried out, and since when.
+    commands: u64,
+    since: Timestamp,
+}
+
+/// A machine, and what it waits for.
+struct Worker {
+    machine: Machine,
+    in_flight: BTreeMap<AttemptId, (Arc<[Due]>, Duration)>,
+    exchange: Option<Exchange>,
+    notified: bool,
+    wake_at: Duration,
+    /// Whether anything has happened since the last exchange began that could make another worth while.
+    news: News,
+}
+
+/// What a machine knows that the outbox may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// Something happened.
+    Some,
+    /// An exchange asks about everything that happened.
+    Asked,
+    /// It came to nothing, and nothing has happened since.
+    None,
+}
+
+/// Something that may happen to a worker now.
+#[derive(Clone, Copy)]
+enum Event {
+    Exchange,
+    Complete(AttemptId),
+    Notify,
+    Wake,
+}
+
+impl Deliveries {
+    pub fn new(seed: u64, account: &Account) -> Self {
+        let mut rng = Rng::new(seed ^ 0xde11);
+        let sinks = (0..1 + rng.below(3))
+            .map(|n| Sink::new(n, &mut rng, account.now))
+            .collect();
+        Self {
+            sinks,
+            rng,
+            started: account.now,
+            seed: Seed(seed),
+            attempts: 0,
+            exchanges: 0,
+        }
+    }
+
+    fn moment(&self, account: &Account) -> Moment {
+        Moment {
+            wall: account.local_now(),
+            uptime: account.now.since(self.started),
+        }
+    }
+
+    /// What commits raise events for.
+    pub fn subscriptions(&self) -> Vec<Subscription> {
+        let configured = self.sinks.iter().filter(|sink| sink.configured);
+        configured.map(|sink| sink.subscription.clone()).collect()
+    }
+
+    /// Registers the configured sinks, and starts a worker for each that has none.
+    pub fn start(&mut self, store: &SqliteStore, account: &Account) {
+        let configured = self.sinks.iter().filter(|sink| sink.configured);
+        let registrations: Vec<Registration> = configured.map(Sink::registration).collect();
+        ready(store.register(&registrations, account.local_now())).unwrap();
+        for n in 0..self.sinks.len() {
+            let sink = &mut self.sinks[n];
+            if !sink.configured {
+                sink.ledger.unregister();
+                continue;
+            }
+            sink.ledger.register(sink.from_beginning);
+            if sink.worker.is_none() {
+                sink.worker = Some(Worker::new(sink.settings(self.seed)));
+                self.input(n, Input::Wake, account);
+            }
+        }
+    }
+
+    /// A commit raised these events.
+    pub fn raised(&mut self, events: &[Raised]) {
+        for sink in &mut self.sinks {
+            events
+                .iter()
+                .for_each(|event| sink.ledger.raised(event.clone()));
+            if let Some(worker) = &mut sink.worker {
+                worker.notified |= !events.is_empty();
+            }
+        }
+    }
+
+    /// The process dies and starts again: what is in flight may or may not have had its effect.
+    pub fn crash(&mut self, store: &SqliteStore, reader: &SqliteReader, account: &Account) {
+        for n in 0..self.sinks.len() {
+            let Some(worker) = self.sinks[n].worker.take() else {
+                continue;
+            };
+            for (events, _) in worker.in_flight.into_values() {
+                if self.rng.chance(50.0) {
+                    let Sink {
+                        mood,
+                        limits,
+                        ledger,
+                        ..
+                    } = &mut self.sinks[n];
+                    answer(*mood, limits.order, &events, ledger, &mut self.rng);
+                }
+            }
+            if let Some(exchange) = worker.exchange.filter(|_| self.rng.chance(50.0)) {
+                self.sinks[n].exchange(&exchange, store, reader, account.local_now());
+            }
+        }
+        self.started = account.now;
+        self.start(store, account);
+    }
+
+    /// A few things happen, or none.
+    pub fn turn(&mut self, store: &SqliteStore, reader: &SqliteReader, account: &mut Account) {
+        self.misbehave(store, reader, account);
+        for _ in 0..self.rng.below(4) {
+            let n = self.rng.below(self.sinks.len() as u64) as usize;
+            let events = self.sinks[n].may_happen(self.moment(account));
+            if !events.is_empty() {
+                let event = events[self.rng.below(events.len() as u64) as usize];
+                self.happen(n, event, store, reader, account);
+            }
+        }
+    }
+
+    fn happen(
+        &mut self,
+        n: usize,
+        event: Event,
+        store: &SqliteStore,
+        reader: &SqliteReader,
+        account: &mut Account,
+    ) {
+        let Sink {
+            worker: Some(worker),
+            mood,
+            limits,
+            ledger,
+            ..
+        } = &mut self.sinks[n]
+        else {
+            return;
+        };
+        let input = match event {
+            Event::Wake => Input::Wake,
+            Event::Notify => {
+                worker.notified = false;
+                Input::Notified
+            }
+            Event::Complete(id) => {
+                let (events, _) = worker.in_flight.remove(&id).unwrap();
+                let outcomes = answer(*mood, limits.order, &events, ledger, &mut self.rng);
+                Input::Completed { id, outcomes }
+            }
+            Event::Exchange => {
+                let exchange = worker.exchange.take().unwrap();
+                self.exchanges += 1;
+                if account.misbehaves(Hazard::LockedStore, 5.0) {
+                    Input::ExchangeFailed
+                } else {
+                    let sink = &mut self.sinks[n];
+                    Input::Exchanged(sink.exchange(&exchange, store, reader, account.local_now()))
+                }
+            }
+        };
+        self.input(n, input, account);
+    }
+
+    /// Gives an input to a machine, and begins what it asks for.
+    fn input(&mut self, n: usize, input: Input, account: &Account) {
+        let now = self.moment(account);
+        let sink = &mut self.sinks[n];
+        let Some(worker) = &mut sink.worker else {
+            return;
+        };
+        worker.note(&input);
+        let Step { commands, next } = worker.machine.step(input, now);
+        for command in commands {
+            sink.commands += 1;
+            match command {
+                Command::Report(_) => {}
+                Command::Exchange(exchange) => {
+                    assert!(worker.exchange.is_none(), "two exchanges at once");
+                    let writes = !exchange.settled.is_empty()
+                        || exchange.backlog.is_some()
+                        || exchange.set_aside.is_some();
+                    assert!(
+                        writes || worker.news != News::None,
+                        "an exchange after one that came to nothing: {exchange:?}"
+                    );
+                    if exchange.fetch.events > 0 {
+                        worker.news = News::Asked;
+                    }
+                    assert_eq!(exchange.sink, sink.subscription.sink);
+                    worker.exchange = Some(exchange);
+                }
+                Command::Attempt { id, events } => {
+                    self.attempts += 1;
+                    events.iter().for_each(|due| sink.ledger.attempted(due));
+                    worker.in_flight.insert(id, (events, now.uptime));
+                }
+            }
+        }
+        worker.check_limits(&sink.limits);
+        match next {
+            Next::Sleep { wait } => {
+                assert!(wait >= Duration::from_millis(1), "it does not sleep");
+                worker.wake_at = now.uptime + wait;
+            }
+            Next::Finish => sink.worker = None,
+        }
+        sink.check_commands(account.now);
+    }
+
+    /// What hazards there are befall the sinks.
+    fn misbehave(&mut self, store: &SqliteStore, reader: &SqliteReader, account: &mut Account) {
+        let n = self.rng.below(self.sinks.len() as u64) as usize;
+        if account.misbehaves(Hazard::BadReceivers, 1.0) {
+            let sink = &mut self.sinks[n];
+            sink.mood = match sink.mood {
+                Mood::Accepting => Mood::BAD[self.rng.below(Mood::BAD.len() as u64) as usize],
+                _ => Mood::Accepting,
+            };
+            account.note(sink.mood.name(), &sink.subscription.sink);
+        }
+        if account.misbehaves(Hazard::Reloads, 0.3) {
+            self.sinks[n].configured ^= true;
+            self.sinks[n].from_beginning = self.rng.chance(50.0);
+            self.reload(n, store, reader, account);
+        }
+        if account.misbehaves(Hazard::ByHand, 0.3) {
+            self.by_hand(n, store, reader, account);
+        }
+    }
+
+    /// The configuration was read again: a worker that is no longer wanted drains.
+    fn reload(
+        &mut self,
+        n: usize,
+        store: &SqliteStore,
+        reader: &SqliteReader,
+        account: &mut Account,
+    ) {
+        self.start(store, account);
+        if self.sinks[n].configured {
+            return;
+        }
+        self.input(n, Input::Stop, account);
+        let deadline = self.moment(account).uptime + DRAIN;
+        while self.sinks[n].worker.is_some() {
+            let now = self.moment(account);
+            assert!(
+                now.uptime <= deadline + Duration::from_millis(1),
+                "it does not finish"
+            );
+            // Nothing ends in time, sometimes.
+            let events = if self.rng.chance(30.0) {
+                Vec::new()
+            } else {
+                self.sinks[n].may_happen(now)
+            };
+            match events.first() {
+                Some(event) => self.happen(n, *event, store, reader, account),
+                None => {
+                    account.wait(100);
+                    self.input(n, Input::Wake, account);
+                }
+            }
+        }
+    }
+
+    /// Somebody retries or drops deliveries.
+    fn by_hand(
+        &mut self,
+        n: usize,
+        store: &SqliteStore,
+        reader: &SqliteReader,
+        account: &mut Account,
+    ) {
+        let which = [Which::Dead, Which::Failed, Which::All][self.rng.below(3) as usize];
+        let mut selection = Selection {
+            sink: Some(self.sinks[n].subscription.sink.clone()),
+            seqs: Vec::new(),
+            which,
+        };
+        let listed = ready(reader.deliveries(&selection, LISTED)).unwrap();
+        if listed.is_empty() {
+            return;
+        }
+        if self.rng.chance(50.0) {
+            selection.seqs = vec![listed[self.rng.below(listed.len() as u64) as usize].seq];
+        }
+        let chosen = |seq: &i64| selection.seqs.is_empty() || selection.seqs.contains(seq);
+        let seqs: Vec<i64> = listed
+            .iter()
+            .map(|delivery| delivery.seq)
+            .filter(chosen)
+            .collect();
+        let now = account.local_now();
+        if self.rng.chance(60.0) {
+            let retried = ready(store.retry_deliveries(&selection, now)).unwrap();
+            assert_eq!(retried, seqs.len() as u64);
+            account.note("retried by hand", "");
+        } else {
+            let dropped = ready(store.drop_deliveries(&selection, now)).unwrap();
+            assert_eq!(dropped, seqs.len() as u64);
+            seqs.into_iter()
+                .for_each(|seq| self.sinks[n].ledger.drop(seq));
+            account.note("dropped by hand", "");
+        }
+    }
+
+    /// Everything works again, every sink is configured: in the end everything owed has been received.
+    pub fn settle(&mut self, store: &SqliteStore, reader: &SqliteReader, account: &mut Account) {
+        for sink in &mut self.sinks {
+            (sink.configured, sink.mood, sink.from_beginning) = (true, Mood::Accepting, true);
+        }
+        self.start(store, account);
+        let began = account.now;
+        loop {
+            let mut happened = false;
+            for n in 0..self.sinks.len() {
+                while let Some(event) = self.sinks[n]
+                    .may_happen(self.moment(account))
+                    .first()
+                    .copied()
+                {
+                    self.happen(n, event, store, reader, account);
+                    happened = true;
+                }
+            }
+            if self.sinks.iter().all(|sink| sink.is_settled(reader)) {
+                break;
+            }
+            assert!(
+                account.now.since(began) < SETTLED_WITHIN,
+                "deliveries that never arrive"
+            );
+            if !happened {
+                let now = self.moment(account).uptime;
+                let next = self
+                    .sinks
+                    .iter()
+                    .filter_map(|sink| sink.worker.as_ref().map(|worker| worker.wake_at))
+                    .min();
+                let wait = next.unwrap_or(now).saturating_sub(now).as_millis() as i64;
+                account.wait(wait.max(1));
+            }
+        }
+        self.sinks
+            .iter()
+            .for_each(|sink| sink.ledger.check_complete());
+    }
+}
+
+impl Sink {
+    fn new(n: u64, rng: &mut Rng, now: Timestamp) -> Self {
+        let order = if rng.chance(35.0) {
+            Order::Stream
+        } else {
+            Order::Run
+        };
+        let limits = SinkLimits {
+            order,
+            batch: 1 + rng.below(3) as usize,
+            concurrency: if order == Order::Stream {
+                1
+            } else {
+                1 + rng.below(4) as usize
+            },
+        };
+        let types = rng.chance(30.0).then(|| {
+            vec![
+                "ACTOR.RUN.CREATED".to_owned(),
+                "ACTOR.RUN.FAILED".to_owned(),
+            ]
+        });
+        let subscription = Subscription {
+            sink: format!("sink-{n}"),
+            types,
+        };
+        let give_up_after = [10, 120, 115_200][rng.below(3) as usize];
+        Self {
+            ledger: Ledger::new(subscription.clone(), order),
+            subscription,
+            limits,
+            give_up_after: Duration::from_secs(give_up_after),
+            from_beginning: rng.chance(30.0),
+            configured: n == 0 || rng.chance(70.0),
+            mood: Mood::Accepting,
+            worker: None,
+            commands: 0,
+            since: now,
+        }
+    }
+
+    fn registration(&self) -> Registration {
+        Registration {
+            name: self.subscription.sink.clone(),
+            kind: "webhook",
+            from_beginning: self.from_beginning,
+        }
+    }
+
+    fn settings(&self, seed: Seed) -> Settings {
+        Settings {
+            subscription: self.subscription.clone(),
+            limits: self.limits,
+            give_up_after: self.give_up_after,
+            seed: seed.of(&self.subscription.sink),
+            mode: Mode::UntilStopped,
+        }
+    }
+
+    /// What may happen to its worker now, in an order in which everything comes to an end.
+    fn may_happen(&self, now: Moment) -> Vec<Event> {
+        let Some(worker) = &self.worker else {
+            return Vec::new();
+        };
+        let mut events = Vec::new();
+        if worker.exchange.is_some() {
+            events.push(Event::Exchange);
+        }
+        for (id, (_, since)) in &worker.in_flight {
+            if self.mood != Mood::Hanging || now.uptime >= *since + TIMEOUT {
+                events.push(Event::Complete(*id));
+            }
+        }
+        if worker.notified {
+            events.push(Event::Notify);
+        }
+        if now.uptime >= worker.wake_at {
+            events.push(Event::Wake);
+        }
+        events
+    }
+
+    /// Carries an exchange out, and keeps the ledger.
+    fn exchange(
+        &mut self,
+        exchange: &Exchange,
+        store: &SqliteStore,
+        reader: &SqliteReader,
+        now: Timestamp,
+    ) -> apify_mirror::model::Exchanged {
+        let exchanged = ready(store.exchange(exchange.clone(), now)).unwrap();
+        for Settled { seq, verdict, .. } in &exchange.settled {
+            match verdict {
+                Verdict::Delivered => self.ledger.recorded(*seq),
+                Verdict::SetAside => self.ledger.set_aside(*seq),
+                Verdict::Retry { .. } => {}
+            }
+        }
+        if exchanged.set_aside > 0 {
+            let dead = Selection {
+                sink: Some(self.subscription.sink.clone()),
+                ..Selection::default()
+            };
+            let dead = ready(reader.deliveries(&dead, LISTED)).unwrap();
+            dead.iter()
+                .for_each(|delivery| self.ledger.set_aside(delivery.seq));
+        }
+        if exchange.backlog.is_some() && exchanged.live {
+            self.ledger.caught_up();
+        }
+        let events = &exchanged.fetched.events;
+        assert!(
+            events.len() <= exchange.fetch.events,
+            "more than was asked for"
+        );
+        for due in events {
+            assert!(
+                !exchange.fetch.except.contains(&due.seq),
+                "{} was excepted",
+                due.seq
+            );
+            self.ledger.fetched(due);
+        }
+        exchanged
+    }
+
+    /// Whether nothing is left to be delivered.
+    fn is_settled(&self, reader: &SqliteReader) -> bool {
+        let idle = |worker: &Worker| {
+            worker.in_flight.is_empty() && worker.exchange.is_none() && !worker.notified
+        };
+        let status = ready(reader.sinks()).unwrap();
+        let pending = status
+            .iter()
+            .find(|status| status.name == self.subscription.sink)
+            .map_or(0, |status| status.pending);
+        self.ledger.is_live() && pending == 0 && self.worker.as_ref().is_some_and(idle)
+    }
+
+    /// A bound on what a sink may cost: so much for each event it is owed, and so much a second.
+    fn check_commands(&self, now: Timestamp) {
+        let most = 200 + 60 * self.ledger.size() as u64 + 2 * now.since(self.since).as_secs();
+        assert!(
+            self.commands <= most,
+            "{} commands for {} events in {:?}",
+            self.commands,
+            self.ledger.size(),
+            now.since(self.since)
+        );
+    }
+}
+
+impl Worker {
+    fn new(settings: Settings) -> Self {
+        Self {
+            machine: Machine::new(settings),
+            in_flight: BTreeMap::new(),
+            exchange: None,
+            notified: false,
+            wake_at: Duration::ZERO,
+            news: News::Some,
+        }
+    }
+
+    fn note(&mut self, input: &Input) {
+        self.news = match input {
+            Input::Exchanged(exchanged) => {
+                let nothing = exchanged.fetched.events.is_empty() && exchanged.set_aside == 0;
+                match self.news {
+                    News::Asked if nothing => News::None,
+                    _ => News::Some,
+                }
+            }
+            _ => News::Some,
+        };
+    }
+
+    /// No more in flight than allowed, nothing twice, one event of a run at a time, and little in memory.
+    fn check_limits(&self, limits: &SinkLimits) {
+        assert!(
+            self.in_flight.len() <= limits.concurrency,
+            "too many attempts in flight"
+        );
+        let (mut seqs, mut runs) = (BTreeSet::new(), BTreeSet::new());
+        for (events, _) in self.in_flight.values() {
+            assert!(
+                (1..=limits.batch).contains(&events.len()),
+                "a batch of {}",
+                events.len()
+            );
+            for due in events.iter() {
+                assert!(seqs.insert(due.seq), "{} is in flight twice", due.seq);
+                let alone = runs.insert(&due.run_id) || limits.order == Order::Stream;
+                assert!(alone, "two events of {} are in flight", due.run_id);
+            }
+        }
+        let most = limits.batch * limits.concurrency * (AHEAD + 1);
+        assert!(
+            self.machine.held() <= most,
+            "{} events in memory",
+            self.machine.held()
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! What one sink is owed by the events that were raised, worked out without the store; and what it has received.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use apify_mirror::model::{Due, Order, Subscription};
+
+/// An event as the log has it.
+#[derive(Clone, Debug)]
+pub struct Raised {
+    pub seq: i64,
+    pub run: String,
+    pub kind: String,
+    pub payload: String,
+}
+
+/// Which events reach the sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Position {
+    /// Those of every commit.
+    Live,
+    /// Those after this one, once they are copied to the outbox; then it is live.
+    CatchingUp { from: i64 },
+    /// None: it is not configured. If it comes back from the beginning, those after this one.
+    Stopped { from: i64 },
+}
+
+pub struct Ledger {
+    subscription: Subscription,
+    order: Order,
+    position: Position,
+    /// Every event, in order.
+    log: Vec<Raised>,
+    /// Events that the outbox must hold until they are recorded.
+    owed: BTreeSet<i64>,
+    /// Of those: recorded as delivered.
+    recorded: BTreeSet<i64>,
+    /// Set aside, or dropped by hand, at some time: later events of their runs may have come first.
+    excused: BTreeSet<i64>,
+    dropped: BTreeSet<i64>,
+    received: BTreeMap<i64, u32>,
+}
+
+impl Ledger {
+    /// Nothing is owed to a sink that was never configured.
+    pub fn new(subscription: Subscription, order: Order) -> Self {
+        Self {
+            subscription,
+            order,
+            position: Position::Stopped { from: 0 },
+            log: Vec::new(),
+            owed: BTreeSet::new(),
+            recorded: BTreeSet::new(),
+            excused: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            received: BTreeMap::new(),
+        }
+    }
+
+    /// The sink is registered from now on.
+    pub fn register(&mut self, from_beginning: bool) {
+        if let Position::Stopped { from } = self.position {
+            self.position = match from_beginning {
+                true => Position::CatchingUp { from },
+                false => Position::Live,
+            };
+        }
+    }
+
+    /// The sink is no longer registered.
+    pub fn unregister(&mut self) {
+        self.position = match self.position {
+            Position::Live => Position::Stopped { from: self.last() },
+            Position::CatchingUp { from } | Position::Stopped { from } => {
+                Position::Stopped { from }
+            }
+        };
+    }
+
+    fn last(&self) -> i64 {
+        self.log.last().map_or(0, |event| event.seq)
+    }
+
+    /// A commit raised this event.
+    pub fn raised(&mut self, event: Raised) {
+        if self.position == Position::Live && self.subscription.wants(&event.kind) {
+            self.owed.insert(event.seq);
+        }
+        self.log.push(event);
+    }
+
+    /// The store says that everything from before is copied.
+    pub fn caught_up(&mut self) {
+        if let Position::CatchingUp { from } = self.position {
+            let wanted = |event: &&Raised| event.seq > from && self.subscription.wants(&event.kind);
+            let missed: Vec<i64> = self
+                .log
+                .iter()
+                .filter(wanted)
+                .map(|event| event.seq)
+                .collect();
+            self.owed.extend(missed);
+            self.position = Position::Live;
+        }
+    }
+
+    /// Everything from before is copied, or there was nothing to copy.
+    pub fn is_live(&self) -> bool {
+        self.position == Position::Live
+    }
+
+    /// The outbox gave this event out to be delivered.
+    pub fn fetched(&self, due: &Due) {
+        let seq = due.seq;
+        assert!(
+            self.owed.contains(&seq),
+            "{seq} is not owed to {}",
+            self.subscription.sink
+        );
+        assert!(
+            !self.recorded.contains(&seq),
+            "{seq} was recorded as delivered"
+        );
+        assert!(!self.dropped.contains(&seq), "{seq} was dropped");
+        let event = self.event(seq);
+        assert_eq!(
+            (&event.run, &event.payload),
+            (&due.run_id, &due.payload),
+            "{seq} changed"
+        );
+    }
+
+    /// The machine asks for an attempt.
+    pub fn attempted(&self, due: &Due) {
+        assert!(
+            self.owed.contains(&due.seq),
+            "{} is attempted, but not owed",
+            due.seq
+        );
+        assert!(
+            !self.recorded.contains(&due.seq),
+            "{} is attempted, but was recorded",
+            due.seq
+        );
+    }
+
+    /// The receiver took it: not before the earlier ones.
+    pub fn received(&mut self, due: &Due) {
+        let event = self.event(due.seq);
+        let before = self.log.iter().take_while(|earlier| earlier.seq < due.seq);
+        for earlier in
+            before.filter(|earlier| self.order == Order::Stream || earlier.run == event.run)
+        {
+            let seq = earlier.seq;
+            let settled = self.received.contains_key(&seq) || self.excused.contains(&seq);
+            assert!(
+                settled || !self.owed.contains(&seq),
+                "{} received {} of {} before {seq}",
+                self.subscription.sink,
+                due.seq,
+                event.run
+            );
+        }
+        *self.received.entry(due.seq).or_default() += 1;
+    }
+
+    pub fn recorded(&mut self, seq: i64) {
+        let received = self.received.contains_key(&seq);
+        assert!(
+            received,
+            "{seq} is recorded as delivered, but was never received"
+        );
+        self.recorded.insert(seq);
+    }
+
+    pub fn set_aside(&mut self, seq: i64) {
+        self.excused.insert(seq);
+    }
+
+    pub fn drop(&mut self, seq: i64) {
+        self.excused.insert(seq);
+        self.dropped.insert(seq);
+    }
+
+    /// In the end, everything owed was received at least once, but for what was set aside or dropped.
+    pub fn check_complete(&self) {
+        for seq in &self.owed {
+            let excused = self.excused.contains(seq);
+            let received = self.received.contains_key(seq);
+            assert!(
+                received || excused,
+                "{} never received {seq}",
+                self.subscription.sink
+            );
+        }
+        for seq in self.received.keys() {
+            assert!(
+                self.owed.contains(seq),
+                "{} received {seq}, which it is not owed",
+                self.subscription.sink
+            );
+        }
+    }
+
+    /// Events owed so far.
+    pub fn size(&self) -> usize {
+        self.owed.len()
+    }
+
+    fn event(&self, seq: i64) -> &Raised {
+        let place = self.log.binary_search_by_key(&seq, |event| event.seq);
+        &self.log[place.unwrap_or_else(|_| panic!("there is no event {seq}"))]
+    }
+}
