@@ -33,7 +33,7 @@ pub fn start(globals: &Globals, settings: &Settings, bars: Option<MultiProgress>
             .with(layer.json().flatten_event(true).with_timer(Clock))
             .init(),
     }
-    tracing::debug!(database = %settings.database.display(), %level, "log started");
+    tracing::debug!(database = %settings.database.display(), log_level = %level, "log started");
 }
 
 fn shifted(level: LogLevel, by: i16) -> LevelFilter {

@@ -79,7 +79,7 @@ fn execute(arguments: &Arguments, environment: &Environment) -> Result<ExitCode,
         .enable_all()
         .build()?;
     let result = runtime.block_on(dispatch(arguments, environment));
-    // A write to standard output that nobody reads must not keep the process alive.
+    // A write to a full pipe must not keep the process alive.
     runtime.shutdown_background();
     result
 }

@@ -26,7 +26,7 @@ pub struct Pass {
 /// Makes a pass; `None` when SIGTERM or SIGINT interrupted it.
 ///
 /// # Errors
-/// When it could not be made at all. Tasks that failed are part of the report.
+/// When the database fails. Tasks that failed are part of the report.
 pub async fn make(setup: Setup, scope: Scope) -> Result<Option<Pass>, CliError> {
     let began = Instant::now();
     let mut shutdown = on_signals()?;

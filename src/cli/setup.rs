@@ -50,7 +50,7 @@ impl Setup {
     /// Makes the client, opens the database and puts `plan` into force; `sink` makes sinks.
     ///
     /// # Errors
-    /// When any of these cannot be done.
+    /// When the client cannot be made, or the database cannot be opened or written.
     pub async fn new(
         settings: &Settings,
         token: &Token,
@@ -154,7 +154,7 @@ pub fn client(settings: &Settings, token: &Token) -> Result<Client, CliError> {
     Ok(Client::new(options, token)?)
 }
 
-/// Waits for the database to be closed, which it is once nobody uses it, but not for long.
+/// Waits until the database is closed, which happens when its last user has ended; at most for [`CLOSE_WITHIN`].
 pub async fn close(writer: Writer) {
     let closed = tokio::task::spawn_blocking(move || writer.join());
     if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {

@@ -121,15 +121,15 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_a_terminal_shows_them() {
         // A name in decomposed characters, and one in characters that take two columns each.
-        let items = [("e\u{301}te\u{301}", 1), ("日本", 22), ("plain", 333)];
+        let items = [("e\u{301}te\u{301}", 1), ("日本語", 22), ("plain", 333)];
         let table = Table::of(&items)
             .column("task", |item| item.0)
             .column("n", |item| item.1);
         assert_snapshot!(table.to_string().replace('\u{301}', ""), @r"
-        task     n
-        ete      1
-        日本    22
-        plain  333
+        task      n
+        ete       1
+        日本語   22
+        plain   333
         ");
     }
 

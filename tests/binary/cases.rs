@@ -63,7 +63,7 @@ impl Case {
         self
     }
 
-    /// Runs the command, which must come to what is expected; gives what it printed.
+    /// Runs the command and checks its result; gives what it printed.
     pub fn check(&self, setup: &Setup) -> Output {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let mut command = setup.command(&arguments);

@@ -102,7 +102,7 @@ fn a_log_that_does_not_exist_yet_is_waited_for_and_followed_until_nobody_reads()
             assert!(event["id"].is_string());
         }
     }
-    // Nobody reads any more, and nothing more happens that could be written.
+    // The reader ends, while there is nothing to write.
     drop(lines);
     wait_until("its end", || child.try_wait().unwrap().is_some());
     let output = child.wait_with_output().unwrap();

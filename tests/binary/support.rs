@@ -217,7 +217,7 @@ pub fn sequences(text: &str) -> Vec<i64> {
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(began.elapsed() < PATIENCE, "waited too long for: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

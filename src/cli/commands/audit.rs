@@ -26,7 +26,7 @@ pub struct Args {
 /// Audits every task at once and prints what was found, for people or as JSON.
 ///
 /// # Errors
-/// When the pass could not be made at all. Tasks that failed are part of what is printed and of the exit code.
+/// When the pass cannot begin, or the database fails. Tasks that failed are part of what is printed and of the exit code.
 pub async fn execute(
     args: &Args,
     globals: &Globals,

@@ -106,7 +106,7 @@ pub async fn execute(
             print(&text)?;
         }
         Action::Drop(args) => {
-            let dropped = drop(&database, &args.selection()).await?;
+            let dropped = discard(&database, &args.selection()).await?;
             print(&format!("{} dropped\n", counted(dropped, "delivery")))?;
         }
     }
@@ -125,7 +125,7 @@ async fn retry(database: &Path, selection: &Selection) -> Result<u64, StoreError
     Db::open_beside(database)?.retry_deliveries(selection, Timestamp::now())
 }
 
-async fn drop(database: &Path, selection: &Selection) -> Result<u64, StoreError> {
+async fn discard(database: &Path, selection: &Selection) -> Result<u64, StoreError> {
     Db::open_beside(database)?.drop_deliveries(selection, Timestamp::now())
 }
 
@@ -141,7 +141,7 @@ impl ListArgs {
 
 impl DropArgs {
     fn selection(&self) -> Selection {
-        // An event that is named by its number is dropped whatever its state.
+        // An event that is named by its number is dropped in any state.
         let is_any_state = self.pending || !self.chosen.all;
         self.chosen.selection(if is_any_state {
             Which::All

@@ -66,6 +66,7 @@ pub async fn execute(
             }
             Err(error) => return Err(error),
         }
+        // Blocks this thread; nothing else runs on it.
         if !wait_while_read(LOOK_EVERY)? {
             return Ok(ExitCode::Ok);
         }

@@ -22,7 +22,7 @@ pub struct Args {
 /// Brings every task up to date once and prints a summary.
 ///
 /// # Errors
-/// When the pass could not be made at all. Tasks that failed are part of the summary and of the exit code.
+/// When the pass cannot begin, or the database fails. Tasks that failed are part of the summary and of the exit code.
 pub async fn execute(
     args: &Args,
     globals: &Globals,
