@@ -38,7 +38,7 @@ pub struct Args {
     /// How many seconds the demo lasts
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
-    /// Takes the place of the global flag, which has no use here, and hides it from the help.
+    /// Takes the place of the global flag, given before `demo` or after it, to hide it from the help and to refuse it.
     #[arg(long, value_name = "FILE", hide = true)]
     config: Option<PathBuf>,
 }
@@ -48,7 +48,7 @@ pub struct Args {
 /// # Errors
 /// When there is a `--config`, or the named database exists, or there is no port or no database to be had.
 pub async fn execute(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
-    if args.config.is_some() || globals.config.is_some() {
+    if args.config.is_some() {
         return Err(CliError::Usage {
             flag: "--config",
             command: "demo",
