@@ -1,4 +1,4 @@
-//! What ends a command early, and the code that tells scripts so.
+//! Errors that end a command, and the exit code of each.
 
 use std::io;
 
@@ -10,11 +10,11 @@ use crate::config::{Problems, TokenError};
 use crate::daemon::RunError;
 use crate::store::StoreError;
 
-/// What ends a command early.
+/// An error that ends a command.
 #[derive(Debug, Error)]
 pub enum CliError {
     /// The configuration is wrong.
-    #[error("the configuration needs mending:\n{0}")]
+    #[error("the configuration is not valid:\n{0}")]
     Configuration(#[from] Problems),
     /// There is no token to use.
     #[error(transparent)]
@@ -25,13 +25,23 @@ pub enum CliError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A task is asked about that the mirror has never heard of.
+    /// A flag cannot be used with this command.
+    #[error("`{flag}` cannot be used with `{command}`: {why}")]
+    Usage {
+        /// The flag.
+        flag: &'static str,
+        /// The command.
+        command: &'static str,
+        /// The reason, and the remedy.
+        why: &'static str,
+    },
+    /// The mirror does not have the task that was asked for.
     #[error("the mirror has no task {reference}; `apify-mirror status` shows those it has")]
     UnknownTask {
         /// What was asked for.
         reference: String,
     },
-    /// The system refuses something the program needs.
+    /// The system refused something that the program needs.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -41,6 +51,7 @@ impl CliError {
     pub fn code(&self) -> ExitCode {
         match self {
             Self::Configuration(_) => ExitCode::Configuration,
+            Self::Usage { .. } => ExitCode::Usage,
             Self::Token(_) => ExitCode::Token,
             Self::Api(error) => code_of(error),
             Self::Store(StoreError::Locked { .. }) => ExitCode::Locked,
@@ -70,5 +81,54 @@ pub fn code_of(error: &ApiError) -> ExitCode {
         | ErrorClass::TooLarge
         | ErrorClass::Redirected
         | ErrorClass::Other => ExitCode::Unexpected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, Overrides, parse};
+    use insta::assert_snapshot;
+
+    #[test]
+    fn messages_name_the_thing_and_the_remedy() {
+        let toml = "[sync]\npol_interval = \"1s\"\npage_size = 0\n";
+        let none = Environment::new();
+        let problems = parse(Some(toml), &none, Overrides::default(), String::new).unwrap_err();
+        assert_snapshot!(CliError::from(problems), @r"
+        the configuration is not valid:
+        sync.page_size: is 0; it must be a whole number from 2 to 1000
+        sync.pol_interval: is no known key; did you mean `sync.poll_interval`?
+        ");
+        assert_snapshot!(CliError::from(TokenError::Missing), @"there is no API token; set the environment variable APIFY_TOKEN, or `api.token_file`, or the systemd credential `apify-token` (Apify Console, Settings, API & Integrations)");
+        let unknown = CliError::UnknownTask {
+            reference: "~nothing".to_owned(),
+        };
+        assert_snapshot!(unknown, @"the mirror has no task ~nothing; `apify-mirror status` shows those it has");
+        let missing = StoreError::Missing {
+            path: "runs.db".into(),
+        };
+        assert_snapshot!(CliError::from(missing), @"there is no database at runs.db; make one with `apify-mirror sync`, or name another with `--db`");
+    }
+
+    #[test]
+    fn every_error_has_its_code() {
+        let locked = StoreError::Locked {
+            path: "runs.db".into(),
+        };
+        for (error, code) in [
+            (CliError::Token(TokenError::Missing), 77),
+            (CliError::Store(locked), 69),
+            (CliError::Store(StoreError::Closed), 74),
+            (CliError::Io(io::Error::other("odd")), 1),
+            (
+                CliError::UnknownTask {
+                    reference: "~nothing".to_owned(),
+                },
+                65,
+            ),
+        ] {
+            assert_eq!(error.code() as u8, code, "{error}");
+        }
     }
 }

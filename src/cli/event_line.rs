@@ -20,7 +20,7 @@ impl EventLine {
     /// Reads an event's body.
     ///
     /// # Errors
-    /// When that is no JSON.
+    /// When that is not JSON.
     pub fn of(payload: &str) -> serde_json::Result<Self> {
         let event: Value = serde_json::from_str(payload)?;
         let text = |path: &str| {

@@ -1,6 +1,6 @@
 //! The codes the program exits with, from `sysexits.h` where that has one.
 
-/// How it went, for scripts. The numbers are part of the interface.
+/// The result of a command, for scripts. The numbers are part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
@@ -8,11 +8,13 @@ pub enum ExitCode {
     Ok = 0,
     /// Something unexpected.
     Unexpected = 1,
+    /// The command line is wrong.
+    Usage = 2,
     /// Some task could not be mirrored (not found, forbidden); the others were.
     SomeTasksFailed = 65,
     /// Another instance holds the database.
     Locked = 69,
-    /// The database or the disk.
+    /// The database or the disk failed.
     Storage = 74,
     /// The API cannot be reached or throttles, or the work was interrupted: try again.
     Temporary = 75,

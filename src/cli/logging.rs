@@ -1,4 +1,4 @@
-//! The log: to standard error, for people or for programs.
+//! The log, on standard error: as text for people or as JSON for programs.
 
 use std::io::{self, Write};
 
@@ -10,17 +10,15 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use super::args::Globals;
+use super::globals::Globals;
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::model::Timestamp;
 
-/// Starts logging as configured, more or less as flags say. Lines and `bars` take turns on the terminal.
+/// Starts the log, with the level of `settings` shifted by `-v` and `-q`. Log lines are written above `bars`. Every
+/// command calls this once.
 pub fn start(globals: &Globals, settings: &Settings, bars: Option<MultiProgress>) {
-    let level = shifted(
-        settings.log_level,
-        i16::from(globals.verbose) - i16::from(globals.quiet),
-    );
-    // Others' libraries are heard when they have something to complain about.
+    let level = shifted(settings.log_level, globals.verbosity());
+    // Other libraries log warnings and errors only.
     let others = level.min(LevelFilter::WARN);
     let filter = EnvFilter::new(format!("{others},apify_mirror={level}"));
     let layer = fmt::layer()
@@ -35,6 +33,7 @@ pub fn start(globals: &Globals, settings: &Settings, bars: Option<MultiProgress>
             .with(layer.json().flatten_event(true).with_timer(Clock))
             .init(),
     }
+    tracing::debug!(database = %settings.database.display(), log_level = %level, "log started");
 }
 
 fn shifted(level: LogLevel, by: i16) -> LevelFilter {
@@ -46,12 +45,12 @@ fn shifted(level: LogLevel, by: i16) -> LevelFilter {
         LevelFilter::DEBUG,
         LevelFilter::TRACE,
     ];
-    // However quiet, errors are told unless the configuration says otherwise.
+    // `-q` never hides errors; only `log.level = "off"` does.
     let least = i16::from(level != LogLevel::Off);
     LEVELS[(level as i16 + by).clamp(least, 5) as usize]
 }
 
-/// Times as everywhere else in the program.
+/// Writes times in the form that the API and the database use.
 struct Clock;
 
 impl FormatTime for Clock {
@@ -60,7 +59,7 @@ impl FormatTime for Clock {
     }
 }
 
-/// Standard error, below whatever bars there are.
+/// Standard error, which the log shares with progress bars.
 struct Stderr {
     bars: Option<MultiProgress>,
 }

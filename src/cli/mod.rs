@@ -1,44 +1,71 @@
-//! The command line: arguments, and one file for each command.
+//! The command line: reads it and calls the command it names. Every command is a file in `commands/`; the other files
+//! here are what several commands share, and import no command.
 
-mod args;
-mod audit;
-mod check;
-mod deliveries;
-mod demo;
+mod commands;
 mod error;
 mod event_line;
-mod events;
 mod exit;
+mod globals;
+#[cfg(test)]
+mod help_tests;
 mod logging;
 mod output;
 mod pass;
 mod probe;
-mod run;
+mod settings;
 mod setup;
-mod status;
-mod sync;
 mod table;
 
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
 
-use clap::Parser;
-use tokio::runtime::Runtime;
-
-pub use args::{Arguments, Command};
-pub use error::CliError;
+use commands::{audit, check, deliveries, demo, events, run, status, sync};
+use error::CliError;
 pub use exit::ExitCode;
+use globals::Globals;
 
-use crate::config::{self, Environment, Settings};
-use crate::daemon::Progress;
+use crate::config::Environment;
 
-/// Runs the program: reads arguments and environment, does what they say, and gives the code to exit with.
+/// Keeps a local SQLite mirror of Apify task runs, and delivers an event when a run changes status.
+///
+/// The API token comes from the configuration's `api.token_file`, else from the environment variable APIFY_TOKEN, else
+/// from the systemd credential `apify-token`.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mirror until SIGTERM or SIGINT
+    Run(run::Args),
+    /// Mirror once: catch every task up, re-read open runs, deliver due events, print a summary
+    Sync(sync::Args),
+    /// Compare the whole mirror with the account: flag removed runs, repair any difference, print what was found
+    Audit(audit::Args),
+    /// Show the state of every task and sink
+    Status(status::Args),
+    /// Read the event log
+    Events(events::Args),
+    /// List, retry or drop events that could not be delivered
+    Deliveries(deliveries::Args),
+    /// Validate the configuration
+    Check(check::Args),
+    /// Run the daemon on a built-in simulated account: no token, no network
+    Demo(demo::Args),
+}
+
+/// Runs the program: reads arguments and environment, runs the command, and gives the code to exit with.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // Names and values that are not Unicode cannot be ours.
+    // No name or value of ours is anything but Unicode.
     let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    match dispatch(&arguments, &environment) {
+    match execute(&arguments, &environment) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
@@ -47,89 +74,26 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<ExitCode, CliError> {
-    let globals = &arguments.globals;
-    let load = || -> Result<(Settings, Option<PathBuf>), CliError> {
-        Ok(config::load(
-            globals.config.as_deref(),
-            environment,
-            globals.overrides(),
-        )?)
-    };
-    match &arguments.command {
-        Command::Check { online } => {
-            let (settings, file) = load()?;
-            check::check(
-                &settings,
-                file.as_deref(),
-                environment,
-                online.then(runtime).transpose()?.as_ref(),
-            )
-        }
-        Command::Events {
-            follow,
-            since,
-            limit,
-            json,
-        } => {
-            let wanted = events::Wanted {
-                follow: *follow,
-                since: *since,
-                limit: *limit,
-                tasks: globals.tasks.clone(),
-                json: *json,
-            };
-            runtime()?.block_on(events::events(&load()?.0.database, &wanted))
-        }
-        Command::Deliveries { action } => {
-            runtime()?.block_on(deliveries::deliveries(&load()?.0.database, action))
-        }
-        Command::Status { json } => runtime()?.block_on(status::status(&load()?.0.database, *json)),
-        Command::Demo { seconds } => {
-            let settings = demo::settings(globals.database.as_deref())?;
-            let bars = globals.progress_bars();
-            logging::start(globals, &settings, bars.clone());
-            runtime()?.block_on(demo::demo(settings, *seconds, Progress::new(bars)))
-        }
-        command @ (Command::Run | Command::Sync | Command::Audit { .. }) => {
-            let (settings, _) = load()?;
-            settings.require_tasks()?;
-            let bars = globals.progress_bars();
-            logging::start(globals, &settings, bars.clone());
-            let token = config::find_token(settings.api.token_file.as_deref(), environment)?;
-            let plan = setup::plan(&settings, environment, setup::seed())?;
-            let runtime = runtime()?;
-            let result = runtime.block_on(async {
-                let setup =
-                    setup::Setup::new(&settings, &token, plan, Progress::new(bars), setup::sink)
-                        .await?;
-                match command {
-                    Command::Run => {
-                        let (globals, variables) = (globals.clone(), environment.clone());
-                        let reload = move || {
-                            let (settings, _) = config::load(
-                                globals.config.as_deref(),
-                                &variables,
-                                globals.overrides(),
-                            )?;
-                            settings.require_tasks()?;
-                            Ok(settings)
-                        };
-                        run::run(setup, settings, environment.clone(), reload).await
-                    }
-                    Command::Audit { json } => audit::audit(setup, *json).await,
-                    _ => sync::sync(setup).await,
-                }
-            });
-            // Standard output that nobody reads must not keep the process alive.
-            runtime.shutdown_background();
-            result
-        }
-    }
+fn execute(arguments: &Arguments, environment: &Environment) -> Result<ExitCode, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(dispatch(arguments, environment));
+    // A write to a full pipe must not keep the process alive.
+    runtime.shutdown_background();
+    result
 }
 
-fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
+async fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<ExitCode, CliError> {
+    let globals = &arguments.globals;
+    match &arguments.command {
+        Command::Run(args) => run::execute(args, globals, environment).await,
+        Command::Sync(args) => sync::execute(args, globals, environment).await,
+        Command::Audit(args) => audit::execute(args, globals, environment).await,
+        Command::Status(args) => status::execute(args, globals, environment).await,
+        Command::Events(args) => events::execute(args, globals, environment).await,
+        Command::Deliveries(args) => deliveries::execute(args, globals, environment).await,
+        Command::Check(args) => check::execute(args, globals, environment).await,
+        Command::Demo(args) => demo::execute(args, globals).await,
+    }
 }

@@ -1,12 +1,13 @@
-//! Standard output, which may be a pipe that nobody reads any more.
+//! Standard output, which may be a pipe whose reader has ended.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use serde::Serialize;
 
-/// Writes `text` to standard output. A reader that has seen enough, such as `head`, is no error.
+/// Writes `text` to standard output. A reader that has ended, such as `head`, is no error.
 ///
 /// # Errors
 /// When it cannot be written for any other reason.
@@ -14,7 +15,15 @@ pub fn print(text: &str) -> io::Result<()> {
     print_if_read(text).map(drop)
 }
 
-/// Writes `text` to standard output; gives whether anybody still reads it.
+/// Writes `value` to standard output as indented JSON.
+///
+/// # Errors
+/// As for [`print`].
+pub fn print_json(value: &impl Serialize) -> io::Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Writes `text` to standard output; gives whether standard output still has a reader.
 ///
 /// # Errors
 /// When it cannot be written for any other reason.
@@ -30,13 +39,13 @@ pub fn print_if_read(text: &str) -> io::Result<bool> {
     }
 }
 
-/// Waits, but no longer than anybody reads standard output; gives whether anybody still does.
+/// Waits for `wait`, or until the reader of standard output ends; gives whether it still has one.
 ///
 /// # Errors
-/// When the system cannot tell.
+/// When the system cannot watch standard output.
 pub fn wait_while_read(wait: Duration) -> io::Result<bool> {
     let stdout = io::stdout();
-    // What has gone wrong with a stream is told without being asked for.
+    // `poll` reports errors and hang-ups without their being asked for.
     let mut streams = [PollFd::new(&stdout, PollFlags::empty())];
     let wait = Timespec::try_from(wait).map_err(io::Error::other)?;
     match poll(&mut streams, Some(&wait)) {

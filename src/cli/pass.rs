@@ -1,6 +1,5 @@
-//! What `sync` and `audit` have in common: one pass over every task, and the exit code of what it came to.
+//! One pass over every task, which is what `sync` and `audit` have in common: its remarks and its exit code.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use super::error::{CliError, code_of};
@@ -9,24 +8,25 @@ use super::setup::{Setup, close};
 use super::table::counted;
 use crate::config::Target;
 use crate::daemon::{self, Report, Scope, on_signals};
+use crate::store::SinkStatus;
 use crate::sync::Outcome;
 
 /// A pass that was made.
 pub struct Pass {
-    /// What it came to.
+    /// Its results.
     pub report: Report,
     /// The requests it took.
     pub requests: u64,
     /// The time it took.
     pub took: Duration,
-    /// Whether events went to standard output: programs read it then, and people look elsewhere.
+    /// Whether events went to standard output; the summary then goes to standard error.
     pub events_on_stdout: bool,
 }
 
 /// Makes a pass; `None` when SIGTERM or SIGINT interrupted it.
 ///
 /// # Errors
-/// When it could not be made at all. Tasks that failed are part of the report.
+/// When the database fails. Tasks that failed are part of the report.
 pub async fn make(setup: Setup, scope: Scope) -> Result<Option<Pass>, CliError> {
     let began = Instant::now();
     let mut shutdown = on_signals()?;
@@ -54,62 +54,39 @@ pub async fn make(setup: Setup, scope: Scope) -> Result<Option<Pass>, CliError> 
     }))
 }
 
-impl Pass {
-    /// What a task's result is called.
-    pub fn result(outcome: Outcome) -> &'static str {
-        match outcome {
-            Outcome::CaughtUp => "up to date",
-            Outcome::Behind => "behind",
-            Outcome::Stalled => "stalled",
-            Outcome::Failed => "failed",
-            Outcome::Auditing => "unfinished",
-            Outcome::Audited => "audited",
-        }
+/// The name of a task's result.
+pub fn result(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::CaughtUp => "up to date",
+        Outcome::Behind => "behind",
+        Outcome::Stalled => "stalled",
+        Outcome::Failed => "failed",
+        Outcome::Auditing => "unfinished",
+        Outcome::Audited => "audited",
     }
+}
 
-    /// Everything that went wrong, a line each, and what the pass took.
+impl Pass {
+    /// Everything that went wrong, a line each, and the requests and the time that the pass took.
     pub fn remarks(&self) -> String {
-        let mut text = String::new();
-        for failure in &self.report.unresolved {
-            let _ = writeln!(text, "{}: {}", failure.reference, failure.error);
-        }
-        for feed in &self.report.feeds {
-            if let Some(error) = &feed.error {
-                let _ = writeln!(text, "{}: {error}", feed.task.label());
-            }
-        }
-        for sink in &self.report.owed {
-            let why = sink
-                .last_error
-                .as_deref()
-                .map_or_else(String::new, |error| format!(": {error}"));
-            if sink.pending > 0 {
-                let _ = writeln!(
-                    text,
-                    "sink {}: {} to be delivered{why}",
-                    sink.name,
-                    counted(sink.pending, "event")
-                );
-            }
-            if sink.dead > 0 {
-                let _ = writeln!(
-                    text,
-                    "sink {}: {} set aside, see `apify-mirror deliveries list`",
-                    sink.name,
-                    counted(sink.dead, "event")
-                );
-            }
-        }
-        let _ = writeln!(
-            text,
+        let unresolved = self.report.unresolved.iter();
+        let unresolved =
+            unresolved.map(|failure| format!("{}: {}", failure.reference, failure.error));
+        let failed = self.report.feeds.iter().filter_map(|feed| {
+            let error = feed.error.as_ref()?;
+            Some(format!("{}: {error}", feed.task.label()))
+        });
+        let owed = self.report.owed.iter().flat_map(owed);
+        let took = format!(
             "{} in {:.1} s",
             counted(self.requests, "request"),
             self.took.as_secs_f64()
         );
-        text
+        let lines = unresolved.chain(failed).chain(owed).chain([took]);
+        lines.map(|line| line + "\n").collect()
     }
 
-    /// The code of the worst that happened: what somebody must mend comes before what may mend itself.
+    /// The code of the worst that happened: what a user must repair comes before what a later pass may get done.
     pub fn exit_code(&self) -> ExitCode {
         let stalled = self
             .report
@@ -128,11 +105,135 @@ impl Pass {
     }
 }
 
+/// What a sink is owed after the pass: a line for events that are pending, and one for those set aside.
+fn owed(sink: &SinkStatus) -> impl Iterator<Item = String> {
+    let pending = (sink.pending > 0).then(|| {
+        let error = sink.last_error.as_deref();
+        let why = error.map_or_else(String::new, |error| format!(": {error}"));
+        let events = counted(sink.pending, "event");
+        format!("sink {}: {events} to be delivered{why}", sink.name)
+    });
+    let dead = (sink.dead > 0).then(|| {
+        let events = counted(sink.dead, "event");
+        format!(
+            "sink {}: {events} set aside, see `apify-mirror deliveries list`",
+            sink.name
+        )
+    });
+    pending.into_iter().chain(dead)
+}
+
+/// The order of codes, the worst first.
 fn severity(code: ExitCode) -> u8 {
     match code {
         ExitCode::Token => 0,
         ExitCode::Unexpected => 1,
         ExitCode::Temporary => 2,
         _ => 3,
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::daemon::FeedReport;
+    use crate::model::Task;
+    use crate::store::SinkState;
+    use crate::store::Written;
+
+    /// A feed of the task `name` that ended with `outcome`.
+    pub fn feed(name: &str, outcome: Outcome) -> FeedReport {
+        FeedReport {
+            task: Task {
+                id: format!("id-of-{name}"),
+                name: Some(name.to_owned()),
+                username: Some("janedoe".to_owned()),
+                ..Task::default()
+            },
+            outcome,
+            written: Written::default(),
+            audit: None,
+            total: None,
+            error: None,
+        }
+    }
+
+    /// A pass over `feeds`, after which `owed` is owed to sinks.
+    pub fn pass(feeds: Vec<FeedReport>, owed: Vec<SinkStatus>) -> Pass {
+        let report = Report {
+            feeds,
+            owed,
+            ..Report::default()
+        };
+        Pass {
+            report,
+            requests: 1_234,
+            took: Duration::from_millis(5_678),
+            events_on_stdout: false,
+        }
+    }
+
+    fn sink(name: &str, pending: u64, dead: u64, last_error: Option<&str>) -> SinkStatus {
+        SinkStatus {
+            name: name.to_owned(),
+            r#type: "webhook".to_owned(),
+            state: SinkState::Ok,
+            pending,
+            dead,
+            oldest: None,
+            last_delivered_at: None,
+            failing_since: None,
+            last_error: last_error.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn what_sinks_are_owed_is_remarked() {
+        let owed = vec![
+            sink("hook", 1, 0, Some("503 Service Unavailable")),
+            sink("new", 12_345, 0, None),
+            sink("broken", 0, 2, Some("410 Gone")),
+            sink("fine", 0, 0, None),
+        ];
+        insta::assert_snapshot!(pass(Vec::new(), owed).remarks(), @r"
+        sink hook: 1 event to be delivered: 503 Service Unavailable
+        sink new: 12,345 events to be delivered
+        sink broken: 2 events set aside, see `apify-mirror deliveries list`
+        1,234 requests in 5.7 s
+        ");
+    }
+
+    #[test]
+    fn what_is_left_to_do_is_temporary() {
+        let ended = |outcome, pending| {
+            pass(
+                vec![feed("a", Outcome::CaughtUp), feed("b", outcome)],
+                vec![sink("hook", pending, 1, None)],
+            )
+            .exit_code()
+        };
+        assert_eq!(ended(Outcome::CaughtUp, 0), ExitCode::Ok);
+        assert_eq!(ended(Outcome::Stalled, 0), ExitCode::Temporary);
+        assert_eq!(ended(Outcome::CaughtUp, 1), ExitCode::Temporary);
+    }
+
+    #[test]
+    fn what_a_user_must_repair_comes_first() {
+        let mut codes = [
+            ExitCode::SomeTasksFailed,
+            ExitCode::Temporary,
+            ExitCode::Unexpected,
+            ExitCode::Token,
+        ];
+        codes.sort_by_key(|code| severity(*code));
+        assert_eq!(
+            codes,
+            [
+                ExitCode::Token,
+                ExitCode::Unexpected,
+                ExitCode::Temporary,
+                ExitCode::SomeTasksFailed
+            ]
+        );
     }
 }

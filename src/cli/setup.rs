@@ -1,4 +1,4 @@
-//! From settings to the parts that `run` and `sync` work with.
+//! From settings to the parts that `run`, `sync`, `audit` and `demo` work with.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::error::CliError;
+use super::globals::{Globals, TaskArgs};
+use super::{logging, settings};
 use crate::api::{Client, ClientOptions, Token};
-use crate::config::{Environment, Problems, Settings, Target};
+use crate::config::{Environment, Problems, Settings, Target, find_token};
 use crate::daemon::{Context, Plan, Progress, SinkPlan};
 use crate::model::{Seed, Timestamp};
 use crate::sinks::{self, Exec, Sink, Stdout, Webhook, WebhookOptions};
@@ -26,10 +28,29 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// Reads the settings, starts the log, finds the token, and goes on as [`Setup::new`] does. Also gives the settings.
+    ///
+    /// # Errors
+    /// When the settings are not valid or name no task, when there is no token, and as for [`Setup::new`].
+    pub async fn from_flags(
+        globals: &Globals,
+        environment: &Environment,
+        tasks: &TaskArgs,
+    ) -> Result<(Self, Settings), CliError> {
+        let (settings, _) = settings::read(globals, environment, &tasks.tasks)?;
+        settings.require_tasks()?;
+        let bars = globals.progress_bars();
+        logging::start(globals, &settings, bars.clone());
+        let token = find_token(settings.api.token_file.as_deref(), environment)?;
+        let plan = plan(&settings, environment, seed())?;
+        let setup = Self::new(&settings, &token, plan, Progress::new(bars), sink).await?;
+        Ok((setup, settings))
+    }
+
     /// Makes the client, opens the database and puts `plan` into force; `sink` makes sinks.
     ///
     /// # Errors
-    /// When any of these cannot be done.
+    /// When the client cannot be made, or the database cannot be opened or written.
     pub async fn new(
         settings: &Settings,
         token: &Token,
@@ -57,7 +78,7 @@ impl Setup {
     }
 }
 
-/// What sets this process's waits apart from others': two instances that start together must not poll in step.
+/// A seed for the jitter of this process's waits: two instances that start together must not poll in step.
 pub fn seed() -> Seed {
     Seed(
         Timestamp::now().as_millis().unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32),
@@ -134,7 +155,7 @@ pub fn client(settings: &Settings, token: &Token) -> Result<Client, CliError> {
     Ok(Client::new(options, token)?)
 }
 
-/// Waits for the database to be closed, which it is once nobody uses it, but not for long.
+/// Waits until the database is closed, which happens when its last user has ended; at most for [`CLOSE_WITHIN`].
 pub async fn close(writer: Writer) {
     let closed = tokio::task::spawn_blocking(move || writer.join());
     if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {

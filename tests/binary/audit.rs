@@ -4,15 +4,16 @@ use apify_mirror::model::{RunStatus, Timestamp};
 use apify_mirror::simulator::{Fault, Faults};
 use serde_json::Value;
 
-use crate::support::{Daemon, PAST, Setup, stderr, stdout, wait_until};
+use crate::cases::Case;
+use crate::support::{Daemon, PAST, Setup, stdout, wait_until};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(PAST + second * 1_000)
 }
 
+/// Audits; gives what was found of the one task.
 fn audit(setup: &Setup) -> Value {
-    let output = setup.command(&["audit", "--json"]).output().unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
+    let output = Case::of(&["audit", "--json"]).check(setup);
     serde_json::from_str::<Value>(&stdout(&output)).unwrap()[0].clone()
 }
 
@@ -35,12 +36,12 @@ fn everything_that_polling_cannot_see_is_found() {
         world.finish(&late, RunStatus::Failed, at(60));
     }
     setup.sync();
-    let account = audit(&setup);
-    assert_eq!(account["compared"], 2_495);
-    let repaired = &account["repaired"];
-    let told = ["found", "returned", "status", "usage", "fields", "removed"]
+    let finding = audit(&setup);
+    assert_eq!(finding["compared"], 2_495);
+    let repaired = &finding["repaired"];
+    let counts = ["found", "returned", "status", "usage", "fields", "removed"]
         .map(|kind| repaired[kind].as_u64().unwrap());
-    assert_eq!(told, [1, 0, 1, 1, 0, 6], "{account}");
+    assert_eq!(counts, [1, 0, 1, 1, 0, 6], "{finding}");
     setup.assert_exact();
     let mut removed = setup.column("SELECT id FROM runs WHERE removed_at IS NOT NULL");
     removed.sort();
@@ -100,25 +101,21 @@ fn an_interrupted_audit_goes_on_where_it_was() {
     setup
         .server
         .set_faults(Faults::matching("offset=2997", Fault::Status(400)));
-    let output = setup.command(&["audit"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(
-        stdout(&output).contains("failed") && stdout(&output).contains("2,998"),
-        "{}",
-        stdout(&output)
-    );
-    let status = stdout(&setup.bare(&["status", "--json"]).output().unwrap());
-    let status: Value = serde_json::from_str(&status).unwrap();
-    assert_eq!(status["tasks"][0]["audit_offset"], 2_998);
+    Case::of(&["audit"])
+        .code(1)
+        .stdout("failed")
+        .stdout("2,998")
+        .check(&setup);
+    assert_eq!(setup.status()["tasks"][0]["audit_offset"], 2_998);
 
     setup.server.set_faults(Faults::none());
     setup.server.take_requests();
-    let account = audit(&setup);
+    let finding = audit(&setup);
     assert_eq!(
-        (&account["resumed_at"], &account["compared"]),
+        (&finding["resumed_at"], &finding["compared"]),
         (&2_998.into(), &1_501.into())
     );
-    assert_eq!(account["repaired"]["removed"], 1);
+    assert_eq!(finding["repaired"]["removed"], 1);
     let read = setup.server.take_requests();
     assert!(
         !read.iter().any(|request| request.contains("offset=999&")),
@@ -151,9 +148,7 @@ fn the_daemon_audits_by_itself() {
 #[test]
 fn people_get_a_table() {
     let setup = Setup::with_runs(30);
-    let output = setup.command(&["audit"]).output().unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    let text = stdout(&output);
+    let text = stdout(&Case::of(&["audit"]).check(&setup));
     let heads = [
         "task", "result", "compared", "found", "returned", "status", "usage", "fields", "removed",
     ];

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
+use crate::cases::Case;
 use crate::support::{Setup, stderr};
 
 const SAMPLE: &str = include_str!("../fixtures/documented-sample.json");
@@ -37,12 +38,9 @@ fn the_documented_sample_is_mirrored_without_complaint() {
     let setup = Setup::with_runs(0);
     let url = serve();
     for _ in 0..2 {
-        let output = setup
-            .command(&["sync"])
+        let output = Case::of(&["sync"])
             .env("APIFY_MIRROR_API__BASE_URL", &url)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", stderr(&output));
+            .check(&setup);
         assert!(!stderr(&output).contains("WARN"), "{}", stderr(&output));
     }
     let rows = setup.column(

@@ -1,147 +1,149 @@
 //! Messages, exit codes, and what must never be printed.
 
-use std::process::Output;
-
 use apify_mirror::simulator::{Fault, Faults, TOKEN};
-use serde_json::Value;
 
+use crate::cases::{Case, check_all};
 use crate::support::{Setup, stderr, stdout};
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
 
 #[test]
 fn a_missing_or_refused_token_is_77() {
-    let setup = Setup::with_runs(1);
-    let missing = setup
-        .command(&["sync"])
-        .env_remove("APIFY_TOKEN")
-        .output()
-        .unwrap();
-    assert_eq!(code(&missing), 77, "{}", stderr(&missing));
-    assert!(
-        stderr(&missing).contains("APIFY_TOKEN"),
-        "{}",
-        stderr(&missing)
-    );
-    let refused = setup
-        .command(&["sync"])
-        .env("APIFY_TOKEN", "wrong")
-        .output()
-        .unwrap();
-    assert_eq!(code(&refused), 77, "{}", stderr(&refused));
-    assert!(
-        stderr(&refused).contains("401 user-or-token-not-found"),
-        "{}",
-        stderr(&refused)
+    let sync = || Case::of(&["sync"]).code(77);
+    check_all(
+        &Setup::with_runs(1),
+        [
+            sync().without("APIFY_TOKEN").stderr("APIFY_TOKEN"),
+            sync()
+                .env("APIFY_TOKEN", "wrong")
+                .stderr("401 user-or-token-not-found"),
+        ],
     );
 }
 
 #[test]
 fn the_token_is_found_in_a_file_and_in_the_systemd_credential() {
     let setup = Setup::with_runs(1);
-    std::fs::write(setup.dir.path().join("apify-token"), format!("{TOKEN}\n")).unwrap();
-    let credential = setup
-        .command(&["sync"])
-        .env_remove("APIFY_TOKEN")
-        .env("CREDENTIALS_DIRECTORY", setup.dir.path())
-        .output();
-    assert_eq!(code(&credential.unwrap()), 0);
-    let file = setup
-        .command(&["sync"])
-        .env("APIFY_TOKEN", "wrong")
-        .env("APIFY_MIRROR_API__TOKEN_FILE", "apify-token")
-        .output();
-    assert_eq!(code(&file.unwrap()), 0);
+    let folder = setup.dir.path();
+    std::fs::write(folder.join("apify-token"), format!("{TOKEN}\n")).unwrap();
+    check_all(
+        &setup,
+        [
+            Case::of(&["sync"])
+                .without("APIFY_TOKEN")
+                .env("CREDENTIALS_DIRECTORY", folder.to_str().unwrap()),
+            Case::of(&["sync"])
+                .env("APIFY_TOKEN", "wrong")
+                .env("APIFY_MIRROR_API__TOKEN_FILE", "apify-token"),
+        ],
+    );
 }
 
 #[test]
 fn an_api_that_cannot_be_reached_is_75() {
-    let setup = Setup::with_runs(1);
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let output = setup
-        .command(&["sync"])
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = listener.local_addr().unwrap();
+    drop(listener);
+    Case::of(&["sync"])
         .env("APIFY_MIRROR_API__BASE_URL", format!("http://{closed}"))
-        .output()
-        .unwrap();
-    assert_eq!(code(&output), 75, "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("cannot connect"),
-        "{}",
-        stderr(&output)
-    );
+        .code(75)
+        .stderr("cannot connect")
+        .check(&Setup::with_runs(1));
 }
 
 #[test]
-fn every_problem_of_a_configuration_is_told_at_once_and_is_78() {
+fn every_problem_of_a_configuration_is_reported_at_once_and_is_78() {
     let setup = Setup::with_runs(1);
-    std::fs::write(
-        setup.dir.path().join("apify-mirror.toml"),
-        "[sync]\npol_interval = \"1s\"\npage_size = 0\n",
-    )
-    .unwrap();
-    for command in ["check", "sync", "run"] {
-        let output = setup
-            .command(&[command])
+    setup.configure("[sync]\npol_interval = \"1s\"\npage_size = 0\n");
+    for command in ["check", "sync", "run", "audit", "status", "events"] {
+        Case::of(&[command])
             .env("APIFY_MIRROR_LOG__LEVEL", "loud")
-            .output()
-            .unwrap();
-        assert_eq!(code(&output), 78);
-        let text = stderr(&output);
-        for told in [
-            "sync.pol_interval: ",
-            "did you mean `sync.poll_interval`?",
-            "sync.page_size: is 0",
-            "log.level: is \"loud\"",
-        ] {
-            assert!(text.contains(told), "{told} is not in:\n{text}");
-        }
+            .code(78)
+            .stderr("the configuration is not valid:")
+            .stderr("sync.pol_interval: ")
+            .stderr("did you mean `sync.poll_interval`?")
+            .stderr("sync.page_size: is 0")
+            .stderr("log.level: is \"loud\"")
+            .check(&setup);
     }
 }
 
 #[test]
-fn check_tells_what_is_in_effect_and_tries_it() {
+fn check_prints_what_is_in_effect_and_tries_it() {
     let setup = Setup::with_runs(1);
-    let output = setup.command(&["check", "--online"]).output().unwrap();
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let text = stdout(&output);
-    assert!(
-        text.contains("configuration ok") && text.contains(&setup.task),
-        "{text}"
+    check_all(
+        &setup,
+        [
+            Case::of(&["check", "--online"])
+                .stdout("configuration ok")
+                .stdout(&setup.task),
+            Case::of(&["check", "--online", "--task", "~nothing"]).code(65),
+        ],
     );
-    let missing = setup
-        .command(&["check", "--online", "--task", "~nothing"])
-        .output()
-        .unwrap();
-    assert_eq!(code(&missing), 65, "{}", stderr(&missing));
     assert!(!setup.database().exists(), "nothing is written");
 }
 
 #[test]
 fn nothing_to_mirror_is_a_problem_of_the_configuration() {
-    let setup = Setup::with_runs(1);
-    let output = setup.bare(&["sync"]).output().unwrap();
-    assert_eq!(code(&output), 78);
-    assert!(
-        stderr(&output).contains("--task janedoe~my-task"),
-        "{}",
-        stderr(&output)
-    );
+    Case::of(&["sync"])
+        .bare()
+        .code(78)
+        .stderr("--task janedoe~my-task")
+        .check(&Setup::with_runs(1));
 }
 
 #[test]
 fn wrong_usage_is_2() {
     let setup = Setup::with_runs(1);
-    for arguments in [&["sink"][..], &["sync", "--token", "x"], &[]] {
-        assert_eq!(
-            code(&setup.command(arguments).output().unwrap()),
-            2,
-            "{arguments:?}"
+    let refused = |arguments: &[&str]| Case::of(arguments).code(2);
+    check_all(
+        &setup,
+        [
+            refused(&[]),
+            refused(&["sink"]),
+            refused(&["sync", "--token", "x"]),
+            refused(&["--task", "a", "sync"]).stderr("--task"),
+            refused(&["status", "--task", "a"]).stderr("--task"),
+            refused(&["deliveries", "list", "--task", "a"]).stderr("--task"),
+            refused(&["demo", "--task", "a"]).stderr("--task"),
+            refused(&["demo", "--config", "x.toml"]).stderr("its settings are built in"),
+            refused(&["--config", "x.toml", "demo"]).stderr("its settings are built in"),
+            refused(&["sync", "-v", "-q"]).stderr("--quiet"),
+        ],
+    );
+    let left: Vec<_> = std::fs::read_dir(setup.dir.path()).unwrap().collect();
+    assert!(left.is_empty(), "nothing is written: {left:?}");
+}
+
+#[test]
+fn every_command_logs_as_the_flags_say() {
+    let setup = Setup::with_runs(1);
+    setup.sync();
+    let commands: [&[&str]; 8] = [
+        &["sync"],
+        &["audit"],
+        &["status"],
+        &["events"],
+        &["deliveries", "list"],
+        &["deliveries", "drop", "--all"],
+        &["check"],
+        &["demo", "--seconds", "1"],
+    ];
+    for command in commands {
+        // The demo logs less than the others.
+        let with = |flags: &[&str]| {
+            let output = Case::of(&[command, flags].concat()).check(&setup);
+            stderr(&output)
+        };
+        let lines = with(&["-vv", "--log-format", "json"]);
+        assert!(lines.contains(r#""level":"DEBUG""#), "{command:?}: {lines}");
+        let lines = with(&["-vv", "--color", "always"]);
+        assert!(lines.contains("\u{1b}["), "{command:?}: {lines}");
+        let lines = with(&["-vv"]);
+        assert!(
+            lines.contains("DEBUG") && !lines.contains('\u{1b}'),
+            "{command:?}: {lines}"
         );
+        let lines = with(&["-q"]);
+        assert!(!lines.contains("INFO"), "{command:?}: {lines}");
     }
 }
 
@@ -149,42 +151,41 @@ fn wrong_usage_is_2() {
 fn a_database_that_cannot_be_used_is_74() {
     let setup = Setup::with_runs(1);
     for database in ["/nonexistent/runs.db", "/proc/runs.db"] {
-        let output = setup.command(&["sync", "--db", database]).output().unwrap();
-        assert_eq!(code(&output), 74, "{}", stderr(&output));
-        assert!(stderr(&output).contains(database), "{}", stderr(&output));
+        Case::of(&["sync", "--db", database])
+            .code(74)
+            .stderr(database)
+            .check(&setup);
     }
-    assert_eq!(
-        code(&setup.bare(&["status"]).output().unwrap()),
-        74,
-        "there is none yet"
+    // There is none yet.
+    check_all(
+        &setup,
+        [&["status"][..], &["events"], &["deliveries", "list"]].map(|command| {
+            Case::of(command)
+                .bare()
+                .code(74)
+                .stderr("there is no database")
+        }),
     );
     setup.sync();
     rusqlite::Connection::open(setup.database())
         .unwrap()
         .execute_batch("PRAGMA user_version = 99")
         .unwrap();
-    let newer = setup.command(&["sync"]).output().unwrap();
-    assert_eq!(code(&newer), 74);
-    assert!(
-        stderr(&newer).contains("schema version 99"),
-        "{}",
-        stderr(&newer)
-    );
+    Case::of(&["sync"])
+        .code(74)
+        .stderr("schema version 99")
+        .check(&setup);
 }
 
 #[test]
 fn status_for_people_and_for_programs() {
     let setup = Setup::with_runs(1_234);
     setup.sync();
-    let text = stdout(&setup.bare(&["status"]).output().unwrap());
-    assert!(
-        text.contains("janedoe~my-task   1,234   1,234  1,234"),
-        "{text}"
-    );
-    let json: Value = serde_json::from_str(&stdout(
-        &setup.bare(&["status", "--json"]).output().unwrap(),
-    ))
-    .unwrap();
+    Case::of(&["status"])
+        .bare()
+        .stdout("janedoe~my-task   1,234   1,234  1,234")
+        .check(&setup);
+    let json = setup.status();
     let task = &json["tasks"][0];
     assert_eq!(
         (&task["id"], &task["cursor"], &task["rows"]),
@@ -199,13 +200,8 @@ fn status_for_people_and_for_programs() {
 #[test]
 fn a_summary_goes_to_standard_output_where_no_events_do() {
     let setup = Setup::with_runs(3);
-    std::fs::write(setup.dir.path().join("apify-mirror.toml"), "sinks = []").unwrap();
-    let output = setup.sync();
-    assert!(
-        stdout(&output).contains("up to date"),
-        "{}",
-        stdout(&output)
-    );
+    setup.configure("sinks = []");
+    Case::of(&["sync"]).stdout("up to date").check(&setup);
 }
 
 #[test]
@@ -218,19 +214,12 @@ fn events_that_nobody_reads_stay_due() {
         .open("/dev/full")
         .unwrap();
     let output = setup.command(&["sync"]).stdout(full).output().unwrap();
-    assert_eq!(code(&output), 75, "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
     assert!(
         stderr(&output)
             .contains("sink stdout: 2 events to be delivered: standard output: No space")
     );
-    let json: Value = serde_json::from_str(&stdout(
-        &setup.bare(&["status", "--json"]).output().unwrap(),
-    ))
-    .unwrap();
-    assert_eq!(
-        (&json["sinks"][0]["name"], &json["sinks"][0]["pending"]),
-        (&"stdout".into(), &2.into())
-    );
+    assert_eq!(setup.sink("stdout")["pending"], 2);
     assert_eq!(
         stdout(&setup.sync()).lines().count(),
         2,
@@ -277,25 +266,19 @@ fn the_token_is_nowhere_but_in_the_header() {
 #[test]
 fn the_demo_shows_everything_and_leaves_a_database() {
     let setup = Setup::with_runs(0);
-    let output = setup
-        .bare(&["demo", "--seconds", "12", "--db", "demo.db"])
-        .env_remove("APIFY_TOKEN")
-        .output()
-        .unwrap();
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let text = stdout(&output);
-    for shown in [
-        "Mirrored 6,000 runs",
-        "ACTOR.RUN.CREATED",
-        "RUNNING → ",
-        "sqlite3 demo.db",
-    ] {
-        assert!(text.contains(shown), "{shown} is not in:\n{text}");
-    }
+    Case::of(&["demo", "--seconds", "12", "--db", "demo.db"])
+        .bare()
+        .without("APIFY_TOKEN")
+        .stdout("Mirrored 6,000 runs")
+        .stdout("ACTOR.RUN.CREATED")
+        .stdout("RUNNING → ")
+        .stdout("sqlite3 demo.db")
+        .check(&setup);
     assert!(setup.dir.path().join("demo.db").exists());
-    assert_ne!(
-        code(&setup.bare(&["demo", "--db", "demo.db"]).output().unwrap()),
-        0,
-        "and never writes into an old one"
-    );
+    // It never writes into a database that exists.
+    Case::of(&["demo", "--db", "demo.db"])
+        .bare()
+        .code(1)
+        .stderr("demo.db exists")
+        .check(&setup);
 }

@@ -5,69 +5,61 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Setup, stderr, stdout, wait_until};
+use crate::cases::Case;
+use crate::support::{Setup, sequences, stderr, stdout, wait_until};
 
 /// Two tasks; the second's events come after the first's.
 fn with_events() -> Setup {
     let mut setup = Setup::with_runs(3);
     let other = setup.server.world().add_task("janedoe", "other");
     setup.configure("tasks = [\"~my-task\", \"~other\"]\nsinks = []\n");
-    assert!(setup.bare(&["sync"]).status().unwrap().success());
+    sync(&setup);
     setup.add_runs(2);
-    assert!(setup.bare(&["sync"]).status().unwrap().success());
+    sync(&setup);
     setup
         .server
         .world()
         .create(&other, apify_mirror::model::Timestamp::now());
-    assert!(setup.bare(&["sync"]).status().unwrap().success());
+    sync(&setup);
     setup
 }
 
-fn sequences(setup: &Setup, arguments: &[&str]) -> Vec<i64> {
-    let output = setup
-        .bare(&[&["events", "--json"], arguments].concat())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    let sequence = |line: &str| {
-        serde_json::from_str::<Value>(line).unwrap()["sequence"]
-            .as_i64()
-            .unwrap()
-    };
-    stdout(&output).lines().map(sequence).collect()
+/// Syncs the tasks of the configuration.
+fn sync(setup: &Setup) {
+    Case::of(&["sync"]).bare().check(setup);
+}
+
+/// The sequence numbers that `events` prints.
+fn listed(setup: &Setup, arguments: &[&str]) -> Vec<i64> {
+    let arguments = [&["events", "--json"], arguments].concat();
+    sequences(&stdout(&Case::of(&arguments).bare().check(setup)))
 }
 
 #[test]
 fn the_log_is_listed_whole_or_in_part() {
     let setup = with_events();
-    assert_eq!(sequences(&setup, &[]), [1, 2, 3, 4, 5]);
-    assert_eq!(sequences(&setup, &["--since", "3"]), [4, 5]);
-    assert_eq!(sequences(&setup, &["--limit", "2"]), [4, 5], "the last two");
-    assert_eq!(
-        sequences(&setup, &["--since", "1", "--limit", "2"]),
-        [2, 3],
-        "the first two after that"
-    );
-    assert_eq!(sequences(&setup, &["--since", "5"]), [0; 0]);
-    assert_eq!(sequences(&setup, &["--task", "~other"]), [5]);
-    assert_eq!(
-        sequences(&setup, &["--task", "janedoe~my-task", "--limit", "1"]),
-        [4]
-    );
-    assert_eq!(
-        sequences(&setup, &["--task", &setup.task, "--task", "janedoe~other"]),
-        [1, 2, 3, 4, 5]
-    );
-    let unknown = setup
-        .bare(&["events", "--task", "~nothing"])
-        .output()
-        .unwrap();
-    assert_eq!(unknown.status.code(), Some(65), "{}", stderr(&unknown));
-    assert!(
-        stderr(&unknown).contains("the mirror has no task ~nothing"),
-        "{}",
-        stderr(&unknown)
-    );
+    for (arguments, expected) in [
+        (&[][..], &[1, 2, 3, 4, 5][..]),
+        (&["--since", "3"], &[4, 5]),
+        // The last two.
+        (&["--limit", "2"], &[4, 5]),
+        // The first two after that.
+        (&["--since", "1", "--limit", "2"], &[2, 3]),
+        (&["--since", "5"], &[]),
+        (&["--task", "~other"], &[5]),
+        (&["--task", "janedoe~my-task", "--limit", "1"], &[4]),
+        (
+            &["--task", &setup.task, "--task", "janedoe~other"],
+            &[1, 2, 3, 4, 5],
+        ),
+    ] {
+        assert_eq!(listed(&setup, arguments), expected, "{arguments:?}");
+    }
+    Case::of(&["events", "--task", "~nothing"])
+        .bare()
+        .code(65)
+        .stderr("the mirror has no task ~nothing")
+        .check(&setup);
 
     let text = stdout(&setup.bare(&["events"]).output().unwrap());
     assert_eq!(text.lines().count(), 5);
@@ -97,9 +89,9 @@ fn a_log_that_does_not_exist_yet_is_waited_for_and_followed_until_nobody_reads()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     for round in 0..2 {
-        setup.bare(&["sync"]).output().unwrap();
+        sync(&setup);
         setup.add_runs(1);
-        setup.bare(&["sync"]).output().unwrap();
+        sync(&setup);
         for event in 1..=2 {
             let event: Value = serde_json::from_str(&lines.next().unwrap().unwrap())
                 .map(|line: Value| {
@@ -110,7 +102,7 @@ fn a_log_that_does_not_exist_yet_is_waited_for_and_followed_until_nobody_reads()
             assert!(event["id"].is_string());
         }
     }
-    // Nobody reads any more, and nothing more happens that could be written.
+    // The reader ends, while there is nothing to write.
     drop(lines);
     wait_until("its end", || child.try_wait().unwrap().is_some());
     let output = child.wait_with_output().unwrap();
@@ -122,7 +114,7 @@ fn a_log_that_does_not_exist_yet_is_waited_for_and_followed_until_nobody_reads()
 }
 
 #[test]
-fn following_begins_where_it_is_told() {
+fn following_begins_where_the_flags_say() {
     let setup = with_events();
     let mut child = setup
         .bare(&["events", "--follow", "--json", "--limit", "1"])
@@ -138,7 +130,8 @@ fn following_begins_where_it_is_told() {
 
 #[test]
 fn a_database_is_needed_unless_it_is_waited_for() {
-    let setup = Setup::with_runs(0);
-    let output = setup.bare(&["events"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
+    Case::of(&["events"])
+        .bare()
+        .code(74)
+        .check(&Setup::with_runs(0));
 }

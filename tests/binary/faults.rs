@@ -2,6 +2,7 @@
 
 use apify_mirror::simulator::{Fault, Faults};
 
+use crate::cases::Case;
 use crate::support::{Setup, stderr};
 
 #[test]
@@ -23,13 +24,10 @@ fn a_redirect_is_refused_and_its_target_never_sees_the_token() {
     setup
         .server
         .set_faults(Faults::always(Fault::Redirect(elsewhere.server.url())));
-    let output = setup.command(&["sync"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        stderr(&output).contains("the redirect was not followed"),
-        "{}",
-        stderr(&output)
-    );
+    Case::of(&["sync"])
+        .code(1)
+        .stderr("the redirect was not followed")
+        .check(&setup);
     assert_eq!(elsewhere.server.take_requests(), [""; 0]);
 }
 
@@ -74,23 +72,20 @@ fn a_failing_task_does_not_stop_the_others() {
     let tasks = [
         "sync", "--task", "~nothing", "--task", "~secret", "--task", "~my-task",
     ];
-    let output = setup.command(&tasks).output().unwrap();
-    assert_eq!(output.status.code(), Some(65));
-    let text = stderr(&output);
-    assert!(
-        text.contains("~nothing: ") && text.contains("404 record-not-found"),
-        "{text}"
-    );
-    assert!(
-        text.contains("~secret: ") && text.contains("403 insufficient-permissions"),
-        "{text}"
-    );
+    Case::of(&tasks)
+        .code(65)
+        .stderr("~nothing: ")
+        .stderr("404 record-not-found")
+        .stderr("~secret: ")
+        .stderr("403 insufficient-permissions")
+        .check(&setup);
     setup.assert_exact();
-    let status = setup.bare(&["status"]).output().unwrap();
-    assert!(
-        String::from_utf8_lossy(&status.stdout).contains("~nothing: "),
-        "status tells of it too"
-    );
+    // `status` shows it too.
+    Case::of(&["status"])
+        .bare()
+        .code(65)
+        .stdout("~nothing: ")
+        .check(&setup);
 }
 
 #[test]
@@ -98,8 +93,7 @@ fn a_task_that_vanishes_fails_by_itself_and_keeps_its_rows() {
     let setup = Setup::with_runs(5);
     setup.sync();
     setup.server.world().delete_task(&setup.task);
-    let output = setup.command(&["sync"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+    Case::of(&["sync"]).code(65).check(&setup);
     assert_eq!(
         setup
             .column("SELECT id FROM runs WHERE removed_at IS NULL")

@@ -4,6 +4,7 @@
 
 mod audit;
 mod canned;
+mod cases;
 mod cli;
 mod crashes;
 mod daemon;

@@ -1,9 +1,9 @@
-//! What `sync` makes of an account that changes.
+//! `sync` on an account that changes.
 
 use apify_mirror::model::{RunStatus, Timestamp};
-use serde_json::Value;
 
-use crate::support::{PAST, Setup, stderr, stdout};
+use crate::cases::Case;
+use crate::support::{PAST, Setup, events, stderr, stdout};
 
 #[test]
 fn history_is_mirrored_in_silence() {
@@ -127,10 +127,7 @@ fn events_are_lines_of_json_in_apifys_form() {
     setup.sync();
     let new = setup.add_runs(1).remove(0);
     let output = setup.sync();
-    let events: Vec<Value> = stdout(&output)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let events = events(&stdout(&output));
     let types: Vec<_> = events
         .iter()
         .map(|event| event["eventType"].as_str().unwrap())
@@ -154,18 +151,16 @@ fn events_are_lines_of_json_in_apifys_form() {
     assert_eq!(
         setup.column("SELECT sink FROM deliveries"),
         [""; 0],
-        "and nothing is owed any more"
+        "and nothing is left to deliver"
     );
 }
 
 #[test]
 fn history_raises_events_where_that_is_wanted() {
     let setup = Setup::with_runs(3);
-    let output = setup
-        .command(&["sync"])
+    let output = Case::of(&["sync"])
         .env("APIFY_MIRROR_SYNC__HISTORY_EVENTS", "true")
-        .output()
-        .unwrap();
+        .check(&setup);
     assert_eq!(stdout(&output).lines().count(), 6);
     assert_eq!(setup.runs_with("CREATED"), setup.listed());
 }
@@ -182,7 +177,7 @@ fn two_names_of_a_task_make_one_feed_and_a_renamed_task_keeps_its_own() {
         "--task",
         &setup.task,
     ];
-    assert!(setup.command(&three_names).status().unwrap().success());
+    Case::of(&three_names).check(&setup);
     assert_eq!(
         setup.column("SELECT task_id FROM cursors"),
         [setup.task.as_str()]
@@ -191,13 +186,7 @@ fn two_names_of_a_task_make_one_feed_and_a_renamed_task_keeps_its_own() {
         .server
         .world()
         .change_task(&setup.task, |task| task.name = "renamed".to_owned());
-    assert!(
-        setup
-            .command(&["sync", "--task", "~renamed"])
-            .status()
-            .unwrap()
-            .success()
-    );
+    Case::of(&["sync", "--task", "~renamed"]).check(&setup);
     assert_eq!(setup.column("SELECT name FROM tasks"), ["renamed"]);
     assert_eq!(setup.column("SELECT id FROM events"), [""; 0]);
 }
@@ -210,12 +199,10 @@ fn every_task_of_the_account_is_discovered() {
         .server
         .world()
         .create(&other, Timestamp::from_millis(PAST));
-    let output = setup
-        .bare(&["sync"])
+    Case::of(&["sync"])
+        .bare()
         .env("APIFY_MIRROR_DISCOVER_TASKS", "true")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
+        .check(&setup);
     assert_eq!(
         setup.column("SELECT name FROM tasks ORDER BY name"),
         ["my-task", "other"]

@@ -4,18 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::support::{Daemon, Setup, stderr, stdout, wait_until};
+use crate::support::{Daemon, Setup, sequences, stderr, stdout, wait_until};
 
 const QUICK: &str = "[sync]\npoll_interval = \"100ms\"\n";
-
-fn sequences(text: &str) -> Vec<i64> {
-    let sequence = |line: &str| {
-        serde_json::from_str::<Value>(line).unwrap()["sequence"]
-            .as_i64()
-            .unwrap()
-    };
-    text.lines().map(sequence).collect()
-}
 
 #[test]
 fn a_file_gets_a_line_for_each_event_also_after_rotation() {

@@ -70,7 +70,7 @@ impl Setup {
         ids
     }
 
-    /// Has something be done on the runtime that the account is served on.
+    /// Runs `work` on the runtime that serves the account.
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
@@ -85,16 +85,18 @@ impl Setup {
         std::fs::write(self.dir.path().join("apify-mirror.toml"), toml).unwrap();
     }
 
-    /// What `status` says of a sink.
-    pub fn sink(&self, name: &str) -> Value {
+    /// What `status --json` prints.
+    pub fn status(&self) -> Value {
         let output = self.bare(&["status", "--json"]).output().unwrap();
-        let status: Value = serde_json::from_str(&stdout(&output)).unwrap();
-        let sinks = status["sinks"].as_array().unwrap();
-        sinks
-            .iter()
-            .find(|sink| sink["name"] == name)
-            .cloned()
-            .unwrap_or(Value::Null)
+        serde_json::from_str(&stdout(&output)).unwrap()
+    }
+
+    /// What `status` says of a sink; null if it does not know one of that name.
+    pub fn sink(&self, name: &str) -> Value {
+        let status = self.status();
+        let mut sinks = status["sinks"].as_array().unwrap().iter();
+        let sink = sinks.find(|sink| sink["name"] == name);
+        sink.cloned().unwrap_or(Value::Null)
     }
 
     /// The ids of the listed runs, oldest first.
@@ -214,11 +216,24 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// The events that `text` shows, one JSON object a line.
+pub fn events(text: &str) -> Vec<Value> {
+    let event = |line| serde_json::from_str(line).unwrap();
+    text.lines().map(event).collect()
+}
+
+/// The sequence numbers of the events that `text` shows, one JSON object a line.
+pub fn sequences(text: &str) -> Vec<i64> {
+    let events = events(text);
+    let numbers = events.iter().map(|event| event["sequence"].as_i64());
+    numbers.map(Option::unwrap).collect()
+}
+
 /// Waits until `is_so`, for as long as patience lasts.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(began.elapsed() < PATIENCE, "waited too long for: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

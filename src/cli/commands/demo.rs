@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use indicatif::HumanCount;
 
-use super::error::CliError;
-use super::event_line::EventLine;
-use super::exit::ExitCode;
-use super::output::print;
-use super::setup::{Setup, close, plan, seed};
-use super::table::grouped;
 use crate::api::Token;
+use crate::cli::error::CliError;
+use crate::cli::event_line::EventLine;
+use crate::cli::exit::ExitCode;
+use crate::cli::globals::Globals;
+use crate::cli::logging;
+use crate::cli::output::print;
+use crate::cli::setup::{Setup, close, plan, seed};
 use crate::config::{Environment, LogLevel, Settings};
 use crate::daemon::{self, Progress, Scope, on_signals};
 use crate::model::{AttemptOutcome, Due, SinkLimits, Timestamp};
@@ -30,14 +32,44 @@ const LATENCY: Duration = Duration::from_millis(100);
 /// How often something may happen in the simulated account.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The settings a demo runs with: everything happens faster than it would need to.
+/// The flags of `demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How many seconds the demo lasts
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Takes the place of the global flag, given before `demo` or after it, to hide it from the help and to refuse it.
+    #[arg(long, value_name = "FILE", hide = true)]
+    config: Option<PathBuf>,
+}
+
+/// Mirrors a simulated account for some time, or until SIGTERM or SIGINT, and prints what to look at then.
 ///
 /// # Errors
-/// When a database is named that exists: the demo's runs must not mix with real ones.
-pub fn settings(database: Option<&Path>) -> Result<Settings, CliError> {
+/// When there is a `--config`, or the named database exists, or there is no port or no database to be had.
+pub async fn execute(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
+    if args.config.is_some() {
+        return Err(CliError::Usage {
+            flag: "--config",
+            command: "demo",
+            why: "its settings are built in; leave the flag out, or use `run` or `sync` with your configuration",
+        });
+    }
+    let settings = settings(globals)?;
+    let bars = globals.progress_bars();
+    logging::start(globals, &settings, bars.clone());
+    demo(settings, args.seconds, Progress::new(bars)).await
+}
+
+/// The settings of the demo: every interval is shorter than a real account needs.
+///
+/// # Errors
+/// When the named database exists: the demo's runs must not mix with real ones.
+fn settings(globals: &Globals) -> Result<Settings, CliError> {
     let mut settings = Settings::defaults()?;
-    settings.database = new_database(database)?;
+    settings.database = new_database(globals.database.as_deref())?;
     settings.log_level = LogLevel::Warn;
+    settings.log_format = globals.log_format.unwrap_or(settings.log_format);
     settings.api.concurrency = NonZeroUsize::MIN;
     settings.sync.read_ahead = 1;
     settings.sync.page_size = 200;
@@ -66,11 +98,7 @@ fn new_database(named: Option<&Path>) -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::other("no name is left for the demo's database"))
 }
 
-/// Mirrors a simulated account for `seconds`, or until SIGTERM or SIGINT, and tells what to look at then.
-///
-/// # Errors
-/// When a port or the database cannot be had.
-pub async fn demo(
+async fn demo(
     mut settings: Settings,
     seconds: u64,
     progress: Progress,
@@ -94,7 +122,7 @@ pub async fn demo(
 
     print(&format!(
         "A simulated account with {} runs of two tasks, served on {}.\nMirroring it into {} …\n",
-        grouped(PAST),
+        HumanCount(PAST),
         server.url(),
         database.display()
     ))?;
@@ -119,7 +147,7 @@ async fn watch(
         let mirrored: u64 = report.feeds.iter().map(|feed| feed.written.added).sum();
         print(&format!(
             "Mirrored {} runs in {:.1} s; they are history and raise no events. Now the daemon watches:\n\n",
-            grouped(mirrored),
+            HumanCount(mirrored),
             began.elapsed().as_secs_f64()
         ))?;
         tokio::select! {
@@ -147,7 +175,7 @@ async fn live(server: Arc<Server>, mut activity: Activity) {
 
 fn farewell(database: &Path) -> String {
     let database = database.display();
-    // As it was called: the demo is for people who have not installed it yet.
+    // Named as it was called: people try the demo before they install the program.
     let program = std::env::args()
         .next()
         .unwrap_or_else(|| "apify-mirror".to_owned());

@@ -1,0 +1,10 @@
+//! The commands: one file for each, with its flags beside its code.
+
+pub mod audit;
+pub mod check;
+pub mod deliveries;
+pub mod demo;
+pub mod events;
+pub mod run;
+pub mod status;
+pub mod sync;

@@ -1,0 +1,82 @@
+//! `run`: the daemon.
+
+use crate::cli::error::CliError;
+use crate::cli::exit::ExitCode;
+use crate::cli::globals::{Globals, TaskArgs};
+use crate::cli::settings;
+use crate::cli::setup::{Setup, close, plan};
+use crate::config::{Environment, Settings};
+use crate::daemon::{self, Plan, Reload};
+use crate::model::Seed;
+
+/// The flags of `run`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    tasks: TaskArgs,
+}
+
+/// Mirrors until SIGTERM or SIGINT; SIGHUP reads the settings again.
+///
+/// # Errors
+/// When the settings are not valid, the token is refused at the start, or the database fails.
+pub async fn execute(
+    args: &Args,
+    globals: &Globals,
+    environment: &Environment,
+) -> Result<ExitCode, CliError> {
+    let (Setup { context, writer }, settings) =
+        Setup::from_flags(globals, environment, &args.tasks).await?;
+    let shutdown = daemon::on_signals()?;
+    let seed = context.plan().sync.seed;
+    let (args, globals, environment) = (args.clone(), globals.clone(), environment.clone());
+    let reload = Reload::new(move || {
+        read_again(&args, &globals, &environment, &settings, seed).map_err(|error| one_line(&error))
+    })?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+    let result = daemon::run(context, shutdown, Some(reload)).await;
+    close(writer).await;
+    tracing::info!("stopped");
+    Ok(result.map(|()| ExitCode::Ok)?)
+}
+
+/// What the settings now say of tasks and sinks; `running` are those that the daemon was started with.
+fn read_again(
+    args: &Args,
+    globals: &Globals,
+    environment: &Environment,
+    running: &Settings,
+    seed: Seed,
+) -> Result<Plan, CliError> {
+    let (new, _) = settings::read(globals, environment, &args.tasks.tasks)?;
+    new.require_tasks()?;
+    if new.api != running.api || new.database != running.database {
+        tracing::warn!("changes of [api] and [database] take effect when the daemon is restarted");
+    }
+    Ok(plan(&new, environment, seed)?)
+}
+
+/// The message of `error` as one line, for the log.
+fn one_line(error: &CliError) -> String {
+    error.to_string().replace(":\n", ": ").replace('\n', "; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, parse};
+
+    #[test]
+    fn all_problems_of_a_configuration_make_one_line_of_the_log() {
+        let toml = "[sync]\npol_interval = \"1s\"\npage_size = 0\n";
+        let problems = parse(
+            Some(toml),
+            &Environment::new(),
+            Overrides::default(),
+            String::new,
+        )
+        .unwrap_err();
+        let line = one_line(&problems.into());
+        insta::assert_snapshot!(line, @"the configuration is not valid: sync.page_size: is 0; it must be a whole number from 2 to 1000; sync.pol_interval: is no known key; did you mean `sync.poll_interval`?");
+    }
+}

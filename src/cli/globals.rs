@@ -1,0 +1,84 @@
+//! The flags that every command takes.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, ValueEnum};
+use indicatif::MultiProgress;
+
+use crate::config::{LogFormat, Overrides};
+use crate::daemon::Progress;
+
+/// The flags that every command takes, before its name or after it. `demo` takes no `--config`; it refuses the flag
+/// itself.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// The configuration file; else $APIFY_MIRROR_CONFIG, ./apify-mirror.toml, the user's or the system's
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The database file
+    #[arg(long = "db", global = true, value_name = "PATH")]
+    pub database: Option<PathBuf>,
+    /// Log more; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Log less; twice for errors only
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "verbose")]
+    pub quiet: u8,
+    /// The form of log lines
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Whether to colour log lines; `auto` does on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub color: Color,
+}
+
+/// Whether to colour log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// The flag of those commands that work on some tasks.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TaskArgs {
+    /// A task: its ID, `username~name` or `~name`; can be repeated, replaces the configured ones
+    #[arg(long = "task", value_name = "REF")]
+    pub tasks: Vec<String>,
+}
+
+impl Globals {
+    /// The values that replace configured ones: those of these flags, and `tasks` unless it is empty.
+    pub fn overrides(&self, tasks: &[String]) -> Overrides {
+        Overrides {
+            tasks: tasks.to_vec(),
+            database: self.database.clone(),
+            log_format: self.log_format,
+        }
+    }
+
+    /// How many levels more (or, if negative, less) than configured is logged.
+    pub fn verbosity(&self) -> i16 {
+        i16::from(self.verbose) - i16::from(self.quiet)
+    }
+
+    /// Whether standard error is coloured.
+    pub fn colored(&self) -> bool {
+        match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                !refused && std::io::stderr().is_terminal()
+            }
+        }
+    }
+
+    /// Progress bars, where standard error is a terminal and `-q` was not given.
+    pub fn progress_bars(&self) -> Option<MultiProgress> {
+        (std::io::stderr().is_terminal() && self.quiet == 0).then(Progress::bars)
+    }
+}

@@ -1,0 +1,363 @@
+//! What `--help` prints, and which flags each command takes.
+
+use clap::{CommandFactory, Parser};
+use insta::{allow_duplicates, assert_snapshot};
+
+use super::Arguments;
+
+/// The head of the part of a help text that all commands share.
+const GLOBALS: &str = "Global options:";
+
+/// The help of the command at `path`, which is empty for the program itself: its own part and the global flags.
+fn help(path: &[&str]) -> (String, String) {
+    let mut root = Arguments::command().term_width(100);
+    root.build();
+    let command = path.iter().fold(&mut root, |command, name| {
+        command.find_subcommand_mut(name).unwrap()
+    });
+    let help = command.render_long_help().to_string();
+    let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+    let (own, globals) = lines.split_at(lines.iter().position(|line| *line == GLOBALS).unwrap());
+    (own.join("\n"), globals.join("\n"))
+}
+
+/// The part of a help text that is the command's own.
+fn own(path: &[&str]) -> String {
+    help(path).0
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn the_program() {
+    assert_snapshot!(own(&[]), @r"
+    Keeps a local SQLite mirror of Apify task runs, and delivers an event when a run changes status.
+
+    The API token comes from the configuration's `api.token_file`, else from the environment variable
+    APIFY_TOKEN, else from the systemd credential `apify-token`.
+
+    Usage: apify-mirror [OPTIONS] <COMMAND>
+
+    Commands:
+      run         Mirror until SIGTERM or SIGINT
+      sync        Mirror once: catch every task up, re-read open runs, deliver due events, print a
+                  summary
+      audit       Compare the whole mirror with the account: flag removed runs, repair any difference,
+                  print what was found
+      status      Show the state of every task and sink
+      events      Read the event log
+      deliveries  List, retry or drop events that could not be delivered
+      check       Validate the configuration
+      demo        Run the daemon on a built-in simulated account: no token, no network
+      help        Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+    ");
+    assert_snapshot!(help(&[]).1, @r"
+    Global options:
+          --config <FILE>
+              The configuration file; else $APIFY_MIRROR_CONFIG, ./apify-mirror.toml, the user's or the
+              system's
+
+          --db <PATH>
+              The database file
+
+      -v, --verbose...
+              Log more; twice for everything
+
+      -q, --quiet...
+              Log less; twice for errors only
+
+          --log-format <FORMAT>
+              The form of log lines
+
+              Possible values:
+              - text: For people
+              - json: One JSON object a line
+
+          --color <WHEN>
+              Whether to colour log lines; `auto` does on a terminal, unless NO_COLOR is set
+
+              [default: auto]
+              [possible values: auto, always, never]
+    ");
+}
+
+#[test]
+fn commands_that_mirror() {
+    assert_snapshot!(own(&["run"]), @r"
+    Mirror until SIGTERM or SIGINT
+
+    Usage: apify-mirror run [OPTIONS]
+
+    Options:
+          --task <REF>
+              A task: its ID, `username~name` or `~name`; can be repeated, replaces the configured ones
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+    assert_snapshot!(own(&["sync"]), @r"
+    Mirror once: catch every task up, re-read open runs, deliver due events, print a summary
+
+    Usage: apify-mirror sync [OPTIONS]
+
+    Options:
+          --task <REF>
+              A task: its ID, `username~name` or `~name`; can be repeated, replaces the configured ones
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+    assert_snapshot!(own(&["audit"]), @r"
+    Compare the whole mirror with the account: flag removed runs, repair any difference, print what was
+    found
+
+    Usage: apify-mirror audit [OPTIONS]
+
+    Options:
+          --task <REF>
+              A task: its ID, `username~name` or `~name`; can be repeated, replaces the configured ones
+
+          --json
+              Print what was found as JSON
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn commands_that_read() {
+    assert_snapshot!(own(&["status"]), @r"
+    Show the state of every task and sink
+
+    Usage: apify-mirror status [OPTIONS]
+
+    Options:
+          --json
+              Print JSON
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+    assert_snapshot!(own(&["events"]), @r"
+    Read the event log
+
+    Usage: apify-mirror events [OPTIONS]
+
+    Options:
+          --task <REF>
+              Only events of this task: its ID, `username~name` or `~name`; can be repeated
+
+          --follow
+              Go on with events as they are raised; waits for a database that does not exist yet
+
+          --since <SEQ>
+              Begin after the event with this number
+
+          --limit <N>
+              The last N events only; with --since, the first N
+
+          --json
+              Print events as delivered: one JSON object a line
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn deliveries() {
+    assert_snapshot!(own(&["deliveries"]), @r"
+    List, retry or drop events that could not be delivered
+
+    Usage: apify-mirror deliveries [OPTIONS] <COMMAND>
+
+    Commands:
+      list   List events that were set aside, or that failed and wait for another attempt
+      retry  Retry events at once that were set aside or wait for another attempt
+      drop   Give up for good on events that were set aside; they stay in the event log
+      help   Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+    assert_snapshot!(own(&["deliveries", "list"]), @r"
+    List events that were set aside, or that failed and wait for another attempt
+
+    Usage: apify-mirror deliveries list [OPTIONS]
+
+    Options:
+          --sink <NAME>
+              Events for this sink only
+
+          --all
+              Also events that have not been attempted yet
+
+          --limit <N>
+              At most so many, oldest first
+
+              [default: 1000]
+
+          --json
+              Print JSON
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+    assert_snapshot!(own(&["deliveries", "retry"]), @r"
+    Retry events at once that were set aside or wait for another attempt
+
+    Usage: apify-mirror deliveries retry [OPTIONS] [SEQ]...
+
+    Arguments:
+      [SEQ]...
+              The numbers of the events
+
+    Options:
+          --all
+              All events, instead of those with the given numbers
+
+          --sink <NAME>
+              Events for this sink only
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+    assert_snapshot!(own(&["deliveries", "drop"]), @r"
+    Give up for good on events that were set aside; they stay in the event log
+
+    Usage: apify-mirror deliveries drop [OPTIONS] [SEQ]...
+
+    Arguments:
+      [SEQ]...
+              The numbers of the events
+
+    Options:
+          --all
+              All events, instead of those with the given numbers
+
+          --sink <NAME>
+              Events for this sink only
+
+          --pending
+              With --all: also events that were not set aside, such as those of a sink that is no longer
+              configured
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn commands_that_need_no_mirror() {
+    assert_snapshot!(own(&["check"]), @r"
+    Validate the configuration
+
+    Usage: apify-mirror check [OPTIONS]
+
+    Options:
+          --task <REF>
+              A task: its ID, `username~name` or `~name`; can be repeated, replaces the configured ones
+
+          --online
+              Try the token, the tasks and the sinks' addresses too
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+    assert_snapshot!(own(&["demo"]), @r"
+    Run the daemon on a built-in simulated account: no token, no network
+
+    Usage: apify-mirror demo [OPTIONS]
+
+    Options:
+          --seconds <N>
+              How many seconds the demo lasts
+
+              [default: 20]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn every_command_shows_the_global_flags_but_the_demo_no_configuration() {
+    let everywhere = help(&[]).1;
+    for command in [
+        &["run"][..],
+        &["sync"],
+        &["audit"],
+        &["status"],
+        &["events"],
+        &["deliveries", "list"],
+        &["deliveries", "retry"],
+        &["deliveries", "drop"],
+        &["check"],
+    ] {
+        assert_eq!(help(command).1, everywhere, "{command:?}");
+    }
+    let config = everywhere.split("\n\n").next().unwrap();
+    assert!(config.contains("--config"), "{config}");
+    let without_config = everywhere.replacen(config, GLOBALS, 1);
+    let demo = help(&["demo"]).1;
+    assert_eq!(demo, without_config.replacen("\n\n", "\n", 1));
+}
+
+#[test]
+fn no_flag_takes_the_token() {
+    let help = Arguments::command().render_long_help().to_string();
+    assert!(!help.contains("--token"), "{help}");
+}
+
+#[test]
+fn global_flags_stand_before_the_command_or_behind_it() {
+    for line in [
+        "apify-mirror --db x.db --config c.toml -v --log-format json --color never sync --task a~b --task c",
+        "apify-mirror sync --task a~b --task c --db x.db --config c.toml -v --log-format json --color never",
+        "apify-mirror --db x.db -v sync --config c.toml --task a~b --color never --task c --log-format json",
+    ] {
+        let Arguments { globals, command } = Arguments::parse_from(line.split(' '));
+        allow_duplicates!(
+            assert_snapshot!(format!("{globals:?} {command:?}"), @r#"Globals { config: Some("c.toml"), database: Some("x.db"), verbose: 1, quiet: 0, log_format: Some(Json), color: Never } Sync(Args { tasks: TaskArgs { tasks: ["a~b", "c"] } })"#)
+        );
+    }
+}
+
+#[test]
+fn only_commands_that_work_on_tasks_take_a_task() {
+    let takes_task = |command: &str| {
+        let line = format!("apify-mirror {command} --task a~b");
+        match Arguments::try_parse_from(line.split(' ')) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.exit_code(), 2, "{command}");
+                assert!(error.to_string().contains("'--task'"), "{error}");
+                false
+            }
+        }
+    };
+    for command in ["run", "sync", "audit", "events", "check"] {
+        assert!(takes_task(command), "{command}");
+    }
+    for command in [
+        "status",
+        "deliveries list",
+        "deliveries retry 1",
+        "deliveries drop 1",
+        "demo",
+    ] {
+        assert!(!takes_task(command), "{command}");
+    }
+}

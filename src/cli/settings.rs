@@ -1,0 +1,36 @@
+//! The settings that a command works with, and the log that goes with them.
+
+use std::path::PathBuf;
+
+use super::error::CliError;
+use super::globals::Globals;
+use super::logging;
+use crate::config::{self, Environment, Settings};
+
+/// The settings in effect: from the configuration file, the environment and the flags, `tasks` among them. Also gives
+/// the file, if there is one.
+///
+/// # Errors
+/// When any setting is not valid; the error lists all that are not.
+pub fn read(
+    globals: &Globals,
+    environment: &Environment,
+    tasks: &[String],
+) -> Result<(Settings, Option<PathBuf>), CliError> {
+    let overrides = globals.overrides(tasks);
+    Ok(config::load(
+        globals.config.as_deref(),
+        environment,
+        overrides,
+    )?)
+}
+
+/// The settings in effect, for a command that reads or changes an existing mirror; starts the log.
+///
+/// # Errors
+/// As for [`read`].
+pub fn load(globals: &Globals, environment: &Environment) -> Result<Settings, CliError> {
+    let (settings, _) = read(globals, environment, &[])?;
+    logging::start(globals, &settings, None);
+    Ok(settings)
+}
