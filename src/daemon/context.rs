@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::progress::Progress;
+use super::worker::Worker;
 use crate::api::Client;
 use crate::config::{SinkSettings, Start};
-use crate::delivery::Courier;
 use crate::model::{Registration, Subscription, Timestamp};
 use crate::sinks::{SigningKeys, Sink};
 use crate::store::{Reader, Store, StoreError};
@@ -84,7 +84,7 @@ impl Context {
         Arc::clone(&self.plan.borrow())
     }
 
-    /// Puts `plan` into force: its sinks are on the books before the first event is raised under it.
+    /// Puts `plan` into force: its sinks are registered before the first event is raised under it.
     ///
     /// # Errors
     /// When the database fails; what was in force stays.
@@ -105,12 +105,14 @@ impl Context {
         Ok(())
     }
 
-    /// The courier of a sink.
-    pub fn courier(&self, sink: &SinkPlan) -> Courier {
-        Courier::new(
-            sink.subscription(),
+    /// A worker for a sink, which must have no other.
+    pub(super) fn worker(&self, sink: &SinkPlan) -> Worker {
+        Worker::new(
+            Arc::clone(&self.store),
             (self.sink)(sink),
+            sink.subscription(),
             sink.settings.give_up_after,
+            self.plan().sync.seed.of(&sink.settings.name),
         )
     }
 }
