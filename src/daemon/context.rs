@@ -14,7 +14,7 @@ use crate::sinks::{SigningKeys, Sink};
 use crate::store::{Reader, Store, StoreError};
 use crate::sync::Settings;
 
-/// What is to be mirrored and told, and how: what can change while the daemon runs.
+/// Which tasks to mirror and which sinks to deliver to, and how: what can change while the daemon runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// References to tasks: ids, `username~name` or `~name`.
@@ -46,7 +46,7 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// The mirror, to read beside that.
     pub reader: Arc<dyn Reader>,
-    /// What to mirror and tell, now.
+    /// The plan in force.
     pub plan: watch::Sender<Arc<Plan>>,
     /// Makes a sink.
     pub sink: fn(&SinkPlan) -> Arc<dyn Sink>,
@@ -79,7 +79,7 @@ impl SinkPlan {
 }
 
 impl Context {
-    /// What to mirror and tell, now.
+    /// The plan in force.
     pub fn plan(&self) -> Arc<Plan> {
         Arc::clone(&self.plan.borrow())
     }

@@ -1,6 +1,6 @@
 //! Carries out what the core decides: reads, commits, waits; and knows when to stop.
 //!
-//! [`run()`] polls every feed until it is told to stop, [`pass()`] brings every feed up to date once. Both drive each feed's
+//! [`run()`] polls every feed until it is asked to stop, [`pass()`] brings every feed up to date once. Both drive each feed's
 //! [`Machine`](crate::sync::Machine) through [`Feed`], one task of the runtime for each, so that a failing feed never
 //! holds up another; and both deliver to each sink with a worker of its own, so that a slow sink holds up no
 //! feed.

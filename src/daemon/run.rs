@@ -1,4 +1,4 @@
-//! The daemon: polls until it is told to stop.
+//! The daemon: polls until it is asked to stop.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -46,7 +46,7 @@ pub async fn run(
         }
     };
     let mut sinks = pin!(supervise_sinks(Arc::clone(&context), shutdown.clone()));
-    // Leaving drops every feed at whatever it waits for.
+    // What follows drops every feed, whatever it waits for.
     tokio::select! {
         () = shutdown.cancelled() => {}
         error = while_temporary(|| supervise_feeds(Arc::clone(&context))) => return Err(error),

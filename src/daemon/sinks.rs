@@ -67,15 +67,15 @@ impl Workers {
 
     /// Stops all that are not to stay, and waits until they have ended: a sink must not have two workers.
     async fn stop_unless(&mut self, stays: impl Fn(&SinkPlan) -> bool) -> Result<(), RunError> {
-        let mut leaving = Vec::new();
+        let mut stopped = Vec::new();
         for (name, running) in &self.running {
             if !stays(&running.plan) {
                 running.stop.cancel();
                 tracing::debug!(sink = name, "stopping deliveries as they were configured");
-                leaving.push(name.clone());
+                stopped.push(name.clone());
             }
         }
-        while leaving.iter().any(|name| self.running.contains_key(name)) {
+        while stopped.iter().any(|name| self.running.contains_key(name)) {
             self.ended().await?;
         }
         Ok(())

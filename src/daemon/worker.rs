@@ -1,4 +1,4 @@
-//! Drives the delivery machine of one sink: carries out its commands, and tells it what happened and when.
+//! Drives the delivery machine of one sink: carries out its commands, and feeds back what happened and when.
 
 use std::future::pending;
 use std::panic::resume_unwind;

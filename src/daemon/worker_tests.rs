@@ -1,4 +1,4 @@
-//! Workers, with sinks that do as they are told and a database in a file. What a machine decides is tested with it;
+//! Workers, with sinks that answer as planned and a database in a file. What a machine decides is tested with it;
 //! here it is that its commands are carried out, and that nothing keeps a worker from hearing what happens.
 
 use std::future::pending;

@@ -1,6 +1,7 @@
 //! The state machine of one sink: `state × input × now → state, commands`.
 
 mod exchanging;
+mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use super::breaker::{Admission, CircuitBreaker};
 use super::policy::{Attempt, judge};
-use super::protocol::{AttemptId, Command, Input, Mode, Next, Notice, Settings, Step};
+use super::protocol::{AttemptId, Command, Input, Mode, Notice, Settings, Step};
 use super::state::{Backlog, Clearing, Outbox, Phase, Supply};
 use crate::model::{AttemptOutcome, Due, Moment, Order, Overdue, Settled, Timestamp, Verdict};
 
@@ -21,9 +22,6 @@ pub const DRAIN: Duration = Duration::from_millis(700);
 
 /// The least number of different runs that must fail in a row to open the circuit breaker.
 const MIN_THRESHOLD: usize = 8;
-/// The shortest sleep.
-const MIN_SLEEP: Duration = Duration::from_millis(1);
-
 /// One sink's state machine. See [the module](super) for its parts.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -295,74 +293,5 @@ impl Machine {
             verdict,
             error: outcome.error().map(str::to_owned),
         });
-    }
-
-    /// Until when what is in flight may end; `None` while more may begin.
-    fn ends_by(&self, now: Duration) -> Option<Duration> {
-        match (self.phase, self.settings.mode) {
-            (Phase::Finished, _) => Some(Duration::ZERO),
-            (Phase::Draining { until }, _) => Some(until),
-            (Phase::Running, Mode::UntilStopped) => None,
-            (Phase::Running, Mode::UntilNothingIsDue { deadline }) => self
-                .is_winding_down(now)
-                .then(|| deadline.saturating_add(DRAIN)),
-        }
-    }
-
-    fn next(&mut self, now: Moment) -> Next {
-        let ends_by = self.ends_by(now.uptime);
-        if let Some(until) = ends_by {
-            let all_recorded =
-                self.in_flight.is_empty() && self.settled.is_empty() && !self.outbox.is_in_flight();
-            if all_recorded || now.uptime >= until {
-                self.phase = Phase::Finished;
-                return Next::Finish;
-            }
-        }
-        let wait = [self.breaker_wait(now), self.mode_wait(now.uptime)]
-            .into_iter()
-            .chain([
-                self.outbox_wait(now.uptime),
-                ends_by.map(|until| until.saturating_sub(now.uptime)),
-            ])
-            .flatten()
-            .fold(FALLBACK, Duration::min)
-            .max(MIN_SLEEP);
-        Next::Sleep { wait }
-    }
-
-    /// How long until an attempt or a fetch may begin that cannot begin now.
-    fn breaker_wait(&self, now: Moment) -> Option<Duration> {
-        match (self.breaker.admission(), self.supply) {
-            // What becomes due while the breaker is open has to wait for its end.
-            (Admission::Wait(until), _) => Some(until.saturating_sub(now.uptime)),
-            (
-                _,
-                Supply::NothingDue {
-                    next_due,
-                    look_again,
-                },
-            ) => {
-                let look_again = look_again.saturating_sub(now.uptime);
-                Some(next_due.map_or(look_again, |due| due.since(now.wall).min(look_again)))
-            }
-            (_, Supply::MayHaveMore | Supply::Asked) => None,
-        }
-    }
-
-    fn mode_wait(&self, now: Duration) -> Option<Duration> {
-        match self.settings.mode {
-            Mode::UntilStopped => None,
-            Mode::UntilNothingIsDue { deadline } => {
-                deadline.checked_sub(now).filter(|wait| !wait.is_zero())
-            }
-        }
-    }
-
-    fn outbox_wait(&self, now: Duration) -> Option<Duration> {
-        match self.outbox {
-            Outbox::Unavailable { until } => until.checked_sub(now).filter(|wait| !wait.is_zero()),
-            Outbox::Idle | Outbox::Busy(_) | Outbox::Retrying(_) => None,
-        }
     }
 }

@@ -180,12 +180,12 @@ fn what_is_refused_is_set_aside_and_the_next_goes() {
     });
     world.until_empty();
     assert_eq!((world.attempts(), world.outbox.dead()), (4, 1));
-    let told = Notice::SetAside {
+    let reported = Notice::SetAside {
         event: "evt_1".into(),
         attempts: 1,
         error: "400".into(),
     };
-    assert_eq!(world.notices, [told]);
+    assert_eq!(world.notices, [reported]);
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub struct Settings {
 /// When a machine finishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Once it is told to stop.
+    /// Once [`Input::Stop`] asks for it.
     UntilStopped,
     /// Once nothing is due any more or the circuit breaker is open, but always soon after `deadline`. Waits for no
     /// retry.
@@ -67,7 +67,7 @@ pub enum Input {
 /// What the worker is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Hand these events to the sink, beside whatever else is in flight; answered by [`Input::Completed`].
+    /// Deliver these events to the sink, beside whatever else is in flight; answered by [`Input::Completed`].
     Attempt {
         /// Names the attempt in its answer.
         id: AttemptId,
@@ -77,7 +77,7 @@ pub enum Command {
     /// Exchange with the outbox; answered by [`Input::Exchanged`] or [`Input::ExchangeFailed`]. The next one is asked
     /// for only then.
     Exchange(Exchange),
-    /// Tell whoever runs this. There is no answer.
+    /// Report this to whoever runs the program. There is no answer.
     Report(Notice),
 }
 

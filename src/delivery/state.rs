@@ -9,7 +9,7 @@ use crate::model::{Moment, Overdue, Settled, Timestamp};
 pub enum Phase {
     /// Attempts begin as events become due.
     Running,
-    /// It was told to stop: nothing begins any more but the recording of what ends before `until`, in uptime.
+    /// It was asked to stop: nothing begins any more but the recording of what ends before `until`, in uptime.
     Draining { until: Duration },
     /// It wants no further input.
     Finished,
@@ -70,7 +70,7 @@ pub enum Fetch {
 pub enum Supply {
     /// There may be some.
     MayHaveMore,
-    /// The exchange in flight will tell.
+    /// The exchange in flight answers that.
     Asked,
     /// There are none before `next_due`; `look_again`, in uptime, is for what other processes change unnoticed.
     NothingDue {

@@ -37,17 +37,18 @@ pub struct Outbox {
     /// Events of the backlog, as run ids.
     pub backlog: Vec<String>,
     last_seq: i64,
+    /// The pending ones of each run.
+    pending: HashMap<String, BTreeSet<i64>>,
     failing_since: Option<Timestamp>,
 }
 
 impl Outbox {
     /// Adds an event of `run_id`: due at once, unless an earlier one of its run is pending.
     pub fn add(&mut self, run_id: &str, now: Timestamp) {
-        let waits = self
-            .rows
-            .values()
-            .any(|row| row.run_id == run_id && row.dead.is_none());
         self.last_seq += 1;
+        let of_run = self.pending.entry(run_id.to_owned()).or_default();
+        let waits = !of_run.is_empty();
+        of_run.insert(self.last_seq);
         let row = Row {
             run_id: run_id.to_owned(),
             owed_since: now,
@@ -60,7 +61,14 @@ impl Outbox {
     }
 
     pub fn pending(&self) -> usize {
-        self.rows.values().filter(|row| row.dead.is_none()).count()
+        self.pending.values().map(BTreeSet::len).sum()
+    }
+
+    fn no_longer_pending(&mut self, seq: i64, run_id: &str) {
+        self.pending
+            .entry(run_id.to_owned())
+            .or_default()
+            .remove(&seq);
     }
 
     pub fn dead(&self) -> usize {
@@ -99,6 +107,7 @@ impl Outbox {
             match (verdict, self.rows.get_mut(seq)) {
                 (Verdict::Delivered, _) => {
                     self.rows.remove(seq);
+                    self.no_longer_pending(*seq, run_id);
                 }
                 (_, None) => {}
                 (_, Some(row)) => {
@@ -106,7 +115,10 @@ impl Outbox {
                     row.first_attempt_at.get_or_insert(now);
                     match verdict {
                         Verdict::Retry { at } => row.due_at = row.due_at.map(|_| *at),
-                        _ => (row.due_at, row.dead) = (None, error.clone()),
+                        _ => {
+                            (row.due_at, row.dead) = (None, error.clone());
+                            self.no_longer_pending(*seq, run_id);
+                        }
                     }
                 }
             }
@@ -120,11 +132,8 @@ impl Outbox {
     }
 
     fn promote(&mut self, run_id: &str, now: Timestamp) {
-        let next = self
-            .rows
-            .values_mut()
-            .find(|row| row.run_id == run_id && row.dead.is_none());
-        if let Some(row) = next {
+        let next = self.pending.get(run_id).and_then(BTreeSet::first);
+        if let Some(row) = next.and_then(|seq| self.rows.get_mut(seq)) {
             row.due_at.get_or_insert(now);
         }
     }
@@ -148,6 +157,7 @@ impl Outbox {
             let row = self.rows.get_mut(seq).unwrap();
             (row.due_at, row.dead) = (None, Some(why.to_owned()));
             let run_id = row.run_id.clone();
+            self.no_longer_pending(*seq, &run_id);
             self.promote(&run_id, now);
         }
         some.len()
@@ -385,7 +395,7 @@ impl World {
 
     /// Goes on until `done`, or until the machine finishes.
     pub fn until(&mut self, done: impl Fn(&Self) -> bool) {
-        for _ in 0..200_000 {
+        for _ in 0..50_000 {
             if done(self) || !self.go_on() {
                 return;
             }
