@@ -146,14 +146,13 @@ fn a_notification_is_never_missed() {
     let mut world = begun(BY_RUN, (0, 0), delivered);
     world.answer();
     assert_eq!(world.exchange, None, "nothing is due");
-    world.raise(1, 1);
-    world.answer();
-    world.complete();
-    // Raised while the exchange that records it is in flight, after it has looked.
+    world.input(Input::Notified);
+    // The outbox has looked, and what it says is still on its way when an event is raised.
     let answer = world
         .outbox
         .exchange(world.exchange.as_ref().unwrap(), world.now.wall);
-    world.raise(2, 1);
+    assert!(answer.fetched.events.is_empty());
+    world.raise(3, 1);
     world.exchange = None;
     world.input(Input::Exchanged(answer));
     assert!(world.exchange.is_some(), "it looks again");
@@ -409,8 +408,10 @@ fn nothing_is_attempted_while_the_outbox_is_unavailable_and_nothing_is_forgotten
 
 #[test]
 fn a_fetch_that_fails_is_made_again() {
-    let mut world = begun(BY_RUN, (3, 1), delivered);
-    // All that there is to record is recorded, so that only the fetch is left to fail.
+    let mut world = begun(BY_RUN, (0, 0), delivered);
+    world.answer();
+    // With no backlog to copy and nothing to record, only the fetch is left to fail.
+    world.raise(3, 1);
     let began = world.now.uptime;
     for _ in 0..3 {
         world.fail_exchange();

@@ -24,12 +24,11 @@ impl Machine {
             .as_ref()
             .filter(|_| self.phase == Phase::Running && self.in_flight.is_empty())
             .map(|clearing| (clearing.which, clearing.why.clone()));
+        // An outbox that failed may be all that is waited for, so a fetch does not require one that works.
         let fetch = self.supply == Supply::MayHaveMore
             && self.ready.len() < self.capacity()
             && self.is_admitted(now);
-        // An outbox that failed is tested even if nothing else needs it now.
-        let test = retrying && !winding_down;
-        if self.settled.is_empty() && !backlog && set_aside.is_none() && !fetch && !test {
+        if self.settled.is_empty() && !backlog && set_aside.is_none() && !fetch {
             return;
         }
         let exchange = Exchange {
