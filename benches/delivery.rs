@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use apify_mirror::api::{Client, ClientOptions, Token};
 use apify_mirror::config::{SecretSource, SinkSettings, Start, Target, WebhookSettings};
-use apify_mirror::daemon::{self, Context, Feed, Plan, Progress, Shutdown, SinkPlan};
+use apify_mirror::daemon::{self, Context, Feed, Plan, Progress, SinkPlan};
 use apify_mirror::model::{RunStatus, Seed, Task, Timestamp};
 use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
 use apify_mirror::sinks::{SigningKeys, Webhook, WebhookOptions};
 use apify_mirror::store::{SqliteReader, SqliteStore};
 use apify_mirror::sync::Settings;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Changes whose way is measured.
 const CHANGES: usize = 300;
@@ -193,8 +194,8 @@ async fn latency() -> bool {
     let receiver = Receiver::start().await.unwrap();
     let bench = Bench::new(&receiver.url()).await;
     bench.feed().await;
-    let (stop, shutdown) = Shutdown::new();
-    let daemon = tokio::spawn(daemon::run(Arc::clone(&bench.context), shutdown, None));
+    let stop = CancellationToken::new();
+    let daemon = tokio::spawn(daemon::run(Arc::clone(&bench.context), stop.clone(), None));
     let mut latencies = Vec::new();
     for n in 0..CHANGES {
         let created = Instant::now();
@@ -208,7 +209,7 @@ async fn latency() -> bool {
             .unwrap();
         latencies.push(receiver.arrivals()[n].at - shown);
     }
-    stop.send_replace(true);
+    stop.cancel();
     daemon.await.unwrap().unwrap();
     let sorted = show("answer to first byte", latencies);
     let [median, high] = LATENCY_LIMITS;
@@ -227,10 +228,10 @@ async fn burst() -> bool {
     let bench = Bench::new(&receiver.url()).await;
     bench.feed().await;
     (0..BURST).for_each(|_| bench.create());
-    let (stop, shutdown) = Shutdown::new();
-    let daemon = tokio::spawn(daemon::run(Arc::clone(&bench.context), shutdown, None));
+    let stop = CancellationToken::new();
+    let daemon = tokio::spawn(daemon::run(Arc::clone(&bench.context), stop.clone(), None));
     until(|| receiver.count() >= BURST).await;
-    stop.send_replace(true);
+    stop.cancel();
     daemon.await.unwrap().unwrap();
     let arrivals = receiver.arrivals();
     let first = arrivals.iter().map(|arrival| arrival.at).min().unwrap();
@@ -259,12 +260,12 @@ async fn dead_receiver() -> bool {
     let plain = polls(&bench, &mut feed).await;
     (0..BACKLOG).for_each(|_| bench.create());
     while feed.poll().await.unwrap().written.added > 0 {}
-    // Compared at the same size of everything, so that nothing is left to differ but the courier.
+    // Compared at the same size of everything, so that nothing is left to differ but the worker.
     let without = polls(&bench, &mut feed).await;
     receiver.go_away().await;
     let memory = resident();
-    let (stop, shutdown) = Shutdown::new();
-    // A daemon that has no task has couriers only.
+    let stop = CancellationToken::new();
+    // A daemon that has no task has workers for sinks only.
     bench
         .context
         .adopt(Plan {
@@ -273,11 +274,11 @@ async fn dead_receiver() -> bool {
         })
         .await
         .unwrap();
-    let daemon = tokio::spawn(daemon::run(Arc::clone(&bench.context), shutdown, None));
+    let daemon = tokio::spawn(daemon::run(Arc::clone(&bench.context), stop.clone(), None));
     let with = polls(&bench, &mut feed).await;
     let grown = resident().saturating_sub(memory);
     let owed = bench.context.reader.sinks().await.unwrap()[0].pending;
-    stop.send_replace(true);
+    stop.cancel();
     daemon.await.unwrap().unwrap();
     assert!(owed >= BACKLOG as u64, "{owed} are owed");
     show("poll: nothing owed", plain);

@@ -29,7 +29,7 @@ pub struct Pass {
 /// When the database fails. Tasks that failed are part of the report.
 pub async fn make(setup: Setup, scope: Scope) -> Result<Option<Pass>, CliError> {
     let began = Instant::now();
-    let mut shutdown = on_signals()?;
+    let shutdown = on_signals()?;
     let Setup { context, writer } = setup;
     let events_on_stdout = context
         .plan()
@@ -39,7 +39,7 @@ pub async fn make(setup: Setup, scope: Scope) -> Result<Option<Pass>, CliError> 
     let client = context.client.clone();
     let report = tokio::select! {
         report = daemon::pass(context, scope) => Some(report?),
-        () = shutdown.asked() => None,
+        () = shutdown.cancelled() => None,
     };
     close(writer).await;
     if report.is_none() {

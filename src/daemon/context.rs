@@ -6,15 +6,15 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::progress::Progress;
+use super::worker::Worker;
 use crate::api::Client;
 use crate::config::{SinkSettings, Start};
-use crate::delivery::Courier;
 use crate::model::{Registration, Subscription, Timestamp};
 use crate::sinks::{SigningKeys, Sink};
 use crate::store::{Reader, Store, StoreError};
 use crate::sync::Settings;
 
-/// What is to be mirrored and told, and how: what can change while the daemon runs.
+/// Which tasks to mirror and which sinks to deliver to, and how: what can change while the daemon runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// References to tasks: ids, `username~name` or `~name`.
@@ -46,7 +46,7 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// The mirror, to read beside that.
     pub reader: Arc<dyn Reader>,
-    /// What to mirror and tell, now.
+    /// The plan in force.
     pub plan: watch::Sender<Arc<Plan>>,
     /// Makes a sink.
     pub sink: fn(&SinkPlan) -> Arc<dyn Sink>,
@@ -79,12 +79,12 @@ impl SinkPlan {
 }
 
 impl Context {
-    /// What to mirror and tell, now.
+    /// The plan in force.
     pub fn plan(&self) -> Arc<Plan> {
         Arc::clone(&self.plan.borrow())
     }
 
-    /// Puts `plan` into force: its sinks are on the books before the first event is raised under it.
+    /// Puts `plan` into force: its sinks are registered before the first event is raised under it.
     ///
     /// # Errors
     /// When the database fails; what was in force stays.
@@ -105,12 +105,14 @@ impl Context {
         Ok(())
     }
 
-    /// The courier of a sink.
-    pub fn courier(&self, sink: &SinkPlan) -> Courier {
-        Courier::new(
-            sink.subscription(),
+    /// A worker for a sink, which must have no other.
+    pub(super) fn worker(&self, sink: &SinkPlan) -> Worker {
+        Worker::new(
+            Arc::clone(&self.store),
             (self.sink)(sink),
+            sink.subscription(),
             sink.settings.give_up_after,
+            self.plan().sync.seed.of(&sink.settings.name),
         )
     }
 }

@@ -107,11 +107,7 @@ pub async fn pass(context: Arc<Context>, scope: Scope) -> Result<Report, StoreEr
 async fn deliver(context: &Context, plan: &Plan) -> Result<(), StoreError> {
     let mut work = JoinSet::new();
     for sink in &plan.sinks {
-        work.spawn(
-            context
-                .courier(sink)
-                .drain(Arc::clone(&context.store), DELIVER_WITHIN),
-        );
+        work.spawn(context.worker(sink).drain(DELIVER_WITHIN));
     }
     while let Some(ended) = work.join_next().await {
         match ended {

@@ -1,72 +1,64 @@
-//! The daemon: polls until it is told to stop.
+//! The daemon: polls until it is asked to stop.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future::pending;
+use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::JoinMap;
 
 use super::context::Context;
+use super::error::RunError;
 use super::feed::Feed;
 use super::reload::Reload;
-use super::signals::Shutdown;
 use super::sinks::supervise_sinks;
 use super::tasks::{self, Failure};
-use crate::api::{ApiError, ErrorClass};
+use crate::api::ErrorClass;
 use crate::model::Task;
-use crate::store::{StoreError, Written};
-use crate::sync::Outcome;
+use crate::store::Written;
+use crate::sync::{Outcome, Settings};
 
-/// How often references that could not be resolved are tried again, and new tasks looked for.
+/// How often unresolved references are resolved again, and new tasks looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// How long to leave a database alone that cannot be written to.
+/// How long after a failure of the database work begins again.
 const STORE_RETRY: Duration = Duration::from_secs(5);
 
-/// Why the daemon ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The API refused the token when the daemon started.
-    #[error(transparent)]
-    Token(ApiError),
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Mirrors until `shutdown`. Feeds come to be as their tasks are resolved or discovered; a failing one goes on trying,
-/// ever more slowly. A plan that `reload` puts into force is followed at once.
+/// Mirrors until `shutdown`. Feeds begin as their tasks are resolved or discovered; a failing one is retried at growing
+/// intervals. A plan that `reload` puts into force is followed at once.
 ///
 /// # Errors
-/// When the token is refused at the start (later it may be a mistake that somebody is mending), or the database fails.
+/// When the token is refused at the start (later the daemon waits for it to be accepted again), or the database fails in
+/// a way that does not pass.
 pub async fn run(
     context: Arc<Context>,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
     reload: Option<Reload>,
 ) -> Result<(), RunError> {
     let reloads = async {
         match reload {
             Some(reload) => reload.serve(Arc::clone(&context)).await,
-            None => std::future::pending().await,
+            None => pending().await,
         }
     };
-    let mut told = shutdown.clone();
-    let mut sinks = pin!(supervise_sinks(Arc::clone(&context), shutdown));
-    // Leaving drops every feed at whatever it waits for.
+    let mut sinks = pin!(supervise_sinks(Arc::clone(&context), shutdown.clone()));
+    // What follows drops every feed, whatever it waits for.
     tokio::select! {
-        () = told.asked() => {}
-        error = endure(|| supervise_feeds(Arc::clone(&context))) => return Err(error),
+        () = shutdown.cancelled() => {}
+        error = while_temporary(|| supervise_feeds(Arc::clone(&context))) => return Err(error),
         result = &mut sinks => return result,
         () = reloads => {}
     }
-    // Deliveries under way get the time to end, so that they need not be made again.
+    // Attempts in flight get the time to end, so that they need not be made again.
     sinks.await
 }
 
-/// Does `work` again and again, as long as it fails for reasons that may pass, such as a full disk.
-async fn endure<F: Future<Output = Result<Infallible, RunError>>>(
+/// Repeats `work` as long as it fails in ways that may pass, such as a full disk; gives the error that ends it.
+async fn while_temporary<F: Future<Output = Result<Infallible, RunError>>>(
     work: impl Fn() -> F,
 ) -> RunError {
     loop {
@@ -81,74 +73,56 @@ async fn endure<F: Future<Output = Result<Infallible, RunError>>>(
     }
 }
 
-/// Tasks of the runtime by name, each with what it was started for.
-struct Crew<T> {
-    work: JoinSet<Result<Infallible, RunError>>,
-    members: HashMap<String, (T, AbortHandle)>,
+/// The feeds being polled, by the ids of their tasks.
+#[derive(Default)]
+struct Feeds {
+    tasks: JoinMap<String, Result<Infallible, RunError>>,
+    /// What each was started with.
+    settings: HashMap<String, Settings>,
 }
 
-impl<T: PartialEq> Crew<T> {
-    fn new() -> Self {
-        Self {
-            work: JoinSet::new(),
-            members: HashMap::new(),
-        }
-    }
-
-    /// Starts `work` for `purpose` under `name`, in the place of one that was started for something else.
-    fn employ<F>(&mut self, name: &str, purpose: T, work: impl FnOnce() -> F) -> bool
+impl Feeds {
+    /// Starts `work` for the feed `id`, in the place of what was started with other settings; gives whether it did.
+    fn ensure<F>(&mut self, id: &str, settings: &Settings, work: F) -> bool
     where
         F: Future<Output = Result<Infallible, RunError>> + Send + 'static,
     {
-        if self
-            .members
-            .get(name)
-            .is_some_and(|(known, _)| *known == purpose)
-        {
+        if self.settings.get(id) == Some(settings) {
             return false;
         }
-        self.dismiss(name);
-        let handle = self.work.spawn(work());
-        self.members.insert(name.to_owned(), (purpose, handle));
+        self.tasks.spawn(id.to_owned(), work);
+        self.settings.insert(id.to_owned(), settings.clone());
         true
     }
 
-    fn dismiss(&mut self, name: &str) {
-        if let Some((_, handle)) = self.members.remove(name) {
-            handle.abort();
-        }
-    }
-
-    /// Stops all whose name is not `wanted`; gives their names.
+    /// Stops all whose id is not `wanted`; gives their ids.
     fn keep(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
-        let gone: Vec<String> = self
-            .members
-            .keys()
-            .filter(|name| !wanted(name))
-            .cloned()
-            .collect();
-        gone.iter().for_each(|name| self.dismiss(name));
-        gone
+        let unwanted = self.settings.extract_if(|id, _| !wanted(id));
+        let ids: Vec<String> = unwanted.map(|(id, _)| id).collect();
+        for id in &ids {
+            self.tasks.abort(id);
+        }
+        ids
     }
 
-    /// Waits until one ends by itself, which is always in trouble.
-    async fn trouble(&mut self) -> RunError {
+    /// Waits until one ends by itself, which none does but for an error.
+    async fn failed(&mut self) -> RunError {
         loop {
-            match self.work.join_next().await {
-                None => std::future::pending().await,
-                Some(Ok(Err(error))) => return error,
-                Some(Ok(Ok(never))) => match never {},
-                Some(Err(ended)) if ended.is_cancelled() => {}
-                Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+            match self.tasks.join_next().await {
+                None => pending().await,
+                Some((_, Ok(Err(error)))) => return error,
+                Some((_, Ok(Ok(never)))) => match never {},
+                Some((_, Err(ended))) if ended.is_cancelled() => {}
+                Some((_, Err(panicked))) => resume_unwind(panicked.into_panic()),
             }
         }
     }
 }
 
-/// Keeps a feed going for every wanted task.
+/// Polls the feed of every wanted task.
 async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> {
     let mut plans = context.plan.subscribe();
-    let mut feeds = Crew::new();
+    let mut feeds = Feeds::default();
     let mut first = true;
     loop {
         let plan = Arc::clone(&plans.borrow_and_update());
@@ -160,11 +134,7 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
             tracing::warn!(task = reference, "{error}");
         }
         for task in &wanted.tasks {
-            let work = || {
-                let (context, task) = (Arc::clone(&context), task.clone());
-                async move { Err(endure(|| poll(Arc::clone(&context), task.clone(), first)).await) }
-            };
-            if feeds.employ(&task.id, plan.sync.clone(), work) {
+            if feeds.ensure(&task.id, &plan.sync, keep_polling(&context, task, first)) {
                 tracing::info!(task = task.label(), id = task.id, "mirroring");
             }
         }
@@ -179,12 +149,22 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
         tokio::select! {
             () = tokio::time::sleep(LOOK_AGAIN) => {}
             _ = plans.changed() => {}
-            error = feeds.trouble() => return Err(error),
+            error = feeds.failed() => return Err(error),
         }
     }
 }
 
-/// Polls one feed for as long as the database holds.
+/// Polls the feed of `task` until the database fails in a way that does not pass; `first` as for [`poll`].
+fn keep_polling(
+    context: &Arc<Context>,
+    task: &Task,
+    first: bool,
+) -> impl Future<Output = Result<Infallible, RunError>> + Send + 'static {
+    let (context, task) = (Arc::clone(context), task.clone());
+    async move { Err(while_temporary(|| poll(Arc::clone(&context), task.clone(), first)).await) }
+}
+
+/// Polls one feed until the database fails, or the token is refused at the `first` poll of the daemon.
 async fn poll(context: Arc<Context>, task: Task, mut first: bool) -> Result<Infallible, RunError> {
     let mut feed = Feed::load(context, task).await?;
     let mut was_complete = feed.is_complete();

@@ -1,115 +1,96 @@
-//! A courier for every sink, as the plan has it.
+//! A worker for every sink, as the plan has it.
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::JoinMap;
 
 use super::context::{Context, SinkPlan};
-use super::run::RunError;
-use super::signals::Shutdown;
+use super::error::RunError;
 use crate::store::StoreError;
 
-/// Couriers at work, by the names of their sinks.
-struct Couriers {
-    work: JoinSet<Result<(), StoreError>>,
-    members: HashMap<String, Member>,
+/// Workers, by the names of their sinks.
+#[derive(Default)]
+struct Workers {
+    tasks: JoinMap<String, Result<(), StoreError>>,
+    /// What those that have not ended were started with.
+    running: HashMap<String, Running>,
 }
 
-struct Member {
-    sink: SinkPlan,
-    task: Id,
-    stop: watch::Sender<bool>,
+struct Running {
+    plan: SinkPlan,
+    stop: CancellationToken,
 }
 
-/// Keeps a courier going for every sink of the plan, until `shutdown`; then lets what is under way end.
+/// Keeps a worker running for every sink of the plan until `shutdown`; then lets what is in flight end.
 ///
 /// # Errors
-/// When the database fails.
+/// When the database fails in a way that does not pass.
 pub async fn supervise_sinks(
     context: Arc<Context>,
-    mut shutdown: Shutdown,
+    shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let mut plans = context.plan.subscribe();
-    let mut couriers = Couriers {
-        work: JoinSet::new(),
-        members: HashMap::new(),
-    };
+    let mut workers = Workers::default();
     loop {
         let plan = Arc::clone(&plans.borrow_and_update());
-        couriers
-            .stop_unless(|member| plan.sinks.contains(&member.sink))
+        workers
+            .stop_unless(|running| plan.sinks.contains(running))
             .await?;
         for sink in &plan.sinks {
-            couriers.employ(&context, sink);
+            workers.ensure(&context, sink);
         }
         tokio::select! {
-            () = shutdown.asked() => return couriers.stop_unless(|_| false).await,
+            () = shutdown.cancelled() => return workers.stop_unless(|_| false).await,
             _ = plans.changed() => {}
-            ended = couriers.ended() => ended?,
+            ended = workers.ended() => ended?,
         }
     }
 }
 
-impl Couriers {
-    fn employ(&mut self, context: &Context, sink: &SinkPlan) {
+impl Workers {
+    /// Starts a worker for `sink` unless it has one.
+    fn ensure(&mut self, context: &Context, sink: &SinkPlan) {
         let name = &sink.settings.name;
-        if self.members.contains_key(name) {
+        if self.running.contains_key(name) {
             return;
         }
-        let (stop, stopped) = watch::channel(false);
-        let courier = context.courier(sink);
-        let work = courier.run(
-            Arc::clone(&context.store),
-            context.store.notifications(),
-            stopped,
-        );
-        let task = self.work.spawn(work).id();
-        self.members.insert(
-            name.clone(),
-            Member {
-                sink: sink.clone(),
-                task,
-                stop,
-            },
-        );
+        let stop = CancellationToken::new();
+        let worker = context.worker(sink);
+        self.tasks.spawn(name.clone(), worker.run(stop.clone()));
+        let plan = sink.clone();
+        self.running.insert(name.clone(), Running { plan, stop });
     }
 
-    /// Stops all that are not to stay, and waits until they have: a sink must not have two couriers.
-    async fn stop_unless(&mut self, stays: impl Fn(&Member) -> bool) -> Result<(), RunError> {
-        let leaving: Vec<String> = self
-            .members
-            .iter()
-            .filter(|(_, member)| !stays(member))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in &leaving {
-            if let Some(member) = self.members.get(name) {
-                member.stop.send_replace(true);
-                tracing::debug!(sink = name, "no longer delivering, or not as before");
+    /// Stops all that are not to stay, and waits until they have ended: a sink must not have two workers.
+    async fn stop_unless(&mut self, stays: impl Fn(&SinkPlan) -> bool) -> Result<(), RunError> {
+        let mut stopped = Vec::new();
+        for (name, running) in &self.running {
+            if !stays(&running.plan) {
+                running.stop.cancel();
+                tracing::debug!(sink = name, "stopping deliveries as they were configured");
+                stopped.push(name.clone());
             }
         }
-        while leaving.iter().any(|name| self.members.contains_key(name)) {
+        while stopped.iter().any(|name| self.running.contains_key(name)) {
             self.ended().await?;
         }
         Ok(())
     }
 
-    /// Waits until one has ended: because it was stopped, or in trouble.
+    /// Waits until one has ended: because it was stopped, or because the database failed.
     async fn ended(&mut self) -> Result<(), RunError> {
-        let (task, result) = match self.work.join_next_with_id().await {
+        match self.tasks.join_next().await {
             None => pending().await,
-            Some(Ok(ended)) => ended,
-            Some(Err(panicked)) => resume(panicked),
-        };
-        self.members.retain(|_, member| member.task != task);
-        Ok(result?)
+            Some((name, Ok(result))) => {
+                self.running.remove(&name);
+                Ok(result?)
+            }
+            // Nothing aborts a worker.
+            Some((_, Err(panicked))) => resume_unwind(panicked.into_panic()),
+        }
     }
-}
-
-/// Nothing cancels a courier: it has panicked.
-fn resume(error: JoinError) -> ! {
-    std::panic::resume_unwind(error.into_panic())
 }

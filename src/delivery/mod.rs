@@ -1,17 +1,61 @@
-//! From the outbox to the sinks: at least once, in order for each run.
+//! From the outbox to a sink: at least once, in order for each run.
 //!
-//! What a sink is owed is booked with the events themselves, in the commit that raised them. A [`Courier`] reads what is
-//! due in a short transaction, hands it over outside of any, and only then takes it off the books: a crash between the
-//! two delivers again, under the same id and with the same bytes.
+//! Nothing here does I/O, reads a clock or draws a random number; time and seeds come in as arguments. The daemon's
+//! worker carries out the [`Command`]s of a [`Machine`], one machine for each sink, and feeds what happens back as
+//! [`Input`]s:
 //!
-//! What is not accepted is tried again at growing intervals ([`judge`]), and set aside when that has gone on for too
-//! long; a sink that accepts nothing at all is left alone for a while ([`Pause`]).
+//! ```text
+//!            fetch            attempt              judge            record
+//!   outbox ────────▶ ready ────────────▶ in flight ───────▶ settled ────────▶ outbox
+//!     ▲                │
+//!     └────────────────┘ given back unread when the circuit breaker opens
+//! ```
+//!
+//! Recording and fetching are one [`Exchange`](crate::model::Exchange) with the outbox, of which at most one is in
+//! flight; attempts go on meanwhile. The parts of the machine's state are independent of one another:
+//!
+//! ```text
+//!   phase      Running ──stop──▶ Draining ──all recorded, or out of time──▶ Finished
+//!   breaker    Closed ──failures──▶ Open ──time──▶ HalfOpen ──success──▶ Closed
+//!                                    ▲               │
+//!                                    └───failure─────┘
+//!   outbox     Idle ──exchange──▶ Busy ──answer──▶ Idle
+//!                                  │ failure
+//!                                  ▼
+//!                              Unavailable ──time, exchange──▶ Retrying ──answer──▶ Idle
+//!                                  ▲                              │ failure
+//!                                  └──────────────────────────────┘
+//!   supply     MayHaveMore ──fetch──▶ Asked ──nothing──▶ NothingDue ──time, notification──▶ MayHaveMore
+//!   backlog    Copying ──▶ Done
+//! ```
+//!
+//! Invariants:
+//!
+//! 1. An event leaves the machine only by being recorded, or by being given back unread: a crash anywhere delivers
+//!    again, under the same id and with the same bytes, but loses nothing.
+//! 2. No event is ready or in flight twice. Every fetch excludes those that are; whatever else was read before is
+//!    recorded by the same exchange, before it fetches.
+//! 3. Events are attempted in the order in which the outbox gave them. A stream has one attempt in flight, and after a
+//!    failure everything read ahead is given back, a fetch in flight included.
+//! 4. At most [`SinkLimits::concurrency`](crate::model::SinkLimits) attempts are in flight, one while the breaker is
+//!    half-open, none are begun while it is open, while deliveries are set aside or while the outbox is unavailable.
+//! 5. At most [`AHEAD`] batches for each of these are ready.
+//! 6. A step that begins nothing waits for an answer or for at least a millisecond.
+//!
+//! What a sink does not accept is retried at growing intervals ([`judge`]), and set aside when that has gone on for too
+//! long. A sink that accepts nothing at all is tested with one batch at a time ([`CircuitBreaker`]).
 
-mod courier;
-mod pause;
+mod breaker;
+mod machine;
+#[cfg(test)]
+mod machine_tests;
 mod policy;
-mod work;
+mod protocol;
+mod state;
+#[cfg(test)]
+mod testing;
 
-pub use courier::Courier;
-pub use pause::{Leave, MAX_PAUSE, Pause};
+pub use breaker::{CircuitBreaker, MAX_OPEN};
+pub use machine::{AHEAD, DRAIN, FALLBACK, Machine};
 pub use policy::{Attempt, MAX_REJECTIONS, MIN_WAIT, judge};
+pub use protocol::{AttemptId, Command, Input, Mode, Next, Notice, STORE_RETRY, Settings, Step};

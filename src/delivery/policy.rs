@@ -1,13 +1,15 @@
-//! What becomes of a delivery after an attempt: pure, as the core is.
+//! What becomes of a delivery after an attempt.
+//!
+//! Times are by the local clock, as they are stored: a retry survives a restart.
 
 use std::time::Duration;
 
-use crate::model::{AttemptOutcome, MAX_RETRY_WAIT as MAX_WAIT, Seed, Timestamp, Verdict};
+use crate::model::{AttemptOutcome, MAX_RETRY_WAIT, Seed, Timestamp, Verdict};
 
-/// The shortest wait for another attempt.
+/// The shortest wait before another attempt.
 pub const MIN_WAIT: Duration = Duration::from_secs(1);
 
-/// How often an event is tried that the sink does not accept, though it does not say that it never will.
+/// After so many attempts an event is set aside that the sink rejects without saying that it always will.
 pub const MAX_REJECTIONS: u32 = 10;
 
 /// What is known of a delivery when an attempt has ended.
@@ -23,7 +25,7 @@ pub struct Attempt {
     pub seed: Seed,
 }
 
-/// Judges an attempt: what was accepted is delivered, what will never be is set aside, and all else is tried again, until
+/// Judges an attempt: what was accepted is delivered, what never will be is set aside, and all else is retried until
 /// `give_up_after` the first attempt.
 pub fn judge(outcome: &AttemptOutcome, attempt: Attempt, give_up_after: Duration) -> Verdict {
     let Attempt {
@@ -42,13 +44,14 @@ pub fn judge(outcome: &AttemptOutcome, attempt: Attempt, give_up_after: Duration
     if now.since(first) >= give_up_after {
         return Verdict::SetAside;
     }
-    let wait = wait(attempts, MAX_WAIT, seed).max(asked.unwrap_or_default().min(MAX_WAIT));
+    let wait =
+        backoff(attempts, MAX_RETRY_WAIT, seed).max(asked.unwrap_or_default().min(MAX_RETRY_WAIT));
     Verdict::Retry { at: now.plus(wait) }
 }
 
-/// The wait after the `nth` failure in a row, from one second to `most`: between D and 2·D, where D doubles from a second
-/// to half of `most`.
-pub fn wait(nth: u32, most: Duration, seed: Seed) -> Duration {
+/// The wait after the `nth` failure in a row, up to `most`: between D and 2·D, where D doubles from [`MIN_WAIT`] to half
+/// of `most`.
+pub(super) fn backoff(nth: u32, most: Duration, seed: Seed) -> Duration {
     let doubled = MIN_WAIT.saturating_mul(1 << nth.saturating_sub(1).min(20));
     let d = doubled.min(most / 2);
     seed.doubled(d, u64::from(nth))
@@ -156,7 +159,7 @@ mod tests {
     #[test]
     fn waits_differ_by_seed_and_fill_their_range() {
         let waits: Vec<_> = (0..1_000)
-            .map(|seed| wait(1, MAX_WAIT, Seed(seed)))
+            .map(|seed| backoff(1, MAX_RETRY_WAIT, Seed(seed)))
             .collect();
         let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
         assert!(

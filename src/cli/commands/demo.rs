@@ -139,7 +139,6 @@ async fn watch(
 ) -> Result<ExitCode, CliError> {
     let Setup { context, writer } = setup;
     let shutdown = on_signals()?;
-    let mut ended = shutdown.clone();
     let until = tokio::time::sleep(Duration::from_secs(seconds));
     let work = async {
         let began = Instant::now();
@@ -151,7 +150,7 @@ async fn watch(
             began.elapsed().as_secs_f64()
         ))?;
         tokio::select! {
-            result = daemon::run(context, shutdown, None) => result?,
+            result = daemon::run(context, shutdown.clone(), None) => result?,
             () = live(server, activity) => {}
         }
         Ok::<_, CliError>(())
@@ -159,7 +158,7 @@ async fn watch(
     let result = tokio::select! {
         result = work => result,
         () = until => Ok(()),
-        () = ended.asked() => Ok(()),
+        () = shutdown.cancelled() => Ok(()),
     };
     close(writer).await;
     result.map(|()| ExitCode::Ok)

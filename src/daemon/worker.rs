@@ -1,0 +1,222 @@
+//! Drives the delivery machine of one sink: carries out its commands, and feeds back what happened and when.
+
+use std::future::pending;
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::{
+    AttemptId, Command, Input, Machine, Mode, Next, Notice, STORE_RETRY, Settings, Step,
+};
+use crate::model::{AttemptOutcome, Exchanged, Moment, Seed, Subscription, Timestamp};
+use crate::sinks::Sink;
+use crate::store::{Store, StoreError};
+
+/// Delivers to one sink what it is owed. A sink must not have two at the same time: each would deliver everything.
+pub struct Worker {
+    store: Arc<dyn Store>,
+    sink: Arc<dyn Sink>,
+    subscription: Subscription,
+    give_up_after: Duration,
+    seed: Seed,
+}
+
+type Exchanging = Pin<Box<dyn Future<Output = Result<Exchanged, StoreError>> + Send>>;
+
+/// What is in flight. Dropping it leaves all of it behind.
+struct InFlight {
+    attempts: JoinSet<(AttemptId, Vec<AttemptOutcome>)>,
+    exchange: Option<Exchanging>,
+}
+
+/// Reads both clocks; uptime counts from when this was made.
+struct Clock(Instant);
+
+impl Clock {
+    fn now(&self) -> Moment {
+        Moment {
+            wall: Timestamp::now(),
+            uptime: self.0.elapsed(),
+        }
+    }
+}
+
+impl Worker {
+    /// A worker that delivers to `sink` the events that `subscription` wants. An event is set aside `give_up_after`
+    /// its first attempt; `seed` sets the sink's waits apart from others'.
+    pub fn new(
+        store: Arc<dyn Store>,
+        sink: Arc<dyn Sink>,
+        subscription: Subscription,
+        give_up_after: Duration,
+        seed: Seed,
+    ) -> Self {
+        Self {
+            store,
+            sink,
+            subscription,
+            give_up_after,
+            seed,
+        }
+    }
+
+    /// Delivers until `stop`, whenever the store notifies of events or a delivery becomes due; then gives what is in
+    /// flight a short time to end.
+    ///
+    /// # Errors
+    /// When the database fails in a way that does not pass. It waits for what may, such as a full disk.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
+        self.drive(Mode::UntilStopped, Clock(Instant::now()), &stop)
+            .await
+    }
+
+    /// Delivers what is due, for at most `within` and the short time that what is in flight then gets. Waits for no
+    /// retry.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn drain(self, within: Duration) -> Result<(), StoreError> {
+        let deadline = within;
+        let mode = Mode::UntilNothingIsDue { deadline };
+        self.drive(mode, Clock(Instant::now()), &CancellationToken::new())
+            .await
+    }
+
+    async fn drive(
+        &self,
+        mode: Mode,
+        clock: Clock,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let mut notifications = self.store.notifications();
+        let mut machine = Machine::new(self.settings(mode));
+        let mut in_flight = InFlight {
+            attempts: JoinSet::new(),
+            exchange: None,
+        };
+        let mut stopping = false;
+        let mut input = Input::Wake;
+        loop {
+            let Step { commands, next } = machine.step(input, clock.now());
+            for command in commands {
+                self.carry_out(command, &mut in_flight);
+            }
+            let Next::Sleep { wait } = next else {
+                return Ok(());
+            };
+            input = tokio::select! {
+                Some(ended) = in_flight.attempts.join_next() => match ended {
+                    Ok((id, outcomes)) => Input::Completed { id, outcomes },
+                    Err(panicked) => resume_unwind(panicked.into_panic()),
+                },
+                answer = answer(&mut in_flight.exchange) => {
+                    in_flight.exchange = None;
+                    self.answered(answer, mode)?
+                }
+                Ok(()) = notifications.changed() => Input::Notified,
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    Input::Stop
+                }
+                () = sleep(wait) => Input::Wake,
+            };
+        }
+    }
+
+    fn settings(&self, mode: Mode) -> Settings {
+        Settings {
+            subscription: self.subscription.clone(),
+            limits: self.sink.limits(),
+            give_up_after: self.give_up_after,
+            seed: self.seed,
+            mode,
+        }
+    }
+
+    fn carry_out(&self, command: Command, in_flight: &mut InFlight) {
+        match command {
+            Command::Attempt { id, events } => {
+                let sink = Arc::clone(&self.sink);
+                in_flight
+                    .attempts
+                    .spawn(async move { (id, sink.deliver(&events).await) });
+            }
+            Command::Exchange(exchange) => {
+                let store = Arc::clone(&self.store);
+                in_flight.exchange = Some(Box::pin(async move {
+                    store.exchange(exchange, Timestamp::now()).await
+                }));
+            }
+            Command::Report(notice) => report(&self.subscription.sink, &notice),
+        }
+    }
+
+    fn answered(
+        &self,
+        answer: Result<Exchanged, StoreError>,
+        mode: Mode,
+    ) -> Result<Input, StoreError> {
+        match answer {
+            Ok(exchanged) => Ok(Input::Exchanged(exchanged)),
+            Err(error) if error.is_temporary() && mode == Mode::UntilStopped => {
+                let (sink, seconds) = (&self.subscription.sink, STORE_RETRY.as_secs());
+                tracing::error!(sink, "{error}; trying again in {seconds} s");
+                Ok(Input::ExchangeFailed)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Waits for the answer of `exchange`; forever without one.
+async fn answer(exchange: &mut Option<Exchanging>) -> Result<Exchanged, StoreError> {
+    match exchange {
+        Some(exchange) => exchange.await,
+        None => pending().await,
+    }
+}
+
+/// Logs what whoever runs this should know of `sink`.
+fn report(sink: &str, notice: &Notice) {
+    match notice {
+        Notice::BreakerOpened { wait, error } => tracing::warn!(
+            sink,
+            "the sink takes nothing; trying one batch at a time, the next in {:.1} s: {error}",
+            wait.as_secs_f64()
+        ),
+        Notice::BreakerClosed => tracing::info!(sink, "the sink answers again"),
+        Notice::SinkGone { error } => tracing::error!(
+            sink,
+            "the sink says that it is gone for good; setting aside everything it is owed, see `apify-mirror \
+             deliveries list`: {error}"
+        ),
+        Notice::GaveUp { events, error } => {
+            tracing::error!(
+                sink,
+                events,
+                "gave up on events, and set them aside: {error}"
+            );
+        }
+        Notice::SetAside {
+            event,
+            attempts,
+            error,
+        } => tracing::warn!(
+            sink,
+            event,
+            attempts,
+            "gave up on an event, and set it aside: {error}"
+        ),
+        Notice::Retry {
+            event,
+            attempts,
+            at,
+            error,
+        } => tracing::debug!(sink, event, attempts, %at, "will be retried: {error}"),
+    }
+}

@@ -1,0 +1,330 @@
+//! Workers, with sinks that answer as planned and a database in a file. What a machine decides is tested with it;
+//! here it is that its commands are carried out, and that nothing keeps a worker from hearing what happens.
+
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::worker::Worker;
+use crate::model::{
+    AttemptOutcome, Due, Order, Registration, Seed, SinkLimits, Subscription, Task, Timestamp,
+};
+use crate::sinks::Sink;
+use crate::store::{Reader, SinkState, SinkStatus, SqliteReader, SqliteStore, Store};
+use crate::sync::{Baseline, Commit, FeedState, Judgement, Observed, Seen, Source};
+
+const SINK: &str = "sink";
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What becomes of an event; `None` if that is never known.
+type Plan = Box<dyn Fn(&Due) -> Option<AttemptOutcome> + Send + Sync>;
+
+/// A sink that answers as planned and remembers which events it was handed.
+struct Fake {
+    plan: Plan,
+    handed: Mutex<Vec<i64>>,
+    called: Notify,
+}
+
+#[async_trait]
+impl Sink for Fake {
+    fn limits(&self) -> SinkLimits {
+        SinkLimits {
+            order: Order::Run,
+            batch: 1,
+            concurrency: 4,
+        }
+    }
+
+    async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
+        let seqs = events.iter().map(|event| event.seq);
+        self.handed.lock().unwrap().extend(seqs);
+        self.called.notify_one();
+        tokio::task::yield_now().await;
+        match events.iter().map(&self.plan).collect() {
+            Some(outcomes) => outcomes,
+            None => pending().await,
+        }
+    }
+}
+
+struct Setup {
+    dir: tempfile::TempDir,
+    store: Arc<SqliteStore>,
+    reader: SqliteReader,
+    sink: Arc<Fake>,
+    stop: CancellationToken,
+}
+
+fn subscription(sink: &str) -> Subscription {
+    Subscription {
+        sink: sink.to_owned(),
+        types: None,
+    }
+}
+
+impl Setup {
+    /// A sink that is owed nothing yet, in a database of its own.
+    async fn new(plan: impl Fn(&Due) -> Option<AttemptOutcome> + Send + Sync + 'static) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs.db");
+        let (store, _) = SqliteStore::open(&path).unwrap();
+        let reader = SqliteReader::open(&path).unwrap();
+        let task = Task {
+            id: "task".into(),
+            ..Task::default()
+        };
+        store.save_task(&task, Timestamp::now()).await.unwrap();
+        let setup = Self {
+            dir,
+            store: Arc::new(store),
+            reader,
+            sink: Arc::new(Fake {
+                plan: Box::new(plan),
+                handed: Mutex::default(),
+                called: Notify::new(),
+            }),
+            stop: CancellationToken::new(),
+        };
+        setup.register(&[SINK]).await;
+        setup
+    }
+
+    async fn register(&self, names: &[&str]) {
+        let sinks: Vec<Registration> = names
+            .iter()
+            .map(|name| Registration {
+                name: (*name).to_owned(),
+                kind: "webhook",
+                from_beginning: *name != SINK,
+            })
+            .collect();
+        self.store.register(&sinks, Timestamp::now()).await.unwrap();
+    }
+
+    fn worker(&self, sink: &str) -> Worker {
+        let (store, fake) = (self.store.clone(), self.sink.clone());
+        Worker::new(store, fake, subscription(sink), LONG, Seed(1))
+    }
+
+    /// Has a worker run in the background.
+    fn start(&self) -> JoinHandle<()> {
+        let work = self.worker(SINK).run(self.stop.clone());
+        tokio::spawn(async move { work.await.unwrap() })
+    }
+
+    /// Raises an event for each of these runs.
+    async fn raise(&self, status: &str, runs: usize) {
+        let now = Timestamp::now();
+        let observed = (0..runs).map(|n| Observed {
+            seen: Seen::from_json(
+                json!({"id": format!("r{n}"), "status": status, "startedAt": now.to_string()}),
+            )
+            .unwrap(),
+            source: Source::List,
+        });
+        let commit = Commit {
+            observed: observed.collect(),
+            gone: Vec::new(),
+            covered: None,
+            feed: FeedState {
+                baseline: Some(Baseline(None)),
+                ..FeedState::default()
+            },
+            judgement: Judgement {
+                history_until: None,
+                settle: Duration::ZERO,
+                now,
+                asked_at: now,
+            },
+            finished: true,
+        };
+        let all = [subscription(SINK)];
+        self.store.commit("task", commit, &all).await.unwrap();
+    }
+
+    async fn status(&self) -> SinkStatus {
+        self.reader.sinks().await.unwrap().remove(0)
+    }
+
+    fn handed(&self) -> usize {
+        self.sink.handed.lock().unwrap().len()
+    }
+
+    /// Waits until nothing is pending.
+    async fn until_empty(&self) {
+        let wait = async {
+            while self.status().await.pending > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, wait).await.expect("waited in vain");
+    }
+}
+
+fn delivered(_: &Due) -> Option<AttemptOutcome> {
+    Some(AttemptOutcome::Delivered)
+}
+
+#[tokio::test]
+async fn a_drain_delivers_all_that_is_due_once() {
+    let setup = Setup::new(delivered).await;
+    for status in ["READY", "RUNNING", "SUCCEEDED"] {
+        setup.raise(status, 300).await;
+    }
+    setup.worker(SINK).drain(LONG).await.unwrap();
+    let mut handed = setup.sink.handed.lock().unwrap().clone();
+    handed.sort_unstable();
+    assert_eq!(handed, (1..=900).collect::<Vec<_>>());
+    let status = setup.status().await;
+    assert_eq!(
+        (status.pending, status.dead, status.state),
+        (0, 0, SinkState::Ok)
+    );
+}
+
+#[tokio::test]
+async fn a_notification_wakes_a_worker_that_has_nothing_to_do() {
+    let setup = Setup::new(delivered).await;
+    let work = setup.start();
+    let began = Instant::now();
+    for round in 0..10 {
+        let status = ["READY", "RUNNING"][round % 2];
+        setup.raise(status, 1).await;
+        setup.until_empty().await;
+    }
+    assert_eq!(setup.handed(), 10);
+    // Looking by itself every five seconds, it would take fifty.
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
+    setup.stop.cancel();
+    work.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_failed_is_retried() {
+    let setup = Setup::new(|due| {
+        Some(match due.attempts {
+            0 => AttemptOutcome::Failed {
+                error: "not now".into(),
+                retry_after: None,
+            },
+            _ => AttemptOutcome::Delivered,
+        })
+    })
+    .await;
+    let work = setup.start();
+    setup.raise("READY", 3).await;
+    setup.until_empty().await;
+    assert_eq!(setup.handed(), 6);
+    assert_eq!(setup.status().await.last_error, None);
+    setup.stop.cancel();
+    work.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_backlog_goes_on_where_a_worker_was_stopped() {
+    let setup = Setup::new(delivered).await;
+    setup.raise("READY", 12_000).await;
+    setup.register(&["other"]).await;
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    setup.worker("other").run(stopped).await.unwrap();
+    assert_eq!(setup.status().await.state, SinkState::CatchingUp);
+    setup.worker("other").drain(LONG).await.unwrap();
+    assert_eq!(
+        (setup.status().await.state, setup.handed()),
+        (SinkState::Ok, 12_000)
+    );
+}
+
+#[tokio::test]
+async fn draining_has_a_bound() {
+    let setup = Setup::new(|_| None).await;
+    setup.raise("READY", 100).await;
+    let drained = setup.worker(SINK).drain(Duration::from_millis(50));
+    timeout(LONG, drained).await.expect("it ends").unwrap();
+    assert_eq!(setup.status().await.pending, 100);
+}
+
+#[tokio::test]
+async fn what_is_in_flight_when_a_worker_is_stopped_is_recorded() {
+    let setup = Setup::new(delivered).await;
+    let work = setup.start();
+    setup.raise("READY", 1).await;
+    // The sink has been called, and yields before it answers.
+    setup.sink.called.notified().await;
+    setup.stop.cancel();
+    work.await.unwrap();
+    assert_eq!(setup.status().await.pending, 0);
+}
+
+#[tokio::test]
+async fn a_sink_that_hangs_does_not_keep_a_worker_from_stopping() {
+    let setup = Setup::new(|_| None).await;
+    let work = setup.start();
+    setup.raise("READY", 1).await;
+    setup.sink.called.notified().await;
+    setup.stop.cancel();
+    timeout(LONG, work).await.expect("it stops").unwrap();
+    assert_eq!(setup.status().await.pending, 1, "it is still owed");
+}
+
+#[tokio::test]
+#[should_panic = "a mistake in a sink"]
+async fn a_sink_that_panics_takes_its_worker_with_it() {
+    let setup = Setup::new(|_| panic!("a mistake in a sink")).await;
+    setup.raise("READY", 1).await;
+    // The panic's own message goes to standard error; what counts is that it goes on.
+    let _ = setup.worker(SINK).drain(LONG).await;
+}
+
+/// While another process keeps the database locked, nothing is delivered that cannot be recorded.
+#[tokio::test]
+async fn a_locked_database_stops_deliveries_for_as_long_as_it_is_locked() {
+    let other: Arc<Mutex<Option<rusqlite::Connection>>> = Arc::default();
+    let execute = |other: &Mutex<Option<rusqlite::Connection>>, sql| {
+        let other = other.lock().unwrap();
+        other.as_ref().unwrap().execute_batch(sql).unwrap();
+    };
+    let intruder = Arc::clone(&other);
+    let setup = Setup::new(move |due| {
+        if due.seq == 2 {
+            execute(&intruder, "BEGIN IMMEDIATE");
+        }
+        Some(AttemptOutcome::Delivered)
+    })
+    .await;
+    let path = setup.dir.path().join("runs.db");
+    *other.lock().unwrap() = Some(rusqlite::Connection::open(path).unwrap());
+    let work = setup.start();
+    setup.raise("READY", 1).await;
+    setup.until_empty().await;
+    setup.raise("RUNNING", 1_000).await;
+    while setup.handed() < 2 {
+        setup.sink.called.notified().await;
+    }
+    let error = setup.worker("other").drain(LONG).await.unwrap_err();
+    assert!(error.is_temporary(), "a pass does not wait: {error}");
+    let handed = setup.handed();
+    assert!(handed < 100, "{handed} were handed over");
+    execute(&other, "COMMIT");
+    setup.until_empty().await;
+    let mut handed = setup.sink.handed.lock().unwrap().clone();
+    handed.sort_unstable();
+    assert_eq!(handed, (1..=1_001).collect::<Vec<_>>(), "each once");
+    setup.stop.cancel();
+    work.await.unwrap();
+}

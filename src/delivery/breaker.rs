@@ -1,0 +1,209 @@
+//! The circuit breaker of a sink.
+//!
+//! A run whose events are not accepted delays only itself. But when attempts for many different runs fail and none
+//! succeeds in between, the sink as a whole is failing: then trying every event in turn would keep the database and the
+//! receiver busy for nothing. Instead no attempt is made for a while, then a single one, whose outcome counts for all;
+//! waits double with every failure.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::policy::backoff;
+use crate::model::{MAX_RETRY_WAIT, Seed};
+
+/// The longest time without an attempt unless the receiver asks for more, and so the longest it takes to notice that a
+/// sink works again.
+pub const MAX_OPEN: Duration = Duration::from_secs(60);
+
+/// Decides whether a sink is attempted at all. Its times are uptimes, so setting the clock does not move them.
+#[derive(Clone, Debug)]
+pub struct CircuitBreaker {
+    /// So many different runs must fail in a row.
+    threshold: usize,
+    seed: Seed,
+    state: State,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Attempts are made freely.
+    Closed {
+        /// The runs that failed since the last success; fewer than the threshold.
+        failed: HashSet<String>,
+    },
+    /// No attempt is made.
+    Open {
+        until: Duration,
+        /// Since the last success, this one included.
+        openings: u32,
+    },
+    /// One attempt at a time is made.
+    HalfOpen { openings: u32 },
+}
+
+/// How much a sink may be attempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// As much as it takes.
+    Free,
+    /// One attempt at a time.
+    Probe,
+    /// Nothing before this uptime.
+    Wait(Duration),
+}
+
+impl CircuitBreaker {
+    /// A closed breaker, which opens when `threshold` different runs in a row have failed.
+    pub fn new(threshold: usize, seed: Seed) -> Self {
+        let state = State::Closed {
+            failed: HashSet::new(),
+        };
+        Self {
+            threshold,
+            seed,
+            state,
+        }
+    }
+
+    /// An attempt was answered: closes the breaker.
+    pub fn succeeded(&mut self) {
+        self.state = State::Closed {
+            failed: HashSet::new(),
+        };
+    }
+
+    /// An attempt for `run_id` failed at `now`; the receiver may have asked to be spared for `retry_after`, of which
+    /// [`MAX_RETRY_WAIT`] at most is granted.
+    pub fn failed(&mut self, run_id: &str, retry_after: Option<Duration>, now: Duration) {
+        let openings = match &mut self.state {
+            State::Closed { failed } => {
+                failed.insert(run_id.to_owned());
+                if failed.len() < self.threshold {
+                    return;
+                }
+                1
+            }
+            // Attempts that were in flight when it opened say nothing new.
+            State::Open { .. } => return,
+            State::HalfOpen { openings } => openings.saturating_add(1),
+        };
+        let asked = retry_after.unwrap_or_default().min(MAX_RETRY_WAIT);
+        let wait = backoff(openings, MAX_OPEN, self.seed).max(asked);
+        self.state = State::Open {
+            until: now.saturating_add(wait),
+            openings,
+        };
+    }
+
+    /// Takes note that it is `now`: a breaker that was open for long enough becomes half-open.
+    pub fn advance(&mut self, now: Duration) {
+        if let State::Open { until, openings } = self.state
+            && now >= until
+        {
+            self.state = State::HalfOpen { openings };
+        }
+    }
+
+    /// Whether the sink was answering when last attempted, as far as the breaker knows.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed { .. })
+    }
+
+    /// How much the sink may be attempted, since the last [`Self::advance`].
+    pub fn admission(&self) -> Admission {
+        match self.state {
+            State::Closed { .. } => Admission::Free,
+            State::Open { until, .. } => Admission::Wait(until),
+            State::HalfOpen { .. } => Admission::Probe,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// Until when `breaker` is open.
+    fn open_until(breaker: &CircuitBreaker) -> Duration {
+        match breaker.admission() {
+            Admission::Wait(until) => until,
+            _ => panic!("{breaker:?} is not open"),
+        }
+    }
+
+    #[test]
+    fn a_run_that_fails_delays_only_itself() {
+        let mut breaker = CircuitBreaker::new(3, Seed(1));
+        for n in 0..100 {
+            breaker.failed("a", None, at(n));
+            breaker.failed("b", None, at(n));
+        }
+        assert_eq!(breaker.admission(), Admission::Free);
+        breaker.succeeded();
+        breaker.failed("c", None, at(101));
+        assert_eq!(
+            breaker.admission(),
+            Admission::Free,
+            "failures before a success do not count"
+        );
+    }
+
+    #[test]
+    fn many_runs_that_fail_open_it() {
+        let mut breaker = CircuitBreaker::new(3, Seed(1));
+        for run in ["a", "b", "c"] {
+            assert!(breaker.is_closed());
+            breaker.failed(run, None, at(0));
+        }
+        let until = open_until(&breaker);
+        assert!((at(1_000)..=at(2_000)).contains(&until), "{until:?}");
+        breaker.failed("d", None, at(10));
+        assert_eq!(
+            open_until(&breaker),
+            until,
+            "what was in flight does not prolong it"
+        );
+        breaker.advance(until - at(1));
+        assert_eq!(open_until(&breaker), until);
+
+        breaker.advance(until);
+        assert_eq!(breaker.admission(), Admission::Probe);
+        assert!(!breaker.is_closed());
+        breaker.failed("e", None, until);
+        let next = open_until(&breaker);
+        assert!(
+            (at(2_000)..=at(4_000)).contains(&(next - until)),
+            "one failed probe is enough, and waits grow: {next:?}"
+        );
+
+        breaker.advance(next);
+        breaker.succeeded();
+        assert_eq!(breaker.admission(), Admission::Free);
+        for run in ["a", "b"] {
+            breaker.failed(run, None, next);
+        }
+        assert!(breaker.is_closed(), "it counts anew");
+    }
+
+    #[test]
+    fn waits_are_bounded_and_wishes_granted_within_bounds() {
+        let mut breaker = CircuitBreaker::new(1, Seed(1));
+        let mut now = at(0);
+        for _ in 0..20 {
+            breaker.failed("a", None, now);
+            let until = open_until(&breaker);
+            assert!(until - now <= MAX_OPEN);
+            now = until;
+            breaker.advance(now);
+        }
+        for (asked, granted) in [(50_000, 50_000), (5_000_000, 3_600_000)] {
+            let mut breaker = CircuitBreaker::new(1, Seed(1));
+            breaker.failed("a", Some(at(asked)), at(0));
+            assert_eq!(open_until(&breaker), at(granted));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The machine's side of an exchange with the outbox.
+
+use std::time::Duration;
+
+use super::super::breaker::Admission;
+use super::super::protocol::{Command, Notice, STORE_RETRY};
+use super::super::state::{Backlog, Fetch, Outbox, Pending, Phase, Supply};
+use super::{AHEAD, FALLBACK, Machine};
+use crate::model::{EXCHANGE_CHUNK, Exchange, Exchanged, FetchLimits};
+
+impl Machine {
+    /// Exchanges with the outbox what there is to exchange, unless an exchange is in flight or must wait.
+    pub(super) fn begin_exchange(&mut self, now: Duration, commands: &mut Vec<Command>) {
+        let retrying = match self.outbox {
+            Outbox::Idle => false,
+            Outbox::Unavailable { until } if now >= until => true,
+            Outbox::Busy(_) | Outbox::Retrying(_) | Outbox::Unavailable { .. } => return,
+        };
+        let winding_down = self.is_winding_down(now);
+        let backlog = self.backlog == Backlog::Copying && !winding_down;
+        // Attempts in flight may turn out to be deliveries after all.
+        let set_aside = self
+            .clearing
+            .as_ref()
+            .filter(|_| self.phase == Phase::Running && self.in_flight.is_empty())
+            .map(|clearing| (clearing.which, clearing.why.clone()));
+        // An outbox that failed may be all that is waited for, so a fetch does not require one that works.
+        let fetch = self.supply == Supply::MayHaveMore
+            && self.ready.len() < self.capacity()
+            && self.is_admitted(now);
+        if self.settled.is_empty() && !backlog && set_aside.is_none() && !fetch {
+            return;
+        }
+        let exchange = Exchange {
+            sink: self.settings.subscription.sink.clone(),
+            backlog: backlog.then(|| self.settings.subscription.clone()),
+            settled: std::mem::take(&mut self.settled),
+            set_aside,
+            fetch: self.fetch_limits(now),
+        };
+        let pending = Pending {
+            settled: exchange.settled.clone(),
+            backlog,
+            set_aside: exchange.set_aside.is_some(),
+            fetch: match exchange.fetch.events {
+                0 => Fetch::Nothing,
+                _ => Fetch::Ready,
+            },
+        };
+        if pending.fetch == Fetch::Ready {
+            self.supply = Supply::Asked;
+        }
+        self.outbox = match retrying {
+            true => Outbox::Retrying(pending),
+            false => Outbox::Busy(pending),
+        };
+        commands.push(Command::Exchange(exchange));
+    }
+
+    /// Events in flight at the most.
+    fn capacity(&self) -> usize {
+        self.settings.limits.batch * self.settings.limits.concurrency
+    }
+
+    /// What an exchange may fetch.
+    fn fetch_limits(&self, now: Duration) -> FetchLimits {
+        let ahead = match self.breaker.admission() {
+            _ if self.is_winding_down(now) || self.clearing.is_some() => 0,
+            Admission::Free => self.capacity() * AHEAD,
+            // What is ready for long may have been retried or dropped by somebody meanwhile.
+            Admission::Probe => self.settings.limits.batch,
+            Admission::Wait(_) => 0,
+        };
+        let in_flight = self.in_flight.values().flat_map(|events| events.iter());
+        FetchLimits {
+            order: self.settings.limits.order,
+            events: ahead.saturating_sub(self.ready.len()),
+            except: in_flight.chain(&self.ready).map(|due| due.seq).collect(),
+        }
+    }
+
+    /// The exchange in flight succeeded.
+    pub(super) fn exchanged(
+        &mut self,
+        answer: Exchanged,
+        now: Duration,
+        commands: &mut Vec<Command>,
+    ) {
+        let pending = self.end_exchange(Outbox::Idle);
+        if pending.backlog && answer.live {
+            self.backlog = Backlog::Done;
+        }
+        if pending.set_aside {
+            self.set_aside(answer.set_aside, commands);
+        }
+        if pending.fetch == Fetch::Ready {
+            // If something has happened since it was asked for, the answer may be outdated.
+            if self.supply == Supply::Asked {
+                self.supply = if answer.fetched.events.is_empty() {
+                    Supply::NothingDue {
+                        next_due: answer.fetched.next_due,
+                        look_again: now.saturating_add(FALLBACK),
+                    }
+                } else {
+                    Supply::MayHaveMore
+                };
+            }
+            self.ready.extend(answer.fetched.events);
+        }
+    }
+
+    /// The exchange in flight failed; its results are kept until another succeeds.
+    pub(super) fn exchange_failed(&mut self, now: Duration) {
+        let until = now.saturating_add(STORE_RETRY);
+        let pending = self.end_exchange(Outbox::Unavailable { until });
+        self.settled.splice(0..0, pending.settled);
+        self.supply = Supply::MayHaveMore;
+    }
+
+    fn end_exchange(&mut self, then: Outbox) -> Pending {
+        match std::mem::replace(&mut self.outbox, then) {
+            Outbox::Busy(pending) | Outbox::Retrying(pending) => pending,
+            outbox => panic!("no exchange is in flight: {outbox:?}"),
+        }
+    }
+
+    /// Some deliveries were set aside; there are more if it was all that one exchange does.
+    fn set_aside(&mut self, some: usize, commands: &mut Vec<Command>) {
+        let Some(mut clearing) = self.clearing.take() else {
+            return;
+        };
+        clearing.so_far += some;
+        if some >= EXCHANGE_CHUNK {
+            self.clearing = Some(clearing);
+            return;
+        }
+        self.supply = Supply::MayHaveMore;
+        if clearing.so_far > 0 {
+            commands.push(Command::Report(Notice::GaveUp {
+                events: clearing.so_far,
+                error: clearing.why,
+            }));
+        }
+    }
+
+    /// Gives back what is ready, and what a fetch in flight brings: when the sink may be attempted again, it has to be
+    /// read anew, in its order.
+    pub(super) fn give_back(&mut self) {
+        self.ready.clear();
+        if let Outbox::Busy(pending) | Outbox::Retrying(pending) = &mut self.outbox
+            && pending.fetch == Fetch::Ready
+        {
+            pending.fetch = Fetch::Discard;
+        }
+        self.supply = Supply::MayHaveMore;
+    }
+}

@@ -1,0 +1,149 @@
+//! What passes between a machine and whoever drives it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{
+    AttemptOutcome, Due, Exchange, Exchanged, Seed, SinkLimits, Subscription, Timestamp,
+};
+
+/// How long after an exchange that failed the next one is made.
+pub const STORE_RETRY: Duration = Duration::from_secs(5);
+
+/// How one sink is delivered to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The sink's name, and which events it wants.
+    pub subscription: Subscription,
+    /// How much it takes at once.
+    pub limits: SinkLimits,
+    /// How long after its first attempt an event is set aside.
+    pub give_up_after: Duration,
+    /// Sets this sink's waits apart from others'.
+    pub seed: Seed,
+    /// When to finish.
+    pub mode: Mode,
+}
+
+/// When a machine finishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Once [`Input::Stop`] asks for it.
+    UntilStopped,
+    /// Once nothing is due any more or the circuit breaker is open, but always soon after `deadline`. Waits for no
+    /// retry.
+    UntilNothingIsDue {
+        /// When to begin nothing more, in uptime.
+        deadline: Duration,
+    },
+}
+
+/// Names an attempt of one machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptId(pub u64);
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The machine begins, or the time to sleep is over. Right at any time.
+    Wake,
+    /// There may be deliveries that were not there before.
+    Notified,
+    /// The attempt `id` ended.
+    Completed {
+        /// Which one.
+        id: AttemptId,
+        /// What became of each of its events, in their order. A missing one counts as failed.
+        outcomes: Vec<AttemptOutcome>,
+    },
+    /// The exchange in flight succeeded.
+    Exchanged(Exchanged),
+    /// The exchange in flight failed in a way that may pass; nothing, or nothing known, came of it.
+    ExchangeFailed,
+    /// Begin nothing more, and finish soon.
+    Stop,
+}
+
+/// What the worker is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Deliver these events to the sink, beside whatever else is in flight; answered by [`Input::Completed`].
+    Attempt {
+        /// Names the attempt in its answer.
+        id: AttemptId,
+        /// At least one, in order.
+        events: Arc<[Due]>,
+    },
+    /// Exchange with the outbox; answered by [`Input::Exchanged`] or [`Input::ExchangeFailed`]. The next one is asked
+    /// for only then.
+    Exchange(Exchange),
+    /// Report this to whoever runs the program. There is no answer.
+    Report(Notice),
+}
+
+/// What a step comes to: things to do at once, and then to wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// To be begun now, in this order.
+    pub commands: Vec<Command>,
+    /// What comes when that has been begun.
+    pub next: Next,
+}
+
+/// What follows on the commands of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Wait for an answer or a notification, then wake the machine.
+    Sleep {
+        /// How long at most; at least a millisecond.
+        wait: Duration,
+    },
+    /// Leave whatever is still in flight behind. The machine wants no further input.
+    Finish,
+}
+
+/// What whoever runs this should know. No text contains a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The circuit breaker opened.
+    BreakerOpened {
+        /// How long no attempt is made.
+        wait: Duration,
+        /// What the last failure was.
+        error: String,
+    },
+    /// The circuit breaker closed again.
+    BreakerClosed,
+    /// The sink will never accept anything any more; everything it is owed is going to be set aside.
+    SinkGone {
+        /// What the receiver said.
+        error: String,
+    },
+    /// Events were set aside without an attempt for each.
+    GaveUp {
+        /// How many.
+        events: usize,
+        /// Why.
+        error: String,
+    },
+    /// An event was set aside after an attempt.
+    SetAside {
+        /// The event's id.
+        event: String,
+        /// Attempts made.
+        attempts: u32,
+        /// What the last one came to.
+        error: String,
+    },
+    /// An event will be retried.
+    Retry {
+        /// The event's id.
+        event: String,
+        /// Attempts made.
+        attempts: u32,
+        /// Not before this.
+        at: Timestamp,
+        /// What the last attempt came to.
+        error: String,
+    },
+}
