@@ -1,5 +1,6 @@
-//! Requests, one method for each endpoint the mirror uses.
+//! The client: one method for each endpoint that the mirror uses.
 
+use std::collections::HashSet;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,26 +19,26 @@ use crate::model::{RunStatus, Task};
 use crate::sync::{Listing, Page, Seen, Window};
 use crate::web::{is_loopback, parse_retry_after};
 
-/// The largest body read, in bytes after decompression. A full page of runs has less than a hundredth of that.
+/// The largest body read, in bytes after decompression. A full page of runs is less than a hundredth of that.
 const MAX_BODY: usize = 64 << 20;
 
 /// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tasks asked for in a page; the API's maximum.
+/// Tasks to request in a page: the API's maximum.
 const TASKS_PER_PAGE: u64 = 1_000;
 
-/// The most pages of tasks read: more tasks than any account has.
+/// The most pages of tasks read, so that a server that repeats itself cannot keep the client reading.
 const MAX_TASK_PAGES: u64 = 1_000;
 
-/// How the API is reached.
+/// How to reach the API.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Where it is; `https`, or `http` on loopback.
+    /// Its address: `https`, or `http` on loopback.
     pub base_url: Url,
-    /// The longest one attempt may take, from connecting to the last byte.
+    /// The time limit of one attempt, from connecting to the last byte.
     pub timeout: Duration,
-    /// The most attempts started in a second. Apify allows 60 for each resource.
+    /// The most attempts started per second. Apify allows 60 for each resource.
     pub requests_per_second: NonZeroU32,
     /// The most attempts in flight.
     pub concurrency: NonZeroUsize,
@@ -63,7 +64,7 @@ impl Client {
     /// A client that sends `token` with every request.
     ///
     /// # Errors
-    /// When the system's certificates cannot be loaded.
+    /// When the HTTP client cannot be built, e.g. because the system's certificates cannot be loaded.
     pub fn new(options: ClientOptions, token: &Token) -> Result<Self, ApiError> {
         Self::with_retry(options, token, RetryPolicy::default())
     }
@@ -97,7 +98,7 @@ impl Client {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|error| unusable(&error))?;
-        // A small burst: the limit holds for every second, not only on average.
+        // A small burst, so that the limit holds in every second and not only on average.
         let burst = NonZeroU32::try_from(concurrency)
             .unwrap_or(NonZeroU32::MAX)
             .min(requests_per_second);
@@ -116,7 +117,7 @@ impl Client {
         })
     }
 
-    /// Attempts made so far.
+    /// How many attempts this client and its clones have made.
     pub fn requests(&self) -> u64 {
         self.inner.requests.load(Ordering::Relaxed)
     }
@@ -132,7 +133,7 @@ impl Client {
         ];
         match window.listing {
             Listing::All => {}
-            // The documentation allows `1` too, but its OpenAPI description says boolean, and validators refuse `1`.
+            // The documentation also allows `1`, but the OpenAPI description says boolean, and validators reject `1`.
             Listing::Newest => query.push(("desc", "true".to_owned())),
             Listing::Active => query.push((
                 "status",
@@ -147,8 +148,8 @@ impl Client {
         self.get(url, wire::run_page).await
     }
 
-    /// The run `run_id` (`GET /v2/actor-runs/:id`); `None` when there is none any more, by Apify's own word: a row is
-    /// marked as removed on that, and a proxy's 404 must not do.
+    /// The run `run_id` (`GET /v2/actor-runs/:id`); `None` if Apify answers `record-not-found`. The mirror then marks
+    /// the row as removed, so any other 404, e.g. a proxy's, is an error.
     ///
     /// # Errors
     /// When no attempt succeeds, or the answer is about another run.
@@ -164,13 +165,13 @@ impl Client {
         };
         match self.get(url, decode).await {
             Ok(seen) => Ok(Some(seen)),
-            Err(error) if error.is_apifys_not_found() => Ok(None),
-            Err(error) if error.class() == ErrorClass::NotFound => Err(error.unclassed()),
+            Err(error) if error.is_record_not_found() => Ok(None),
+            Err(error) if error.class() == ErrorClass::NotFound => Err(error.into_other()),
             Err(error) => Err(error),
         }
     }
 
-    /// The task that `reference` names: an id, `username~name` or `~name` (`GET /v2/actor-tasks/:id`).
+    /// The task called `reference`: an id, `username~name` or `~name` (`GET /v2/actor-tasks/:id`).
     ///
     /// # Errors
     /// When no attempt succeeds.
@@ -179,13 +180,14 @@ impl Client {
             .await
     }
 
-    /// Every task of the account (`GET /v2/actor-tasks`). A task deleted while the list is read moves those behind it
-    /// to the front, so pages overlap by an entry; one that is missed all the same is found the next time.
+    /// Every task of the account (`GET /v2/actor-tasks`). A task deleted during the read shifts later ones to lower
+    /// offsets, so pages overlap by one entry. If several are deleted, a task may be missing from this answer.
     ///
     /// # Errors
     /// When no attempt at one of the pages succeeds.
     pub async fn tasks(&self) -> Result<Vec<Task>, ApiError> {
         let mut tasks: Vec<Task> = Vec::new();
+        let mut ids = HashSet::new();
         let mut offset = 0;
         for _ in 0..MAX_TASK_PAGES {
             let mut url = self.url(&["v2", "actor-tasks"]);
@@ -195,12 +197,12 @@ impl Client {
             let page = self.get(url, wire::task_page).await?;
             let end = page.offset.saturating_add(page.tasks.len() as u64);
             let known = tasks.len();
-            for task in page.tasks {
-                if !tasks.iter().any(|other| other.id == task.id) {
-                    tasks.push(task);
-                }
-            }
-            // No new task on a page: the end, or a server that ignores the offset.
+            tasks.extend(
+                page.tasks
+                    .into_iter()
+                    .filter(|task| ids.insert(task.id.clone())),
+            );
+            // A page without a new task is the end, or the server ignores the offset.
             if tasks.len() == known || page.total.is_some_and(|total| end >= total) {
                 break;
             }
@@ -209,7 +211,7 @@ impl Client {
         Ok(tasks)
     }
 
-    /// The address of an endpoint; each part is escaped on its own, so that no name can reach another.
+    /// The URL of an endpoint. Each part is escaped on its own, so that no name can lead to another endpoint.
     fn url(&self, parts: &[&str]) -> Url {
         let mut url = self.inner.base_url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -226,14 +228,13 @@ impl Client {
         self.inner.retry.run(|| self.limited(&url, &decode)).await
     }
 
-    /// One attempt, within the limits. Its place among the requests in flight is held for this attempt only: one that
-    /// waits for its next try keeps nobody else from theirs.
+    /// One attempt, within the limits. It holds its permit only while in flight, not during the wait before a retry.
     async fn limited<T>(
         &self,
         url: &Url,
         decode: impl Fn(&[u8]) -> Result<T, String>,
     ) -> Result<T, ApiError> {
-        let _place = self.inner.in_flight.acquire().await;
+        let _permit = self.inner.in_flight.acquire().await;
         self.inner.rate.until_ready().await;
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
         self.attempt(url, decode).await
@@ -269,11 +270,11 @@ impl Client {
         if !status.is_success() {
             return Err(ApiError::from_status(url, status, &body, retry_after));
         }
-        decode(&body).map_err(|what| {
+        decode(&body).map_err(|problem| {
             ApiError::new(
                 ErrorClass::Malformed,
                 url,
-                format!("{} with an unusable body: {what}", status.as_u16()),
+                format!("{} with an unusable body: {problem}", status.as_u16()),
             )
         })
     }

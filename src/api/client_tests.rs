@@ -1,4 +1,4 @@
-//! The client against servers that answer in every way.
+//! The client against servers that answer and fail in many ways.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::client::{Client, ClientOptions};
+use super::error::ErrorClass;
 use super::retry::RetryPolicy;
-use super::{ApiError, Client, ClientOptions, ErrorClass, Token};
+use super::token::Token;
 use crate::model::Timestamp;
 use crate::simulator::{Fault, Faults, Server, TOKEN, World};
 use crate::sync::{Listing, Window};
@@ -18,18 +20,31 @@ const ALL: Window = Window {
     limit: 10,
 };
 
-/// A client that does not wait long between its attempts.
+/// A client with short waits between attempts.
 fn client(url: &str) -> Client {
-    let options = ClientOptions {
-        base_url: url.parse().unwrap(),
-        timeout: Duration::from_secs(10),
-        requests_per_second: NonZeroU32::new(1_000).unwrap(),
-        concurrency: NonZeroUsize::new(4).unwrap(),
-    };
     let retry = RetryPolicy {
         first: Duration::from_micros(10),
         ceiling: Duration::from_micros(10),
         ..RetryPolicy::default()
+    };
+    client_with(url, Duration::from_secs(10), retry)
+}
+
+/// A client that makes one attempt.
+fn client_without_retries(url: &str, timeout: Duration) -> Client {
+    let retry = RetryPolicy {
+        attempts: 1,
+        ..RetryPolicy::default()
+    };
+    client_with(url, timeout, retry)
+}
+
+fn client_with(url: &str, timeout: Duration, retry: RetryPolicy) -> Client {
+    let options = ClientOptions {
+        base_url: url.parse().unwrap(),
+        timeout,
+        requests_per_second: NonZeroU32::new(1_000).unwrap(),
+        concurrency: NonZeroUsize::new(4).unwrap(),
     };
     Client::with_retry(options, &Token::new(TOKEN).unwrap(), retry).unwrap()
 }
@@ -43,7 +58,7 @@ async fn server() -> (Server, String) {
     (Server::start(world).await.unwrap(), task)
 }
 
-/// Serves one connection with these bytes, whatever is asked.
+/// Answers one connection with these bytes, whatever the request.
 async fn canned(answer: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -101,7 +116,7 @@ async fn windows_become_queries() {
 }
 
 #[tokio::test]
-async fn names_cannot_leave_their_place_in_the_path() {
+async fn task_names_are_escaped_in_the_path() {
     let (server, _) = server().await;
     let client = client(&server.url());
     for reference in ["a b", "a/b", "a?b", "a#b", "a%2Fb", "ä~b"] {
@@ -114,7 +129,7 @@ async fn names_cannot_leave_their_place_in_the_path() {
 }
 
 #[tokio::test]
-async fn what_passes_is_retried_and_what_does_not_is_not() {
+async fn only_failures_that_may_pass_are_retried() {
     let (server, task) = server().await;
     for (fault, class, attempts) in [
         (Fault::Status(400), ErrorClass::Other, 1),
@@ -154,21 +169,17 @@ async fn what_passes_is_retried_and_what_does_not_is_not() {
 }
 
 #[tokio::test]
-async fn a_run_is_gone_only_if_apify_says_so() {
+async fn a_run_is_gone_only_if_apify_answers_record_not_found() {
     let (server, _) = server().await;
     let client = client(&server.url());
     assert_eq!(client.run("nothing").await.unwrap(), None);
     server.set_faults(Faults::always(Fault::Status(404)));
     let error = client.run("nothing").await.unwrap_err();
-    assert_eq!(
-        error.class(),
-        ErrorClass::Other,
-        "somebody else's 404: {error}"
-    );
+    assert_eq!(error.class(), ErrorClass::Other, "a proxy's 404: {error}");
 }
 
 #[tokio::test]
-async fn nobody_there_is_found_out_sooner() {
+async fn an_unreachable_server_is_reported_sooner() {
     let closed = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
@@ -184,26 +195,16 @@ async fn nobody_there_is_found_out_sooner() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_come_is_given_up_on() {
+async fn an_attempt_without_an_answer_times_out() {
     let (server, task) = server().await;
     server.set_faults(Faults::always(Fault::Hang));
-    let options = ClientOptions {
-        base_url: server.url().parse().unwrap(),
-        timeout: Duration::from_millis(50),
-        requests_per_second: NonZeroU32::MAX,
-        concurrency: NonZeroUsize::MIN,
-    };
-    let retry = RetryPolicy {
-        attempts: 1,
-        ..RetryPolicy::default()
-    };
-    let client = Client::with_retry(options, &Token::new(TOKEN).unwrap(), retry).unwrap();
-    let error: ApiError = client.runs(&task, &ALL).await.unwrap_err();
+    let client = client_without_retries(&server.url(), Duration::from_millis(50));
+    let error = client.runs(&task, &ALL).await.unwrap_err();
     assert!(error.to_string().ends_with("no answer in time"), "{error}");
 }
 
 #[tokio::test]
-async fn a_run_is_there_or_gone_or_somebody_elses() {
+async fn a_run_is_found_or_gone_or_another_run() {
     let (server, task) = server().await;
     let client = client(&server.url());
     let id = server.world().runs(&task).next().unwrap().id.clone();
@@ -214,17 +215,8 @@ async fn a_run_is_there_or_gone_or_somebody_elses() {
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let retry = RetryPolicy {
-        attempts: 1,
-        ..RetryPolicy::default()
-    };
-    let options = ClientOptions {
-        base_url: canned(answer.into_bytes()).await.parse().unwrap(),
-        timeout: Duration::from_secs(10),
-        requests_per_second: NonZeroU32::MAX,
-        concurrency: NonZeroUsize::MIN,
-    };
-    let client = Client::with_retry(options, &Token::new(TOKEN).unwrap(), retry).unwrap();
+    let url = canned(answer.into_bytes()).await;
+    let client = client_without_retries(&url, Duration::from_secs(10));
     let error = client.run("mine").await.unwrap_err();
     assert!(
         error
@@ -235,7 +227,7 @@ async fn a_run_is_there_or_gone_or_somebody_elses() {
 }
 
 #[tokio::test]
-async fn compressed_answers_are_understood() {
+async fn compressed_answers_are_decoded() {
     const ZIPPED: [u8; 44] = [
         31, 139, 8, 0, 0, 0, 0, 0, 2, 255, 171, 86, 74, 73, 44, 73, 84, 178, 82, 168, 86, 202, 76,
         1, 82, 74, 85, 153, 5, 5, 169, 41, 74, 181, 181, 0, 26, 49, 137, 77, 26, 0, 0, 0,
@@ -248,7 +240,7 @@ async fn compressed_answers_are_understood() {
 }
 
 #[tokio::test]
-async fn all_tasks_are_listed_and_listing_ends() {
+async fn all_tasks_are_listed() {
     let mut world = World::new(1);
     for n in 0..2_500 {
         world.add_task("janedoe", &format!("task-{n}"));

@@ -1,4 +1,4 @@
-//! What can go wrong with a request, by class.
+//! Failed requests, by class.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,31 +8,31 @@ use serde::Deserialize;
 
 use crate::web::{describe, excerpt};
 
-/// What kind of trouble it is, which decides what to do about it.
+/// The class of a failure, which decides how to handle it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// 401: the token is wrong, or none was sent.
+    /// 401: the token is wrong or missing.
     TokenRefused,
-    /// 403: the token may not see this.
+    /// 403: the token may not read this.
     Forbidden,
-    /// 404: there is no such thing, or the token may not know of it.
+    /// 404: it does not exist, or the token may not know of it.
     NotFound,
     /// 429: too many requests.
     Throttled,
-    /// 408, 5xx, no connection, no answer in time, an answer cut short: the next attempt may well succeed.
+    /// 408, 5xx, no connection, no answer in time, a truncated answer. A retry may succeed.
     Temporary,
-    /// An answer that claims success and is not what was asked for.
+    /// A successful status with a body that is not the expected one.
     Malformed,
-    /// An answer larger than any the API gives.
+    /// A body over the size limit.
     TooLarge,
-    /// 3xx: the API does not redirect, so somebody else did. The redirect was not followed: the token is not theirs.
+    /// 3xx. The API does not redirect, so something else does, and must not get the token: redirects are not followed.
     Redirected,
-    /// Any other refusal, e.g. 400.
+    /// Any other status, e.g. 400, and any other failure.
     Other,
 }
 
-/// A request that failed. Its message names the address, the status and what Apify says, and what to do where there is
-/// something to do; it never contains the token, which is not part of an address.
+/// A failed request. The message names the URL, the status, Apify's error and, where there is one, a remedy. It never
+/// contains the token, which is not part of a URL.
 #[derive(Clone, Debug)]
 pub struct ApiError {
     class: ErrorClass,
@@ -40,10 +40,10 @@ pub struct ApiError {
     detail: String,
     retry_after: Option<Duration>,
     never_connected: bool,
-    is_apifys_not_found: bool,
+    is_record_not_found: bool,
 }
 
-/// What Apify says, in the error body's `type`, when there is no such thing.
+/// The error body's `type` when the requested record does not exist.
 const RECORD_NOT_FOUND: &str = "record-not-found";
 
 /// Apify's error body: `{"error": {"type": "...", "message": "..."}}`.
@@ -67,11 +67,11 @@ impl ApiError {
             detail: detail.into(),
             retry_after: None,
             never_connected: false,
-            is_apifys_not_found: false,
+            is_record_not_found: false,
         }
     }
 
-    /// An answer that is no success.
+    /// An answer with an unsuccessful status.
     pub(super) fn from_status(
         url: &Url,
         status: StatusCode,
@@ -87,12 +87,12 @@ impl ApiError {
             300..=399 => ErrorClass::Redirected,
             _ => ErrorClass::Other,
         };
-        let mut is_apifys_not_found = false;
-        let said = match serde_json::from_slice::<ErrorBody>(body) {
+        let mut is_record_not_found = false;
+        let reason = match serde_json::from_slice::<ErrorBody>(body) {
             Ok(ErrorBody {
                 error: ErrorDetail { kind, message },
             }) => {
-                is_apifys_not_found =
+                is_record_not_found =
                     class == ErrorClass::NotFound && kind.as_deref() == Some(RECORD_NOT_FOUND);
                 let parts = [kind, message]
                     .into_iter()
@@ -100,25 +100,25 @@ impl ApiError {
                     .map(|part| excerpt(&part));
                 parts.collect::<Vec<_>>().join(": ")
             }
-            // A proxy's HTML, most likely: its text helps nobody.
+            // Most likely a proxy's HTML, which would not help in a message.
             Err(_) => String::new(),
         };
-        let said = if said.is_empty() {
+        let reason = if reason.is_empty() {
             status
                 .canonical_reason()
                 .unwrap_or("no reason given")
                 .to_owned()
         } else {
-            said
+            reason
         };
         Self {
             retry_after,
-            is_apifys_not_found,
-            ..Self::new(class, url, format!("{} {said}", status.as_u16()))
+            is_record_not_found,
+            ..Self::new(class, url, format!("{} {reason}", status.as_u16()))
         }
     }
 
-    /// A request that got no answer, or not all of it.
+    /// A request without an answer, or with a truncated one.
     pub(super) fn from_transport(url: &Url, error: &reqwest::Error) -> Self {
         Self {
             never_connected: error.is_connect(),
@@ -126,25 +126,25 @@ impl ApiError {
         }
     }
 
-    /// What kind of trouble it is.
+    /// The class of the failure.
     pub fn class(&self) -> ErrorClass {
         self.class
     }
 
-    /// Whether Apify itself says that there is no such thing, and not something between it and us.
-    pub(super) fn is_apifys_not_found(&self) -> bool {
-        self.is_apifys_not_found
+    /// Whether Apify itself, and not for example a proxy, answered that the record does not exist.
+    pub(super) fn is_record_not_found(&self) -> bool {
+        self.is_record_not_found
     }
 
-    /// The same trouble, as one that says nothing about the task.
-    pub(super) fn unclassed(self) -> Self {
+    /// The same failure as [`ErrorClass::Other`], so that a 404 for a run does not count as one for its task.
+    pub(super) fn into_other(self) -> Self {
         Self {
             class: ErrorClass::Other,
             ..self
         }
     }
 
-    /// Whether the same request may well succeed later.
+    /// Whether a retry of the same request may succeed.
     pub(super) fn is_retryable(&self) -> bool {
         matches!(
             self.class,
@@ -152,12 +152,12 @@ impl ApiError {
         )
     }
 
-    /// Whether not even a connection was made.
+    /// Whether the connection failed.
     pub(super) fn never_connected(&self) -> bool {
         self.never_connected
     }
 
-    /// How long the server asks to be left alone.
+    /// How long the server asks the client to wait.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -182,10 +182,10 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// The address without what could be secret in it.
+/// The URL without user and password.
 fn printable(url: &Url) -> String {
     let mut url = url.clone();
-    // Both fail only for addresses that cannot have such parts.
+    // Both fail only for URLs that cannot have them.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.into()
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_name_the_address_the_status_and_what_apify_says() {
+    fn messages_name_the_url_the_status_and_apifys_error() {
         let body =
             br#"{"error": {"type": "record-not-found", "message": "Actor task\nwas not found"}}"#;
         let error = ApiError::from_status(&url(), StatusCode::NOT_FOUND, body, None);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut() {
+    fn a_long_message_is_truncated() {
         let body = format!(r#"{{"error": {{"message": "{}"}}}}"#, "x".repeat(100_000));
         let error = ApiError::from_status(&url(), StatusCode::BAD_REQUEST, body.as_bytes(), None);
         assert!(error.to_string().chars().count() < 300);

@@ -1,8 +1,8 @@
-//! The Apify API, as far as the mirror needs it.
+//! The part of the Apify API that the mirror needs.
 //!
-//! A [`Client`] answers with pages and runs, or with an [`ApiError`] that says which class of trouble it is. It retries
-//! what is worth retrying, within bounds, and keeps to a rate limit and a number of requests in flight that all its
-//! clones share. What an answer means is for [`crate::sync`] to say.
+//! A [`Client`] returns pages and runs, or an [`ApiError`] with its [`ErrorClass`]. It retries failures that may pass,
+//! within limits. All clones of a client share one rate limit and one limit of requests in flight. [`crate::sync`]
+//! decides what an answer means.
 //!
 //! Facts about the API are from Apify's public documentation (docs.apify.com/api/v2) and its OpenAPI description.
 

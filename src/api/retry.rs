@@ -1,4 +1,4 @@
-//! Trying again: which failures, how often, how long apart. The only place that uses the `backoff` crate.
+//! Retries: which failures, how often, and the backoff between them. Only this file uses the `backoff` crate.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use backoff::backoff::Backoff;
 
 use super::error::ApiError;
 
-/// How a request is retried. Apify asks clients to wait a random time between D and 2·D, D being 500 ms at first and
-/// doubling.
+/// How requests are retried. Apify asks clients to wait a random time between D and 2·D, where D starts at 500 ms and
+/// doubles.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RetryPolicy {
-    /// D at first.
+    /// The first D.
     pub first: Duration,
-    /// Where D stops doubling.
+    /// The largest D.
     pub ceiling: Duration,
-    /// The most attempts in all, the first included.
+    /// The most attempts, including the first.
     pub attempts: u32,
-    /// The most attempts when no connection is made at all: whoever called us learns sooner that nobody is there.
+    /// The most attempts while connecting fails. Fewer, so that an unreachable server is reported soon.
     pub connects: u32,
-    /// No attempt is made after this long.
+    /// The time after which there are no more attempts.
     pub within: Duration,
-    /// The longest a server's `Retry-After` is obeyed for.
-    pub longest_asked: Duration,
+    /// The longest `Retry-After` that is honoured.
+    pub max_retry_after: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -33,13 +33,13 @@ impl Default for RetryPolicy {
             attempts: 10,
             connects: 5,
             within: Duration::from_secs(120),
-            longest_asked: Duration::from_secs(30),
+            max_retry_after: Duration::from_secs(30),
         }
     }
 }
 
 impl RetryPolicy {
-    /// Attempts `request` until it succeeds, fails for good, or has been tried enough.
+    /// Makes `request` until it succeeds, fails permanently, or reaches a limit.
     pub async fn run<T, F>(&self, mut request: impl FnMut() -> F) -> Result<T, ApiError>
     where
         F: Future<Output = Result<T, ApiError>>,
@@ -54,13 +54,13 @@ impl RetryPolicy {
             let Some(wait) = self.next(&mut waits, attempt, &error) else {
                 return Err(error);
             };
-            tracing::debug!(attempt, ?wait, "will try again: {error}");
+            tracing::debug!(attempt, ?wait, "retrying: {error}");
             tokio::time::sleep(wait).await;
             attempt += 1;
         }
     }
 
-    /// How long to wait after the `attempt`-th attempt failed with `error`; `None` when there is no use in another.
+    /// How long to wait after attempt number `attempt` failed with `error`; `None` for no further attempt.
     fn next(
         &self,
         waits: &mut ExponentialBackoff,
@@ -79,11 +79,11 @@ impl RetryPolicy {
         Some(
             error
                 .retry_after()
-                .map_or(wait, |asked| asked.min(self.longest_asked).max(wait)),
+                .map_or(wait, |asked| asked.min(self.max_retry_after).max(wait)),
         )
     }
 
-    /// `backoff` draws from an interval around its current value: 1.5·D, give or take a third of it, is D to 2·D.
+    /// `backoff` draws from an interval around its current value: 1.5·D ± a third is D to 2·D.
     fn waits(&self) -> ExponentialBackoff {
         let middle = |d: Duration| d.mul_f64(1.5);
         ExponentialBackoff {
@@ -101,7 +101,7 @@ impl RetryPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::ErrorClass;
+    use crate::api::error::ErrorClass;
     use reqwest::{StatusCode, Url};
 
     fn error(status: u16, retry_after: Option<u64>) -> ApiError {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_asks_for_is_obeyed_within_bounds() {
+    fn retry_after_is_honoured_within_limits() {
         let policy = RetryPolicy::default();
         let after = |seconds| {
             policy
@@ -137,15 +137,15 @@ mod tests {
                 .unwrap()
         };
         assert_eq!(after(7), Duration::from_secs(7));
-        assert_eq!(after(86_400), policy.longest_asked);
+        assert_eq!(after(86_400), policy.max_retry_after);
         assert!(
             after(0) >= Duration::from_millis(499),
-            "but never less than the usual wait"
+            "never less than the usual wait"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn attempts_are_bounded_and_hopeless_failures_are_not_repeated() {
+    async fn attempts_are_limited_and_permanent_failures_are_not_retried() {
         for (status, expected) in [
             (503, 10),
             (429, 10),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_success_ends_it() {
+    async fn retries_end_with_the_first_success() {
         let mut attempts = 0;
         let answer = RetryPolicy::default()
             .run(|| {

@@ -1,4 +1,4 @@
-//! The API token, which nothing may print.
+//! The API token. Nothing prints it.
 
 use std::fmt;
 
@@ -6,26 +6,26 @@ use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-/// An Apify API token. It is wiped from memory when dropped, and its `Debug` says nothing of it.
+/// An Apify API token. It is wiped from memory when dropped, and `Debug` does not show it.
 #[derive(Clone)]
 pub struct Token(SecretString);
 
-/// Text that cannot be a token. The message does not repeat it.
+/// Why a text cannot be a token. The message does not contain the text.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidToken {
-    /// There is nothing but white space.
+    /// It is empty, or only white space.
     #[error("the API token is empty")]
     Empty,
-    /// A character that no HTTP header can carry.
+    /// It contains a character that an HTTP header cannot carry.
     #[error("the API token contains a space, a line break or another character that no token has")]
     Character,
 }
 
 impl Token {
-    /// A token from its text; white space around it is dropped.
+    /// A token from its text, trimmed.
     ///
     /// # Errors
-    /// When nothing is left, or the rest cannot be part of an HTTP header.
+    /// When the text is empty or cannot be part of an HTTP header.
     pub fn new(text: &str) -> Result<Self, InvalidToken> {
         let text = text.trim();
         if text.is_empty() {
@@ -37,8 +37,8 @@ impl Token {
         Ok(Self(text.into()))
     }
 
-    /// The `Authorization` header. Apify also takes a `token` query parameter, which must never be used: URLs end up in
-    /// logs.
+    /// The `Authorization` header. Apify also accepts a `token` query parameter, which must never be used, because URLs
+    /// end up in logs.
     pub(super) fn header(&self) -> Result<HeaderValue, InvalidToken> {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", self.0.expose_secret()))
             .map_err(|_| InvalidToken::Character)?;
@@ -46,7 +46,7 @@ impl Token {
         Ok(value)
     }
 
-    /// The header's text, for tests elsewhere to compare.
+    /// The header's text, for tests of other modules.
     #[cfg(test)]
     pub(crate) fn header_for_tests(&self) -> String {
         self.header()
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_prints_it() {
+    fn debug_output_does_not_contain_the_token() {
         let token = Token::new(" apify_api_secret\n").unwrap();
         assert_eq!(format!("{token:?}"), "Token");
         let header = token.header().unwrap();
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_token_is_refused_without_repeating_it() {
+    fn errors_do_not_contain_the_rejected_text() {
         assert_eq!(Token::new(" \n").unwrap_err(), InvalidToken::Empty);
         for text in ["se cret", "se\ncret", "se\u{7f}cret", "sécret"] {
             let error = Token::new(text).unwrap_err();

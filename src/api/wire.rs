@@ -1,7 +1,7 @@
-//! Bodies of answers, decoded.
+//! Decodes the bodies of answers.
 //!
-//! Envelopes are held to what positions depend on (`data`, `data.offset`, `data.items`); items may miss anything but
-//! their id, and may hold anything beside.
+//! An envelope must have the fields that positions depend on (`data`, `data.offset`, `data.items`). An item must have an
+//! id; it may lack any other field and have unknown ones.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::model::Task;
 use crate::sync::{Page, Seen};
 
-/// The largest position or count believed: what SQLite's integers hold.
+/// The largest position or count accepted: the largest integer of SQLite.
 const MAX_POSITION: u64 = i64::MAX as u64;
 
 #[derive(Deserialize)]
@@ -29,18 +29,18 @@ struct List<T> {
 
 /// One page of tasks.
 pub struct TaskPage {
-    /// Where it lies.
+    /// The offset of its first task.
     pub offset: u64,
-    /// How many tasks there are, if the server says.
+    /// How many tasks there are, if the server reports it.
     pub total: Option<u64>,
     /// The tasks.
     pub tasks: Vec<Task>,
 }
 
-/// A page of a run list.
+/// Decodes a page of a run list.
 ///
 /// # Errors
-/// Says what is wrong with the body.
+/// A description of what is wrong with the body.
 pub fn run_page(body: &[u8]) -> Result<Page, String> {
     let list: List<Value> = data(body)?;
     let items = list
@@ -61,18 +61,18 @@ pub fn run_page(body: &[u8]) -> Result<Page, String> {
     })
 }
 
-/// A single run.
+/// Decodes a single run.
 ///
 /// # Errors
-/// Says what is wrong with the body.
+/// A description of what is wrong with the body.
 pub fn run(body: &[u8]) -> Result<Seen, String> {
     Seen::from_json(data(body)?).map_err(|error| error.to_string())
 }
 
-/// A single task.
+/// Decodes a single task.
 ///
 /// # Errors
-/// Says what is wrong with the body.
+/// A description of what is wrong with the body.
 pub fn task(body: &[u8]) -> Result<Task, String> {
     let task: Task = data(body)?;
     if task.id.is_empty() {
@@ -82,10 +82,10 @@ pub fn task(body: &[u8]) -> Result<Task, String> {
     }
 }
 
-/// A page of the list of tasks.
+/// Decodes a page of the list of tasks.
 ///
 /// # Errors
-/// Says what is wrong with the body.
+/// A description of what is wrong with the body.
 pub fn task_page(body: &[u8]) -> Result<TaskPage, String> {
     let list: List<Task> = data(body)?;
     Ok(TaskPage {
@@ -105,8 +105,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_positions_depend_on_must_be_there() {
-        for (body, complaint) in [
+    fn fields_that_positions_depend_on_are_required() {
+        for (body, expected) in [
             (r#"{"data": {"items": []}}"#, "missing field `offset`"),
             (r#"{"data": {"offset": 0}}"#, "missing field `items`"),
             (r#"{"data": {"offset": -1, "items": []}}"#, "invalid value"),
@@ -124,7 +124,7 @@ mod tests {
             ("", "EOF"),
         ] {
             let error = run_page(body.as_bytes()).unwrap_err();
-            assert!(error.contains(complaint), "{body}: {error}");
+            assert!(error.contains(expected), "{body}: {error}");
         }
     }
 
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_hostile_server_may_send() {
+    fn hostile_values_are_rejected_or_kept() {
         let number = |text: &str| item(&format!(r#""usageTotalUsd": {text}"#));
         assert!(number("1e999").unwrap_err().contains("number out of range"));
         assert!(number("NaN").unwrap_err().contains("expected"));
@@ -161,14 +161,14 @@ mod tests {
             item(r#""status": "\ud800""#)
                 .unwrap_err()
                 .contains("hex escape"),
-            "nothing that could be stored"
+            "a lone surrogate cannot be stored"
         );
 
         let twice = item(r#""status": "READY", "status": "RUNNING""#).unwrap();
         assert_eq!(
             twice.items[0].run.status.as_str(),
             "RUNNING",
-            "the last one counts, as everywhere"
+            "the last of duplicate keys counts"
         );
         let long = "x".repeat(10 << 20);
         assert_eq!(
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(
             run.extra["buildId"],
             serde_json::json!({"a": 1}),
-            "what does not fit its column is kept all the same"
+            "a value of another type is kept"
         );
     }
 
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_an_error_and_no_overflow() {
+    fn deep_nesting_is_an_error_and_does_not_overflow_the_stack() {
         let body = format!(
             r#"{{"data": {{"offset": 0, "items": [{}]}}}}"#,
             "[".repeat(1_000_000)

@@ -67,7 +67,7 @@ impl Feed {
 
     /// Begins an audit after the next poll, or goes on with the one in progress, without waiting between its parts.
     pub fn hurry_audit(&mut self) {
-        self.machine.hurry_audit();
+        self.machine.request_audit();
     }
 
     /// Up to which entry of the list the audit in progress, or else the last one, has come.
@@ -103,8 +103,8 @@ impl Feed {
                     let cursor = &self.machine.feed().cursor;
                     Input::Located(store.distances(&self.task.id, cursor, &ids).await?)
                 }
-                Command::LoadUnseen { stretches, except } => {
-                    Input::Unseen(store.unseen(&self.task.id, &stretches, &except).await?)
+                Command::LoadUnseen { gaps, except } => {
+                    Input::Unseen(store.unseen(&self.task.id, &gaps, &except).await?)
                 }
                 Command::Read(windows) => match self.read(windows).await {
                     Ok(pages) => Input::Pages(pages),
@@ -228,7 +228,7 @@ impl Feed {
 
 fn failure(slot: &mut Option<ApiError>, error: ApiError) -> Input {
     let trouble = match error.class() {
-        ErrorClass::NotFound | ErrorClass::Forbidden => ReadFailure::Lost,
+        ErrorClass::NotFound | ErrorClass::Forbidden => ReadFailure::Unavailable,
         _ => ReadFailure::Temporary,
     };
     *slot = Some(error);

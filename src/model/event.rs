@@ -1,23 +1,23 @@
-//! The names of observed transitions.
+//! Event types.
 
 use std::borrow::Cow;
 
-use super::RunStatus;
+use super::status::RunStatus;
 
-/// What an observed transition is called; the names Apify's own webhooks use where they have one.
+/// The type of an event. Where Apify's webhooks have a name for it, that name is used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum EventType {
+pub(crate) enum EventType {
     /// A run not known before.
     Created,
-    /// A run that had ended is active again.
+    /// A run that had ended became active again.
     Resurrected,
-    /// The run came into this status in any other way.
+    /// The run entered this status in any other way.
     Entered(RunStatus),
 }
 
 impl EventType {
     /// The event's name, e.g. `ACTOR.RUN.TIMED_OUT`.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let suffix = match self {
             Self::Created => Cow::Borrowed("CREATED"),
             Self::Resurrected => Cow::Borrowed("RESURRECTED"),
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_apifys() {
+    fn names_are_those_of_apifys_webhooks() {
         assert_eq!(EventType::Created.name(), "ACTOR.RUN.CREATED");
         assert_eq!(EventType::Resurrected.name(), "ACTOR.RUN.RESURRECTED");
         assert_eq!(

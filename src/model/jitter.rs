@@ -1,40 +1,40 @@
-//! Waits that do not fall into step: deterministic, from a [`Seed`].
+//! Deterministic jitter from a [`Seed`].
 //!
-//! The cores draw no random numbers. Whoever starts the process draws one seed; every feed, sink and delivery derives
-//! its own from it.
+//! The pure modules draw no random numbers. The process draws one seed at start, and every feed, sink and delivery
+//! derives its own from it.
 
 use std::time::Duration;
 
-/// How far [`Seed::jittered`] may lie from the nominal length, in percent.
+/// How far [`Seed::jittered`] may deviate from the nominal duration, in percent.
 const SPREAD_PERCENT: u64 = 10;
 
-/// Sets the waits of one thing apart from those of others.
+/// Spreads the waits of one feed, sink or delivery from those of others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seed(pub u64);
 
 impl Seed {
-    /// The seed of the thing called `name` among those that share this one.
+    /// The seed for `name`, derived from this one.
     #[must_use]
-    pub fn of(self, name: &str) -> Self {
+    pub(crate) fn of(self, name: &str) -> Self {
         let fold = |seed, byte: &u8| mix(seed ^ u64::from(*byte));
         Self(name.as_bytes().iter().fold(mix(self.0), fold))
     }
 
-    /// `nominal`, give or take ten percent; `n` is the number of the wait.
-    pub fn jittered(self, nominal: Duration, n: u64) -> Duration {
+    /// `nominal` ± 10 %. `n` is the number of the wait.
+    pub(crate) fn jittered(self, nominal: Duration, n: u64) -> Duration {
         let millis = u64::try_from(nominal.as_millis()).unwrap_or(u64::MAX / 200);
         let spread = (millis.saturating_mul(SPREAD_PERCENT) / 100).min(u64::MAX / 4);
         let drawn = self.draw(n) % (2 * spread + 1);
         Duration::from_millis((millis - spread).saturating_add(drawn))
     }
 
-    /// From `least` up to, but not including, twice that; `n` is the number of the wait.
-    pub fn doubled(self, least: Duration, n: u64) -> Duration {
+    /// From `least` up to, but not including, twice that. `n` is the number of the wait.
+    pub(crate) fn doubled(self, least: Duration, n: u64) -> Duration {
         least.saturating_add(self.part(least, n))
     }
 
-    /// A part of `whole`, from nothing to nearly all of it; `n` is the number of the wait.
-    pub fn part(self, whole: Duration, n: u64) -> Duration {
+    /// From zero up to, but not including, `whole`. `n` is the number of the wait.
+    pub(crate) fn part(self, whole: Duration, n: u64) -> Duration {
         let millis = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(self.draw(n) % millis.max(1))
     }
@@ -44,7 +44,7 @@ impl Seed {
     }
 }
 
-/// The finalizer of SplitMix64: every bit of the input moves every bit of the output.
+/// The finalizer of SplitMix64: every input bit affects every output bit.
 fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_and_names_fall_out_of_step_and_repeat_themselves() {
+    fn waits_depend_on_seed_and_name_and_are_reproducible() {
         let of = |seed: Seed| (0..20).map(|n| seed.jittered(TEN, n)).collect::<Vec<_>>();
         assert_ne!(of(Seed(1)), of(Seed(2)));
         assert_ne!(of(Seed(1).of("a")), of(Seed(1).of("b")));

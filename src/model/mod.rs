@@ -1,6 +1,6 @@
-//! Plain data: what a run is, which statuses it passes through, and what an observed transition is called.
+//! Plain data that all other modules use: runs, tasks, statuses, events, the outbox, times and seeds.
 //!
-//! Nothing here does I/O or decides anything; every other module speaks in these types.
+//! Nothing here does I/O, and nothing here imports another module.
 
 mod event;
 mod jitter;
@@ -10,13 +10,14 @@ mod status;
 mod task;
 mod time;
 
-pub use event::EventType;
+pub(crate) use event::EventType;
 pub use jitter::Seed;
 pub use outbox::{
     AttemptOutcome, Due, EXCHANGE_CHUNK, Exchange, Exchanged, FetchLimits, Fetched, MAX_RETRY_WAIT,
     Order, Overdue, Registration, Settled, SinkLimits, Subscription, Verdict,
 };
-pub use run::{FieldValue, InvalidRun, Run};
+pub(crate) use run::FieldValue;
+pub use run::{InvalidRun, Run};
 pub use status::RunStatus;
 pub use task::Task;
 pub use time::{Moment, Timestamp};

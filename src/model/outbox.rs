@@ -1,32 +1,33 @@
-//! The outbox in plain data: what sinks are owed, what an attempt came to, and what is exchanged with the store.
+//! The outbox: deliveries, the outcomes of attempts, and the exchange between a sink's worker and the store.
 //!
-//! A delivery is one event that one sink is owed. The store holds deliveries, [`delivery`](crate::delivery) decides
-//! what to do about them, [`sinks`](crate::sinks) carry them out; these are the words in which the three speak.
+//! A delivery is one event that one sink has yet to receive. The store keeps deliveries, [`delivery`](crate::delivery)
+//! schedules attempts and [`sinks`](crate::sinks) make them. All three use these types.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::Timestamp;
+use super::time::Timestamp;
 
-/// The longest wait before another attempt, and the longest `Retry-After` that is honoured.
+/// The longest wait before a retry, and the longest `Retry-After` that is honoured.
 ///
-/// A delivery that is due later than this from now was scheduled before the clock was set back.
+/// A delivery due later than this from now was scheduled before the clock was set back.
 pub const MAX_RETRY_WAIT: Duration = Duration::from_secs(3_600);
 
-/// The most deliveries that one [`Exchange`] copies from the event log or sets aside: other writers wait for their turn.
+/// The most deliveries that one [`Exchange`] copies from the event log or sets aside, so that other writers need not
+/// wait long.
 pub const EXCHANGE_CHUNK: usize = 5_000;
 
-/// Which events a sink wants.
+/// Which events a sink receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    /// The sink's name, under which its deliveries are kept.
+    /// The sink's name, which identifies its deliveries.
     pub sink: String,
-    /// The event types it wants; `None` for all.
+    /// The event types it receives; `None` for all.
     pub types: Option<Vec<String>>,
 }
 
 impl Subscription {
-    /// Whether the sink wants events of the type `name`.
+    /// Whether the sink receives events of the type `name`.
     pub fn wants(&self, name: &str) -> bool {
         self.types
             .as_ref()
@@ -41,23 +42,23 @@ pub struct Registration {
     pub name: String,
     /// Its type, e.g. `webhook`.
     pub kind: &'static str,
-    /// Whether a sink that is new also gets the events from before it was added.
+    /// Whether a new sink also receives the events from before it was added.
     pub from_beginning: bool,
 }
 
-/// In which order a sink takes events.
+/// In which order a sink receives events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// All of them by sequence number; one that cannot be delivered holds up the rest.
+    /// All events by sequence number. One that cannot be delivered blocks the rest.
     Stream,
-    /// Those of each run in order, runs independent of each other.
+    /// The events of each run in order. Runs are independent of each other.
     Run,
 }
 
-/// How much a sink takes at once.
+/// How much a sink receives at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SinkLimits {
-    /// In which order.
+    /// The order of events.
     pub order: Order,
     /// The most events in a batch, at least 1.
     pub batch: usize,
@@ -65,11 +66,11 @@ pub struct SinkLimits {
     pub concurrency: usize,
 }
 
-/// The most events in a batch for a sink that takes a stream.
+/// The most events in a batch of a stream.
 const STREAM_BATCH: usize = 500;
 
 impl SinkLimits {
-    /// One batch after the other, in order.
+    /// All events in order, one batch at a time.
     pub const STREAM: Self = Self {
         order: Order::Stream,
         batch: STREAM_BATCH,
@@ -84,41 +85,41 @@ pub struct Due {
     pub seq: i64,
     /// The event's id.
     pub id: String,
-    /// The run it is about.
+    /// The run that the event is about.
     pub run_id: String,
-    /// Its body: one JSON object, the same bytes on every attempt.
+    /// The event's body: one JSON object, the same bytes on every attempt.
     pub payload: String,
-    /// Attempts made before.
+    /// How many attempts have been made.
     pub attempts: u32,
     /// When the first of them ended.
     pub first_attempt_at: Option<Timestamp>,
 }
 
-/// What an attempt to deliver one event came to. No message contains a secret.
+/// The outcome of one attempt to deliver one event. No error message contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptOutcome {
-    /// The sink has it.
+    /// The sink received it.
     Delivered,
-    /// The sink may not have it, but may well take it later.
+    /// The sink may not have received it. A retry may succeed.
     Failed {
         /// What happened.
         error: String,
-        /// How long the receiver asks to wait.
+        /// How long the receiver asked to wait.
         retry_after: Option<Duration>,
     },
-    /// The sink did not accept it; a few more attempts will show whether that is for good.
+    /// The sink rejected it, perhaps not permanently: it is retried a few times.
     Rejected {
         /// What happened.
         error: String,
     },
-    /// The sink will never accept it.
+    /// The sink rejected it permanently.
     Refused {
-        /// What the receiver said.
+        /// What the receiver answered.
         error: String,
     },
-    /// The sink will never accept anything any more.
+    /// The sink no longer exists and rejects everything.
     Gone {
-        /// What the receiver said.
+        /// What the receiver answered.
         error: String,
     },
 }
@@ -136,17 +137,17 @@ impl AttemptOutcome {
     }
 }
 
-/// What becomes of a delivery after an attempt.
+/// What happens to a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It leaves the outbox.
+    /// It is done, and leaves the outbox.
     Delivered,
     /// It is retried.
     Retry {
-        /// Not before this.
+        /// The earliest time of the next attempt.
         at: Timestamp,
     },
-    /// It becomes a dead letter: no further attempts, kept until somebody retries or drops it.
+    /// It becomes a dead letter: kept, without further attempts, until somebody retries or drops it.
     SetAside,
 }
 
@@ -155,9 +156,9 @@ pub enum Verdict {
 pub struct Settled {
     /// The event's sequence number.
     pub seq: i64,
-    /// The run it is about.
+    /// The run that the event is about.
     pub run_id: String,
-    /// What becomes of it.
+    /// What happens to it.
     pub verdict: Verdict,
     /// Why it was not delivered.
     pub error: Option<String>,
@@ -168,53 +169,53 @@ pub struct Settled {
 pub enum Overdue {
     /// All of them.
     All,
-    /// Those of events observed up to this instant, and only if nothing has been delivered since then.
+    /// Those of events observed up to this instant, but only if the sink has received nothing since.
     OwedSince(Timestamp),
 }
 
-/// What to read of the deliveries that are due.
+/// Which due deliveries to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchLimits {
-    /// In which order.
+    /// The order of events.
     pub order: Order,
-    /// At most so many events.
+    /// The most events to read.
     pub events: usize,
-    /// But none of these: they have been read before and are not settled yet.
+    /// Sequence numbers of events to skip, because they were read before and are not settled yet.
     pub except: HashSet<i64>,
 }
 
-/// What is due.
+/// The deliveries that are due.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
     /// Events to deliver now.
     pub events: Vec<Due>,
-    /// When the next one becomes due, where none is left that is.
+    /// When the next delivery becomes due; only set if `events` contains all that are due.
     pub next_due: Option<Timestamp>,
 }
 
-/// One exchange between the worker of a sink and the outbox: a single transaction, its parts in this order.
+/// One exchange between a sink's worker and the outbox: one transaction, with its parts in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
-    /// The sink.
+    /// The sink's name.
     pub sink: String,
-    /// Copy some events from before the sink was added out of the event log, at most [`EXCHANGE_CHUNK`].
+    /// Copy events from before the sink was added from the event log, at most [`EXCHANGE_CHUNK`].
     pub backlog: Option<Subscription>,
-    /// Record what became of these.
+    /// Record the verdicts on these.
     pub settled: Vec<Settled>,
-    /// Set some of these aside for this reason, at most [`EXCHANGE_CHUNK`].
+    /// Set these aside, with this reason, at most [`EXCHANGE_CHUNK`].
     pub set_aside: Option<(Overdue, String)>,
-    /// Then read what is due.
+    /// Then read due deliveries, within these limits.
     pub fetch: FetchLimits,
 }
 
 /// The outbox's answer to an [`Exchange`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exchanged {
-    /// Whether the sink has everything from before it was added, so that commits write its deliveries from here on.
-    /// Means nothing unless the exchange asked for backlog.
+    /// Whether all events from before the sink was added are copied, so that commits write its deliveries from now on.
+    /// Only meaningful if the exchange requested backlog.
     pub live: bool,
-    /// How many deliveries were set aside; [`EXCHANGE_CHUNK`] if there are more.
+    /// How many deliveries were set aside; [`EXCHANGE_CHUNK`] if more may remain.
     pub set_aside: usize,
-    /// What is due.
+    /// The due deliveries.
     pub fetched: Fetched,
 }

@@ -1,56 +1,57 @@
-//! A run as the API tells of it.
+//! A run, as the API lists it.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::{RunStatus, Timestamp};
+use super::status::RunStatus;
+use super::time::Timestamp;
 
-/// An item that cannot be mirrored at all.
+/// Why an item cannot be mirrored.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidRun {
     /// The item is not a JSON object.
     #[error("a run is not a JSON object")]
     NotAnObject,
-    /// Without an id there is nothing to store it under.
+    /// The item has no id to store it under.
     #[error("a run has no usable `id` (a non-empty string)")]
     NoId,
 }
 
-/// Declares [`Run`] from one list of its optional fields, and everything that has to go through all of them: the list
-/// stands nowhere else. A field without `meta` is found at the top of the API's JSON; its column has the field's name.
+/// Declares [`Run`] and all code that enumerates its optional fields from one list of them. A field marked `in meta` is
+/// in the object `meta` of the API's JSON, the others are at the top level. Columns have the names of the fields.
 macro_rules! run {
     ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $key:literal $(in $meta:ident)?;)+) => {
         /// One run: a typed field for every column of the mirror, and the rest in `extra`.
         ///
-        /// Every field but the id may be missing or null. Times stay in the API's own text, so that nothing is lost in
-        /// converting; a value whose type is not the documented one is kept in `extra`, under its own name.
+        /// Every field but the id may be missing or null. Times keep the API's text, so that no precision is lost. A
+        /// value whose type is not the documented one is kept in `extra`, under its own name.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Run {
             /// The run's id: 17 letters and digits at Apify, any non-empty text here.
             pub id: String,
-            /// `status`; a run listed without one has the status `UNKNOWN`, which is not terminal.
+            /// `status`; `UNKNOWN`, which is not terminal, if the item has none.
             pub status: RunStatus,
             $($(#[doc = $doc])+ pub $field: Option<$type>,)+
-            /// Every field without a place above; nested ones keep their place (`{"meta": {"new": 1}}`).
+            /// All other fields. Nested ones stay nested (`{"meta": {"new": 1}}`).
             pub extra: Map<String, Value>,
         }
 
         impl Run {
             /// The columns of the optional fields, in the order of [`Run::values`].
-            pub const COLUMNS: &[&str] = &[$(stringify!($field)),+];
+            pub(crate) const COLUMNS: &[&str] = &[$(stringify!($field)),+];
 
-            /// The optional fields as a database stores them, in the order of [`Run::COLUMNS`].
-            pub fn values(&self) -> Vec<FieldValue<'_>> {
+            /// The values of the optional fields for a database, in the order of [`Run::COLUMNS`].
+            pub(crate) fn values(&self) -> Vec<FieldValue<'_>> {
                 vec![$(Field::to_value(&self.$field)),+]
             }
 
-            /// A run from what a database stores of it; `values` are in the order of [`Run::COLUMNS`].
+            /// A run from its stored values, in the order of [`Run::COLUMNS`].
             ///
             /// # Errors
-            /// The name of the first column whose value is missing or of another type than this program stores.
-            pub fn from_values<'a>(
+            /// The name of the first column whose value is missing or has the wrong type.
+            pub(crate) fn from_values<'a>(
                 id: String,
                 status: RunStatus,
                 values: impl IntoIterator<Item = FieldValue<'a>>,
@@ -65,9 +66,9 @@ macro_rules! run {
                 })
             }
 
-            /// This run with the optional fields that `newer` has in the place of its own.
+            /// This run, with its optional fields replaced by those that `newer` has.
             #[must_use]
-            pub fn overlaid(&self, newer: &Self) -> Self {
+            pub(crate) fn overlaid(&self, newer: &Self) -> Self {
                 Self {
                     id: self.id.clone(),
                     status: self.status.clone(),
@@ -76,7 +77,7 @@ macro_rules! run {
                 }
             }
 
-            /// Takes the optional fields out of the objects that hold them; `extra` is left empty.
+            /// Removes the optional fields from the JSON objects and returns them as a run with empty `extra`.
             fn take(id: String, status: RunStatus, top: &mut Map<String, Value>, meta: &mut Map<String, Value>) -> Self {
                 Self {
                     id,
@@ -130,24 +131,24 @@ run! {
 
 /// The value of one column.
 #[derive(Clone, Debug, PartialEq)]
-pub enum FieldValue<'a> {
-    /// There is none.
+pub(crate) enum FieldValue<'a> {
+    /// No value.
     Null,
     /// Text.
     Text(Cow<'a, str>),
     /// A whole number.
     Integer(i64),
-    /// A fraction.
+    /// A floating-point number.
     Real(f64),
 }
 
-/// A type that fields of a run have.
+/// A type of a run's fields.
 trait Field: Sized {
     fn from_json(value: &Value) -> Option<Self>;
 
     fn to_value(field: &Option<Self>) -> FieldValue<'_>;
 
-    /// `None` for a value of another type.
+    /// `None` if the value has another type.
     fn from_value(value: FieldValue<'_>) -> Option<Option<Self>>;
 }
 
@@ -207,10 +208,10 @@ impl Field for f64 {
 }
 
 impl Run {
-    /// Reads one item of a list, or the answer to a single read.
+    /// Parses one item of a list, or the answer to a single read.
     ///
     /// # Errors
-    /// Only when there is no id to store it under.
+    /// When the item is not an object or has no usable id.
     pub fn from_json(item: &Value) -> Result<Self, InvalidRun> {
         let mut rest = item.as_object().ok_or(InvalidRun::NotAnObject)?.clone();
         let id = take(&mut rest, "id", String::from_json)
@@ -235,18 +236,18 @@ impl Run {
         Ok(Self { extra: rest, ..run })
     }
 
-    /// `startedAt` as an instant; `None` when it is missing or no time.
+    /// `startedAt` as an instant; `None` if it is missing or unreadable.
     pub fn started(&self) -> Option<Timestamp> {
         self.started_at.as_deref().and_then(Timestamp::parse)
     }
 
-    /// `finishedAt` as an instant; `None` when it is missing or no time.
+    /// `finishedAt` as an instant; `None` if it is missing or unreadable.
     pub fn finished(&self) -> Option<Timestamp> {
         self.finished_at.as_deref().and_then(Timestamp::parse)
     }
 }
 
-/// Takes a field out of `from` when it has the documented type; a null goes without trace, anything else stays.
+/// Removes a field from `from` and returns it, if it has the documented type. A null is removed, other values stay.
 fn take<T>(
     from: &mut Map<String, Value>,
     key: &str,
@@ -266,7 +267,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_full_item_leaves_nothing_over() {
+    fn a_full_item_leaves_extra_empty() {
         let run = Run::from_json(&json!({
             "id": "r", "actId": "a", "userId": "u", "actorTaskId": null, "status": "TIMED-OUT",
             "startedAt": "2019-11-30T07:34:24.202Z", "finishedAt": "2019-12-12T09:30:12.202Z",
@@ -281,13 +282,13 @@ mod tests {
         assert_eq!(
             run.scheduled_at.as_deref(),
             Some("2019-08-24T14:15:22Z"),
-            "the API's own text"
+            "the API's text"
         );
         assert_eq!(run.usage_total_usd, Some(0.2));
     }
 
     #[test]
-    fn what_is_stored_of_a_run_gives_the_same_run() {
+    fn a_run_survives_a_round_trip_through_its_values() {
         let run = Run::from_json(&json!({
             "id": "r", "status": "READY", "actId": "a", "buildNumberInt": 7, "usageTotalUsd": 0.1,
             "meta": {"userAgent": "x"}
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overlay_replaces_what_it_has_and_nothing_else() {
+    fn an_overlay_replaces_only_the_fields_it_has() {
         let run = |json| Run::from_json(&json).unwrap();
         let old = run(json!({"id": "r", "status": "READY", "actId": "a", "buildId": "b", "x": 1}));
         let new = run(json!({"id": "r", "status": "FAILED", "actId": "A", "userId": "u", "y": 1}));
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_but_the_id_may_be_missing() {
+    fn every_field_but_the_id_may_be_missing() {
         let run = Run::from_json(&json!({"id": "r"})).unwrap();
         assert!(!run.status.is_terminal());
         assert_eq!(run.status.as_str(), "UNKNOWN");
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_without_an_id_is_refused() {
+    fn an_item_without_an_id_is_rejected() {
         for (item, error) in [
             (json!([1]), InvalidRun::NotAnObject),
             (json!({"status": "READY"}), InvalidRun::NoId),

@@ -1,43 +1,42 @@
-//! The statuses a run passes through.
+//! Run statuses.
 
 use std::fmt;
 
-/// The status of a run, from Apify's documented lifecycle.
+/// The status of a run.
 ///
-/// A status this version does not know is kept word for word and counts as not terminal, so that such a run goes on
-/// being watched.
+/// An unknown status is kept as it is and counts as not terminal, so that polls keep reading such a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RunStatus {
     /// Created, not yet running.
     Ready,
     /// Running.
     Running,
-    /// Ended well.
+    /// Ended successfully.
     Succeeded,
     /// Ended with an error.
     Failed,
-    /// Being ended because its time is up.
+    /// Being stopped because it reached its timeout.
     TimingOut,
-    /// Ended because its time was up.
+    /// Stopped because it reached its timeout.
     TimedOut,
-    /// Being ended on request.
+    /// Being stopped on request.
     Aborting,
-    /// Ended on request.
+    /// Stopped on request.
     Aborted,
-    /// Anything else the API says.
+    /// A status that this version does not know.
     Other(String),
 }
 
 impl RunStatus {
-    /// The known statuses that are not terminal: what the watch read filters by.
+    /// The known statuses that are not terminal. The watch read filters by them.
     pub const ACTIVE: [RunStatus; 4] =
         [Self::Ready, Self::Running, Self::TimingOut, Self::Aborting];
 
-    /// The known statuses in which a run has ended. Terminal is not final: a run can be resurrected.
+    /// The known statuses in which a run has ended. They are not final: a run can be resurrected.
     pub const TERMINAL: [RunStatus; 4] =
         [Self::Succeeded, Self::Failed, Self::TimedOut, Self::Aborted];
 
-    /// The status the API writes as `name`.
+    /// The status that the API calls `name`.
     pub fn from_api(name: &str) -> Self {
         Self::ACTIVE
             .into_iter()

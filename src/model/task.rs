@@ -1,23 +1,23 @@
-//! A task as the API tells of it.
+//! A task, as the API returns it.
 
 use serde::Deserialize;
 
-/// One Actor task: what runs are listed under. Fields the API leaves out are `None`.
+/// One Actor task, which has a list of runs. Fields that the API leaves out are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Task {
-    /// The task's id: what a feed is known by, whatever name it was configured under.
+    /// The task's id, which identifies its feed whatever name the configuration uses.
     pub id: String,
     /// The owner's user id.
     #[serde(default)]
     pub user_id: Option<String>,
-    /// The Actor the task runs.
+    /// The id of the Actor that the task runs.
     #[serde(default)]
     pub act_id: Option<String>,
-    /// The Actor's name; only the list of tasks tells it.
+    /// The Actor's name; only the list of tasks has it.
     #[serde(default)]
     pub act_name: Option<String>,
-    /// The task's name, unique for its owner; it can be changed.
+    /// The task's name, unique for its owner. It can be changed.
     #[serde(default)]
     pub name: Option<String>,
     /// The owner's name.
@@ -26,7 +26,7 @@ pub struct Task {
 }
 
 impl Task {
-    /// What people call it: `username~name` when both are known, else the id.
+    /// A name for people: `username~name` if both are known, otherwise the id.
     pub fn label(&self) -> String {
         match (&self.username, &self.name) {
             (Some(username), Some(name)) => format!("{username}~{name}"),

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-/// An instant in milliseconds since the Unix epoch: the precision in which the API writes its times.
+/// An instant in milliseconds since the Unix epoch, the precision of the API's times.
 ///
-/// `Display` gives the API's own form, `2019-11-30T07:34:24.202Z`.
+/// `Display` writes the API's format, `2019-11-30T07:34:24.202Z`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -20,7 +20,7 @@ impl Timestamp {
         self.0
     }
 
-    /// Reads an ISO 8601 time with an offset or `Z`; `None` when `text` is not one.
+    /// Parses an ISO 8601 time with an offset or `Z`; `None` if `text` is not one.
     pub fn parse(text: &str) -> Option<Self> {
         text.parse::<jiff::Timestamp>()
             .ok()
@@ -32,7 +32,7 @@ impl Timestamp {
         Self(jiff::Timestamp::now().as_millisecond())
     }
 
-    /// How long before `self` the instant `earlier` lies; zero when it does not.
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -54,12 +54,12 @@ impl Timestamp {
     }
 }
 
-/// Now, by two clocks.
+/// The current time, by two clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
-    /// The local clock: for what is stored and compared with what others store. It can be set at any time.
+    /// The local clock, for times that are stored or compared with stored ones. It can be set at any time.
     pub wall: Timestamp,
-    /// Time since some fixed instant of this process: for waits and deadlines. It only grows.
+    /// Monotonic time since a fixed instant in this process, for waits and deadlines.
     pub uptime: Duration,
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(at) => write!(f, "{at:.3}"),
-            // Beyond the years ISO 8601 can write; such a value only arises from saturated arithmetic.
+            // Outside the years that ISO 8601 can express. Only saturated arithmetic results in such a value.
             Err(_) => write!(f, "{}ms", self.0),
         }
     }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_apis_form_survives_a_round_trip() {
+    fn the_apis_format_survives_a_round_trip() {
         let text = "2019-11-30T07:34:24.202Z";
         let at = Timestamp::parse(text).unwrap();
         assert_eq!(at.to_string(), text);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_understood_and_nonsense_is_not() {
+    fn offsets_are_parsed_and_other_text_is_not() {
         assert_eq!(
             Timestamp::parse("2019-11-30T09:34:24.202+02:00"),
             Timestamp::parse("2019-11-30T07:34:24.202Z")

@@ -1,4 +1,4 @@
-//! Plausible life for an account: a past, and a present that keeps going.
+//! A plausible history of runs: past ones, and new ones as time passes.
 
 use std::collections::VecDeque;
 
@@ -6,12 +6,12 @@ use super::rng::Rng;
 use super::world::World;
 use crate::model::{RunStatus, Timestamp};
 
-/// Keeps the tasks of a [`World`] busy.
+/// Creates, ends, resurrects and deletes runs of a [`World`].
 #[derive(Debug)]
 pub struct Activity {
     rng: Rng,
     tasks: Vec<String>,
-    /// What happens next, and when; in no order.
+    /// Future steps and their times, unordered.
     planned: Vec<(Timestamp, Step)>,
     /// Ended runs that may be resurrected.
     ended: VecDeque<String>,
@@ -26,7 +26,7 @@ enum Step {
 }
 
 impl Activity {
-    /// Life for `tasks`, from `now` on.
+    /// Activity of `tasks` from `now` on. `seed` determines it.
     pub fn new(seed: u64, tasks: Vec<String>, now: Timestamp) -> Self {
         Self {
             rng: Rng::new(seed),
@@ -51,13 +51,13 @@ impl Activity {
         }
     }
 
-    /// Gives the account `runs` ended runs, a few minutes apart, up to shortly before `now`.
+    /// Adds `runs` ended runs, five minutes apart on average, the last of them shortly before `now`.
     pub fn fill_past(&mut self, world: &mut World, runs: u64, now: Timestamp) {
-        const APART_MS: i64 = 300_000;
+        const INTERVAL_MS: i64 = 300_000;
         for n in (0..runs as i64).rev() {
-            let jitter = self.rng.below(APART_MS as u64) as i64;
+            let jitter = self.rng.below(INTERVAL_MS as u64) as i64;
             let started =
-                Timestamp::from_millis(now.as_millis() - (n + 1) * APART_MS + jitter - 600_000);
+                Timestamp::from_millis(now.as_millis() - (n + 1) * INTERVAL_MS + jitter - 600_000);
             let task = self.task();
             let id = world.create(&task, started);
             let took = 2_000 + self.rng.below(400_000) as i64;
@@ -72,8 +72,8 @@ impl Activity {
         }
     }
 
-    /// Lets happen what is due at `now`: runs start, go on and end; now and then an old one is resurrected, or the
-    /// oldest are deleted.
+    /// Performs everything planned until `now`: runs start, run and end. Sometimes it also resurrects an ended run or
+    /// deletes an old one.
     pub fn advance(&mut self, world: &mut World, now: Timestamp) {
         while self.next_run <= now {
             let started = self.next_run;
@@ -117,7 +117,7 @@ impl Activity {
         }
     }
 
-    /// Plans `step` for `least` to `least + spread` milliseconds after `from`.
+    /// Plans `step` for a time between `least` and `least + spread` milliseconds after `from`.
     fn plan(&mut self, from: Timestamp, least: i64, spread: u64, step: Step) {
         let wait = least + self.rng.below(spread) as i64;
         self.planned
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minute_of_life_has_everything_in_it() {
+    fn a_minute_of_activity_has_active_and_ended_runs() {
         let mut world = World::new(1);
         let task = world.add_task("janedoe", "it");
         let start = Timestamp::from_millis(1_700_000_000_000);

@@ -1,16 +1,17 @@
-//! The documented endpoints: what a request is answered with, without any network.
+//! The documented endpoints, without a network: from path and query to status and body.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::world::{SimTask, World};
+use super::task::SimTask;
+use super::world::World;
 use crate::model::{RunStatus, Timestamp};
 
 /// A status and a JSON body.
-pub type Answer = (u16, Value);
+pub(super) type Answer = (u16, Value);
 
-/// Answers `GET path?query` for the holder of the token.
-pub fn answer(world: &World, path: &str, query: &str) -> Answer {
+/// Answers an authorized `GET path?query`.
+pub(super) fn answer(world: &World, path: &str, query: &str) -> Answer {
     let parts: Vec<String> = path
         .trim_matches('/')
         .split('/')
@@ -54,8 +55,8 @@ pub fn answer(world: &World, path: &str, query: &str) -> Answer {
     }
 }
 
-/// A refusal as Apify writes it.
-pub fn refusal(status: u16, kind: &str, message: &str) -> Answer {
+/// An error, with a body like Apify's.
+pub(super) fn refusal(status: u16, kind: &str, message: &str) -> Answer {
     (status, json!({"error": {"type": kind, "message": message}}))
 }
 
@@ -105,7 +106,7 @@ fn tasks(world: &World, parameters: &Parameters) -> Value {
     )
 }
 
-/// Runs of several tasks, merged by start.
+/// A list of the runs of several tasks, by start.
 fn runs(world: &World, parameters: &Parameters, of: impl Fn(&SimTask) -> bool) -> Value {
     let within = |item: &Value| {
         let started = item["startedAt"].as_str().and_then(Timestamp::parse);
@@ -169,53 +170,42 @@ impl Parameters {
             after: None,
             before: None,
         };
-        let invalid = |name: &str, value: &str| {
-            Err(refusal(
-                400,
-                "invalid-value",
-                &format!("Invalid value provided: {name} cannot be {value:?}"),
-            ))
-        };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            match (name.as_ref(), value.as_ref()) {
-                ("offset", value) => match value.parse() {
-                    Ok(offset) => parsed.offset = offset,
-                    Err(_) => return invalid("offset", value),
-                },
-                ("limit", value) => match value.parse::<u64>() {
-                    Ok(limit) if limit > 0 => parsed.limit = limit.min(1_000),
-                    _ => return invalid("limit", value),
-                },
-                ("desc", "true" | "1") => parsed.desc = true,
-                ("desc", "false" | "0" | "") => {}
-                ("desc", value) => return invalid("desc", value),
-                ("status", value) => {
-                    let statuses: Vec<RunStatus> =
-                        value.split(',').map(RunStatus::from_api).collect();
-                    if statuses
-                        .iter()
-                        .any(|status| matches!(status, RunStatus::Other(_)))
-                    {
-                        return invalid("status", value);
-                    }
-                    parsed.statuses = Some(statuses);
-                }
-                ("startedAfter", value) => match Timestamp::parse(value) {
-                    Some(at) => parsed.after = Some(at),
-                    None => return invalid("startedAfter", value),
-                },
-                ("startedBefore", value) => match Timestamp::parse(value) {
-                    Some(at) => parsed.before = Some(at),
-                    None => return invalid("startedBefore", value),
-                },
-                // The API would take it; the mirror must never send it.
-                ("token", _) => {
-                    return Err(refusal(400, "token-in-url", "The token stands in the URL."));
-                }
-                _ => {}
+            // The API accepts it, but the mirror must never send it.
+            if name == "token" {
+                return Err(refusal(400, "token-in-url", "The token is in the URL."));
+            }
+            if parsed.set(&name, &value).is_none() {
+                let message = format!("Invalid value provided: {name} cannot be {value:?}");
+                return Err(refusal(400, "invalid-value", &message));
             }
         }
         Ok(parsed)
+    }
+
+    /// Sets one parameter; `None` if its value is invalid. Unknown parameters are ignored.
+    fn set(&mut self, name: &str, value: &str) -> Option<()> {
+        match name {
+            "offset" => self.offset = value.parse().ok()?,
+            "limit" => {
+                let limit: u64 = value.parse().ok()?;
+                self.limit = (limit > 0).then(|| limit.min(1_000))?;
+            }
+            "desc" => match value {
+                "true" | "1" => self.desc = true,
+                "false" | "0" | "" => {}
+                _ => return None,
+            },
+            "status" => {
+                let statuses: Vec<RunStatus> = value.split(',').map(RunStatus::from_api).collect();
+                let known = |status: &RunStatus| !matches!(status, RunStatus::Other(_));
+                self.statuses = Some(statuses.iter().all(known).then_some(statuses)?);
+            }
+            "startedAfter" => self.after = Some(Timestamp::parse(value)?),
+            "startedBefore" => self.before = Some(Timestamp::parse(value)?),
+            _ => {}
+        }
+        Some(())
     }
 }
 
@@ -275,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_as_documented() {
+    fn errors_are_as_documented() {
         let (mut world, task, _) = world();
         let list = format!("/v2/actor-tasks/{task}/runs");
         for (path, query, status, kind) in [

@@ -1,21 +1,21 @@
-//! Ways for a server to misbehave.
+//! Faults that a server can inject.
 
 use std::time::Duration;
 
 use super::rng::Rng;
 
-/// One way to misbehave.
+/// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// 429, with this `Retry-After` if given.
+    /// 429, with this `Retry-After` if there is one.
     Throttle(Option<String>),
-    /// This status, with a body as Apify's.
+    /// This status, with an error body like Apify's.
     Status(u16),
-    /// The body ends in the middle.
+    /// A truncated body.
     CutBody,
     /// The connection is dropped without an answer.
     Reset,
-    /// 200 with something like JSON.
+    /// 200 with invalid JSON.
     BadJson,
     /// 200 with HTML.
     Html,
@@ -27,17 +27,17 @@ pub enum Fault {
     Redirect(String),
 }
 
-/// How a server misbehaves, by a seed.
+/// Which faults a server injects, and how often. A seed determines the choice.
 #[derive(Clone, Debug)]
 pub struct Faults {
     rng: Rng,
-    /// How many answers of a hundred are faulty.
+    /// The percentage of faulty answers.
     pub percent: f64,
     /// The faults to choose from.
     pub kinds: Vec<Fault>,
-    /// How long every answer takes.
+    /// The latency of every answer.
     pub latency: Duration,
-    /// What a request must contain to be answered with a fault.
+    /// Only requests that contain this are answered with a fault.
     part: String,
 }
 
@@ -47,7 +47,7 @@ impl Faults {
         Self::some(0, 0.0, Vec::new())
     }
 
-    /// `percent` of all answers have one of `kinds`.
+    /// `percent` of the answers have one of `kinds`.
     pub fn some(seed: u64, percent: f64, kinds: Vec<Fault>) -> Self {
         Self {
             rng: Rng::new(seed),
@@ -71,7 +71,7 @@ impl Faults {
         }
     }
 
-    /// What befalls a bad network and a busy server: everything that passes by itself.
+    /// `percent` of the answers have a temporary fault, as on a bad network or from a busy server.
     pub fn passing(seed: u64, percent: f64) -> Self {
         let kinds = vec![
             Fault::Throttle(None),
@@ -85,14 +85,14 @@ impl Faults {
         Self::some(seed, percent, kinds)
     }
 
-    /// The same, with every answer taking this long.
+    /// These faults, with this latency of every answer.
     #[must_use]
     pub fn with_latency(self, latency: Duration) -> Self {
         Self { latency, ..self }
     }
 
-    /// What befalls the answer to `request`, a path with its query.
-    pub fn draw(&mut self, request: &str) -> Option<Fault> {
+    /// The fault, if any, of the answer to `request`, a path with its query.
+    pub(super) fn draw(&mut self, request: &str) -> Option<Fault> {
         if self.kinds.is_empty() || !request.contains(&self.part) || !self.rng.chance(self.percent)
         {
             return None;

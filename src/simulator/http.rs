@@ -1,4 +1,4 @@
-//! What the simulated servers have in common.
+//! What the simulated servers share: accepting connections and building responses.
 
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use super::reply::{Dropped, Reply};
 
-/// Answers requests with `respond` for as long as this is polled; dropping it drops every connection.
-pub async fn serve<F>(
+/// Answers requests with `respond`. Dropping the future closes every connection.
+pub(super) async fn serve<F>(
     listener: TcpListener,
     respond: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
 ) where
@@ -23,24 +23,24 @@ pub async fn serve<F>(
             Ok((stream, _)) => {
                 let service = service_fn(respond.clone());
                 connections.spawn(async move {
-                    // Answers are small, and somebody measures how soon they come.
+                    // Answers are small, and benchmarks measure their latency.
                     let _ = stream.set_nodelay(true);
-                    // An error is a client that went away, or a fault that was asked for.
+                    // An error means that the client disconnected, or is an injected fault.
                     let connection = hyper::server::conn::http1::Builder::new();
                     let _ = connection
                         .serve_connection(TokioIo::new(stream), service)
                         .await;
                 });
             }
-            // Out of file descriptors, most likely: others will be closed.
+            // Most likely out of file descriptors, until other connections close.
             Err(_) => tokio::task::yield_now().await,
         }
         while connections.try_join_next().is_some() {}
     }
 }
 
-/// An answer.
-pub fn reply(status: u16, body: Reply, kind: &'static str) -> Response<Reply> {
+/// A response with this status, body and content type.
+pub(super) fn reply(status: u16, body: Reply, kind: &'static str) -> Response<Reply> {
     let mut response = Response::new(body);
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -50,8 +50,8 @@ pub fn reply(status: u16, body: Reply, kind: &'static str) -> Response<Reply> {
     response
 }
 
-/// The same answer, with one more header if there is a value for it.
-pub fn with_header(
+/// The response with one more header, if there is a value for it.
+pub(super) fn with_header(
     mut response: Response<Reply>,
     name: HeaderName,
     value: Option<&str>,

@@ -1,11 +1,11 @@
-//! What the API's JSON looks like: fields and forms from Apify's OpenAPI description.
+//! Runs and tasks as JSON, with the fields of Apify's OpenAPI description.
 
 use serde_json::{Value, json};
 
-use super::world::{SimRun, SimTask};
+use super::task::{SimRun, SimTask};
 
-/// A run in a list.
-pub fn listed(run: &SimRun, task: &SimTask, user_id: &str) -> Value {
+/// A run, as an item of a list.
+pub(super) fn listed(run: &SimRun, task: &SimTask, user_id: &str) -> Value {
     let scheduled = run.origin == "SCHEDULER";
     json!({
         "id": run.id,
@@ -32,8 +32,8 @@ pub fn listed(run: &SimRun, task: &SimTask, user_id: &str) -> Value {
     })
 }
 
-/// A run by itself: what a list tells and more, but no `buildNumberInt`.
-pub fn detailed(run: &SimRun, task: &SimTask, user_id: &str) -> Value {
+/// A run, as the answer to a single read: with more fields than in a list, but without `buildNumberInt`.
+pub(super) fn detailed(run: &SimRun, task: &SimTask, user_id: &str) -> Value {
     let mut item = listed(run, task, user_id);
     if let Value::Object(fields) = &mut item {
         fields.remove("buildNumberInt");
@@ -65,8 +65,8 @@ pub fn detailed(run: &SimRun, task: &SimTask, user_id: &str) -> Value {
     item
 }
 
-/// A task, in the list of tasks or by itself.
-pub fn task(task: &SimTask, user_id: &str) -> Value {
+/// A task, as an item of a list and as the answer to a single read.
+pub(super) fn task(task: &SimTask, user_id: &str) -> Value {
     json!({
         "id": task.id,
         "userId": user_id,

@@ -1,8 +1,8 @@
-//! A simulated Apify account: for `demo`, for simulations and for tests.
+//! A simulated Apify account for `demo`, simulations and tests.
 //!
-//! [`World`] is the account itself, pure and seeded: runs are created, change status, end, are resurrected, deleted and
-//! retained away as its methods say, at the times they are told. [`Server`] gives it the documented HTTP face, on
-//! loopback, and can be made to misbehave ([`Faults`]). [`Activity`] keeps a world busy in a plausible way.
+//! [`World`] is the account: pure, seeded, and changed only by its methods, which take times as arguments. [`Server`]
+//! serves it over the documented HTTP API on loopback, and can inject faults ([`Faults`]). [`Activity`] creates a
+//! plausible history of runs. [`Receiver`] receives webhooks.
 
 mod activity;
 mod endpoints;
@@ -13,6 +13,7 @@ mod receiver;
 mod reply;
 mod rng;
 mod server;
+mod task;
 mod world;
 
 pub use activity::Activity;
@@ -20,4 +21,5 @@ pub use faults::{Fault, Faults};
 pub use receiver::{Arrival, Reaction, Receiver};
 pub use rng::Rng;
 pub use server::{Server, TOKEN};
-pub use world::{ListAnswer, SimRun, SimTask, World};
+pub use task::{ListAnswer, SimRun, SimTask};
+pub use world::World;

@@ -1,4 +1,4 @@
-//! A receiver of webhooks, on loopback, that can be told to misbehave.
+//! A webhook receiver on loopback, which can inject faults.
 
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
@@ -20,26 +20,26 @@ use super::reply::{Dropped, Reply};
 /// A request that arrived.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    /// When its head was there.
+    /// When its head had arrived.
     pub at: Instant,
     /// Its path and query.
     pub path: String,
-    /// Its headers; those that are no text are left out.
+    /// Its headers, except those that are not text.
     pub headers: HashMap<String, String>,
     /// Its body.
     pub body: Vec<u8>,
 }
 
-/// What a receiver does about an arrival.
+/// How a receiver reacts to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reaction {
     /// Answers with this status.
     Status(u16),
     /// Answers with this status and this `Retry-After`.
     RetryAfter(u16, String),
-    /// Leads elsewhere.
+    /// Redirects to this URL.
     Redirect(String),
-    /// Drops the connection without an answer.
+    /// Closes the connection without an answer.
     Drop,
     /// Never answers.
     Hang,
@@ -60,10 +60,10 @@ struct Shared {
 }
 
 impl Receiver {
-    /// Receives on a free port of 127.0.0.1, on the runtime this is called on, and answers with 200.
+    /// Starts on a free port of 127.0.0.1, in the current runtime, and answers every request with 200.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When no port is available.
     pub async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -79,12 +79,12 @@ impl Receiver {
         })
     }
 
-    /// Where it is.
+    /// The URL to send webhooks to.
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
 
-    /// From now on, does as `react` says about each arrival.
+    /// Sets the reaction to each request from now on.
     pub fn set_reaction(&self, react: impl FnMut(&Arrival) -> Reaction + Send + 'static) {
         *self
             .shared
@@ -93,7 +93,7 @@ impl Receiver {
             .unwrap_or_else(PoisonError::into_inner) = Box::new(react);
     }
 
-    /// What has arrived so far, whatever was done about it.
+    /// All requests so far, whatever the reaction.
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.shared
             .arrivals
@@ -111,17 +111,17 @@ impl Receiver {
             .len()
     }
 
-    /// Is gone from now on: connections are refused.
+    /// Stops: connections are refused from now on.
     pub async fn go_away(&mut self) {
         self.serving.abort();
-        // Cancelled, which is what was asked for.
+        // The error says that the task was cancelled, as intended.
         let _ = (&mut self.serving).await;
     }
 
-    /// Is back, at the same address.
+    /// Starts again, at the same address.
     ///
     /// # Errors
-    /// When somebody else has taken it meanwhile.
+    /// When another process uses the port now.
     pub async fn come_back(&mut self) -> io::Result<()> {
         let listener = TcpListener::bind(self.address).await?;
         self.serving = tokio::spawn(listen(listener, Arc::clone(&self.shared)));
@@ -169,7 +169,7 @@ async fn receive(
         body: bytes,
     };
     let reaction = (shared.react.lock().unwrap_or_else(PoisonError::into_inner))(&arrival);
-    // As careless ones do, it repeats what it was told.
+    // Echoes the request, as some receivers do, to test that secrets in answers are not logged.
     let echo = format!(
         "{:?} {:?}",
         arrival.headers,

@@ -1,29 +1,29 @@
-//! Bodies of answers, whole and broken.
+//! Response bodies, complete and truncated.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 
-/// How much more than it sends a broken answer announces, in bytes.
+/// How many bytes more than its length a truncated body announces.
 const MISSING: u64 = 1_000;
 
-/// Why a connection is dropped.
+/// Ends a connection without completing the response.
 #[derive(Debug, thiserror::Error)]
-#[error("the connection is dropped, as a fault")]
-pub struct Dropped;
+#[error("the connection is dropped to simulate a fault")]
+pub(super) struct Dropped;
 
-/// A body: the same bytes some number of times, and maybe a broken end.
+/// A body: the same chunk a number of times, then the end or a broken connection.
 #[derive(Debug)]
-pub struct Reply {
+pub(super) struct Reply {
     chunk: Bytes,
     left: usize,
     broken: bool,
 }
 
 impl Reply {
-    /// All of `text`.
-    pub fn of(text: impl Into<Bytes>) -> Self {
+    /// The complete `text`.
+    pub(super) fn of(text: impl Into<Bytes>) -> Self {
         Self {
             chunk: text.into(),
             left: 1,
@@ -31,8 +31,8 @@ impl Reply {
         }
     }
 
-    /// The first half of `text`; then the connection breaks.
-    pub fn cut(text: &str) -> Self {
+    /// The first half of `text`, then a broken connection.
+    pub(super) fn cut(text: &str) -> Self {
         let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
         Self {
             chunk: half,
@@ -41,8 +41,8 @@ impl Reply {
         }
     }
 
-    /// This many MiB of spaces.
-    pub fn spaces(mebibytes: usize) -> Self {
+    /// A body of spaces, of this many MiB.
+    pub(super) fn spaces(mebibytes: usize) -> Self {
         Self {
             chunk: vec![b' '; 1 << 20].into(),
             left: mebibytes,

@@ -1,11 +1,11 @@
-//! Seeded randomness, the same everywhere.
+//! Seeded pseudo-random numbers, the same on every platform.
 
 /// A small generator of pseudo-random numbers (SplitMix64). Not for secrets.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// A generator that gives the same numbers for the same seed.
+    /// A generator. The same seed results in the same numbers.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -19,7 +19,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number less than `bound`; 0 when that is 0.
+    /// A number less than `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 {
             0
@@ -28,14 +28,14 @@ impl Rng {
         }
     }
 
-    /// True in `percent` of all cases.
+    /// True with a probability of `percent`.
     pub fn chance(&mut self, percent: f64) -> bool {
-        // 53 bits are what a double holds exactly.
+        // A double holds 53 bits exactly.
         let unit = (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         unit * 100.0 < percent
     }
 
-    /// An id of 17 letters and digits, as Apify's are.
+    /// An id of 17 letters and digits, like Apify's.
     pub fn id(&mut self) -> String {
         const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
         (0..17)

@@ -1,4 +1,4 @@
-//! The HTTP face of a simulated account, on loopback.
+//! The HTTP server of a simulated account, on loopback.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +20,12 @@ use super::world::World;
 /// The token of a simulated account's owner.
 pub const TOKEN: &str = "apify_api_simulated";
 
+/// The body of [`Fault::BadJson`].
+const BAD_JSON: &str = r#"{"data": {"offset": 0, "items": [{"id": "#;
+
+/// The body of [`Fault::Html`].
+const HTML: &str = "<!doctype html><title>Sorry</title>";
+
 /// A running server. It stops when dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -37,10 +43,10 @@ struct Shared {
 }
 
 impl Server {
-    /// Serves `world` on a free port of 127.0.0.1, on the runtime this is called on.
+    /// Serves `world` on a free port of 127.0.0.1, in the current runtime.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When no port is available.
     pub async fn start(world: World) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -61,27 +67,27 @@ impl Server {
         })
     }
 
-    /// Where it is, without a path.
+    /// The base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The account, to look at and to change. Requests wait meanwhile.
+    /// The account, locked: requests wait until the guard is dropped.
     pub fn world(&self) -> MutexGuard<'_, World> {
         lock(&self.shared.world)
     }
 
-    /// Misbehaves as told from now on.
+    /// Sets the faults to inject from now on.
     pub fn set_faults(&self, faults: Faults) {
         *lock(&self.shared.faults) = faults;
     }
 
-    /// When answers without a fault were made since this was last asked.
+    /// The times of the answers without a fault since the last call.
     pub fn take_answers(&self) -> Vec<Instant> {
         std::mem::take(&mut *lock(&self.shared.answers))
     }
 
-    /// The requests since this was last asked: paths with their queries, in the order of their arrival.
+    /// The requests since the last call: paths with queries, in the order of arrival.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *lock(&self.shared.requests))
     }
@@ -101,11 +107,7 @@ async fn respond(
     request: Request<Incoming>,
     shared: Arc<Shared>,
 ) -> Result<Response<Reply>, Dropped> {
-    let target = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |target| target.as_str())
-        .to_owned();
+    let target = target(&request);
     let (fault, latency) = {
         let mut faults = lock(&shared.faults);
         (faults.draw(&target), faults.latency)
@@ -120,6 +122,13 @@ async fn respond(
             lock(&shared.answers).push(Instant::now());
             Ok(answer)
         }
+        Some(Fault::Reset) => Err(Dropped),
+        Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::CutBody) => {
+            let (status, body) = answer(&request, &shared);
+            let cut = Reply::cut(&body.to_string());
+            Ok(reply(status, cut, "application/json"))
+        }
         Some(Fault::Status(status)) => Ok(json(refusal(
             status,
             "simulated-fault",
@@ -133,35 +142,22 @@ async fn respond(
             ));
             Ok(with_header(throttled, RETRY_AFTER, after.as_deref()))
         }
-        Some(Fault::Redirect(to)) => Ok(with_header(
-            reply(302, Reply::of(""), "text/plain"),
-            LOCATION,
-            Some(&to),
-        )),
-        Some(Fault::BadJson) => Ok(reply(
-            200,
-            Reply::of(r#"{"data": {"offset": 0, "items": [{"id": "#),
-            "application/json",
-        )),
-        Some(Fault::Html) => Ok(reply(
-            200,
-            Reply::of("<!doctype html><title>Sorry</title>"),
-            "text/html",
-        )),
+        Some(Fault::Redirect(to)) => {
+            let redirect = reply(302, Reply::of(""), "text/plain");
+            Ok(with_header(redirect, LOCATION, Some(&to)))
+        }
+        Some(Fault::BadJson) => Ok(reply(200, Reply::of(BAD_JSON), "application/json")),
+        Some(Fault::Html) => Ok(reply(200, Reply::of(HTML), "text/html")),
         Some(Fault::Huge(mebibytes)) => {
             Ok(reply(200, Reply::spaces(mebibytes), "application/json"))
         }
-        Some(Fault::CutBody) => {
-            let (status, body) = answer(&request, &shared);
-            Ok(reply(
-                status,
-                Reply::cut(&body.to_string()),
-                "application/json",
-            ))
-        }
-        Some(Fault::Reset) => Err(Dropped),
-        Some(Fault::Hang) => std::future::pending().await,
     }
+}
+
+/// The path and query of a request.
+fn target(request: &Request<Incoming>) -> String {
+    let target = request.uri().path_and_query();
+    target.map_or("/", |target| target.as_str()).to_owned()
 }
 
 fn answer(request: &Request<Incoming>, shared: &Shared) -> Answer {

@@ -1,4 +1,4 @@
-//! The simulated account: tasks and their runs, changed only by what it is told.
+//! The simulated account: tasks and their runs. It changes only by its methods.
 
 use std::collections::HashMap;
 
@@ -6,59 +6,11 @@ use serde_json::Value;
 
 use super::items;
 use super::rng::Rng;
+use super::task::{ListAnswer, SimRun, SimTask};
 use crate::model::{RunStatus, Timestamp};
 
-/// The largest page the API gives, by its documentation.
+/// The largest page of the API, as documented.
 const MAX_LIMIT: u64 = 1_000;
-
-/// A task of the account.
-#[derive(Clone, Debug)]
-pub struct SimTask {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// Its owner's name.
-    pub username: String,
-    /// The Actor it runs.
-    pub act_id: String,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// Whether the token may not see it.
-    pub forbidden: bool,
-    /// Its runs, in the list's order: by start, ties in the order of their registration.
-    runs: Vec<SimRun>,
-}
-
-/// A run of the account.
-#[derive(Clone, Debug)]
-pub struct SimRun {
-    /// Its id.
-    pub id: String,
-    /// Its status.
-    pub status: RunStatus,
-    /// When it started.
-    pub started_at: Timestamp,
-    /// When it ended.
-    pub finished_at: Option<Timestamp>,
-    /// What it cost so far, in thousandths of a US dollar.
-    pub usage_milli_usd: u64,
-    /// What started it, e.g. `SCHEDULER`.
-    pub origin: &'static str,
-}
-
-/// A page of a run list.
-#[derive(Clone, Debug)]
-pub struct ListAnswer {
-    /// How many runs match.
-    pub total: u64,
-    /// Where the page lies.
-    pub offset: u64,
-    /// The largest page that would have been given.
-    pub limit: u64,
-    /// The runs, as the API lists them.
-    pub items: Vec<Value>,
-}
 
 /// A simulated account.
 #[derive(Debug)]
@@ -66,16 +18,16 @@ pub struct World {
     rng: Rng,
     user_id: String,
     tasks: Vec<SimTask>,
-    /// Which task each run belongs to, and its start, by which it is found there.
+    /// Each run's task, as an index, and its start, to find it in the task's runs.
     places: HashMap<String, (usize, Timestamp)>,
-    /// Runs that exist, but are not shown for now, with the tasks they belong to.
+    /// Hidden runs, with the ids of their tasks.
     hidden: HashMap<String, (String, SimRun)>,
     max_limit: u64,
     ignore_offset: bool,
 }
 
 impl World {
-    /// An account without tasks; its ids follow from `seed`.
+    /// An account without tasks. `seed` determines its ids.
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let user_id = rng.id();
@@ -90,7 +42,7 @@ impl World {
         }
     }
 
-    /// Adds a task and gives its id. The first one's owner is the token's owner.
+    /// Adds a task and returns its id. The owner of the first task is the token's owner.
     pub fn add_task(&mut self, username: &str, name: &str) -> String {
         let id = self.rng.id();
         self.tasks.push(SimTask {
@@ -105,7 +57,7 @@ impl World {
         id
     }
 
-    /// Removes a task with its runs.
+    /// Deletes a task and its runs.
     pub fn delete_task(&mut self, id: &str) {
         self.tasks.retain(|task| task.id != id);
         let place = |n: usize| move |run: &SimRun| (run.id.clone(), (n, run.started_at));
@@ -117,7 +69,7 @@ impl World {
             .collect();
     }
 
-    /// Changes a task as `change` says, if there is such a task.
+    /// Applies `change` to a task, if it exists.
     pub fn change_task(&mut self, id: &str, change: impl FnOnce(&mut SimTask)) {
         if let Some(task) = self.tasks.iter_mut().find(|task| task.id == id) {
             change(task);
@@ -129,8 +81,8 @@ impl World {
         &self.tasks
     }
 
-    /// The task that a reference names: an id, `username~name`, or `~name` for one of the token's owner.
-    pub fn find_task(&self, reference: &str) -> Option<&SimTask> {
+    /// The task called `reference`: an id, `username~name`, or `~name` for a task of the token's owner.
+    pub(super) fn find_task(&self, reference: &str) -> Option<&SimTask> {
         let owner = self.tasks.first().map_or("", |task| task.username.as_str());
         match reference.split_once('~') {
             None => self.tasks.iter().find(|task| task.id == reference),
@@ -143,18 +95,18 @@ impl World {
         }
     }
 
-    /// The largest page given from now on, at least 1.
+    /// Sets the largest page, at least 1.
     pub fn set_max_limit(&mut self, limit: u64) {
         self.max_limit = limit.max(1);
     }
 
-    /// From now on, whether every page begins at the list's beginning, and says so.
+    /// Sets whether to answer every request with the page at offset 0, and to report that offset.
     pub fn set_ignore_offset(&mut self, ignore: bool) {
         self.ignore_offset = ignore;
     }
 
-    /// Registers a run that started at `started`, READY, behind the runs that started no later. Gives its id, or an
-    /// empty one when there is no such task.
+    /// Registers a READY run that started at `started`, after the runs that started no later. Returns its id, or an
+    /// empty one if the task does not exist.
     pub fn create(&mut self, task: &str, started: Timestamp) -> String {
         const ORIGINS: [&str; 6] = ["SCHEDULER", "SCHEDULER", "SCHEDULER", "API", "WEB", "CLI"];
         let id = self.rng.id();
@@ -174,7 +126,7 @@ impl World {
         }
     }
 
-    /// Puts a run into its place, unless there is no such task.
+    /// Inserts a run in the order of starts. Returns whether the task exists.
     fn insert(&mut self, task: &str, run: SimRun) -> bool {
         let Some(n) = self.tasks.iter().position(|other| other.id == task) else {
             return false;
@@ -188,7 +140,7 @@ impl World {
         true
     }
 
-    /// The runs of a task, in the list's order.
+    /// The runs of a task, in the order of the list.
     pub fn runs(&self, task: &str) -> impl DoubleEndedIterator<Item = &SimRun> + ExactSizeIterator {
         self.tasks
             .iter()
@@ -197,7 +149,7 @@ impl World {
             .iter()
     }
 
-    /// Where a run stands: its task, and its place in that task's list.
+    /// The indices of a run's task, and of the run in it.
     fn place(&self, id: &str) -> Option<(usize, usize)> {
         let (task, started) = *self.places.get(id)?;
         let runs = &self.tasks.get(task)?.runs;
@@ -214,19 +166,19 @@ impl World {
         self.tasks[task].runs.get(place)
     }
 
-    /// Changes a run as `change` says, if there is such a run.
+    /// Applies `change` to a run, if it exists.
     fn change(&mut self, id: &str, change: impl FnOnce(&mut SimRun)) {
         if let Some((task, place)) = self.place(id) {
             change(&mut self.tasks[task].runs[place]);
         }
     }
 
-    /// Moves a run to a status in which it has not ended.
+    /// Sets an active status.
     pub fn set_status(&mut self, id: &str, status: RunStatus) {
         self.change(id, |run| run.status = status);
     }
 
-    /// Ends a run. What it cost is preliminary until [`World::settle_usage`].
+    /// Ends a run. Its cost is preliminary until [`World::settle_usage`].
     pub fn finish(&mut self, id: &str, status: RunStatus, at: Timestamp) {
         self.change(id, |run| {
             run.status = status;
@@ -235,12 +187,12 @@ impl World {
         });
     }
 
-    /// Sets what an ended run cost for good.
+    /// Sets the final cost of an ended run.
     pub fn settle_usage(&mut self, id: &str) {
         self.change(id, |run| run.usage_milli_usd += 7);
     }
 
-    /// Makes an ended run RUNNING again, at its old place in the list.
+    /// Sets an ended run to RUNNING again. Its position in the list stays.
     pub fn resurrect(&mut self, id: &str) {
         self.change(id, |run| {
             run.status = RunStatus::Running;
@@ -260,32 +212,32 @@ impl World {
         Some((task.id.clone(), task.runs.remove(place)))
     }
 
-    /// From now on, a run is as if it were deleted, until [`World::show`].
+    /// Hides a run, as if it were deleted, until [`World::show`].
     pub fn hide(&mut self, id: &str) {
         if let Some(taken) = self.take(id) {
             self.hidden.insert(id.to_owned(), taken);
         }
     }
 
-    /// Shows a hidden run again, at its old place.
+    /// Shows a hidden run again, at its old position.
     pub fn show(&mut self, id: &str) {
         if let Some((task, run)) = self.hidden.remove(id) {
             self.insert(&task, run);
         }
     }
 
-    /// Retention: deletes all but the newest `keep` runs of a task.
+    /// Applies retention: deletes all but the newest `keep` runs of a task.
     pub fn retain_newest(&mut self, task: &str, keep: usize) {
         let Some(task) = self.tasks.iter_mut().find(|other| other.id == task) else {
             return;
         };
-        let gone = task.runs.len().saturating_sub(keep);
-        for run in task.runs.drain(..gone) {
+        let deleted = task.runs.len().saturating_sub(keep);
+        for run in task.runs.drain(..deleted) {
             self.places.remove(&run.id);
         }
     }
 
-    /// A page of a task's runs, oldest first or newest first, of those in one of `statuses` if given.
+    /// A page of a task's runs, oldest or newest first. With `statuses`, only runs in one of them.
     pub fn list(
         &self,
         task: &str,
@@ -309,13 +261,13 @@ impl World {
             None => found.runs.len(),
             Some(_) => found.runs.iter().filter(wanted).count(),
         };
-        let place = (
+        let bounds = (
             usize::try_from(offset).unwrap_or(usize::MAX),
             usize::try_from(limit).unwrap_or(usize::MAX),
         );
         let page = |runs: &mut dyn Iterator<Item = &SimRun>| -> Vec<Value> {
-            runs.skip(place.0)
-                .take(place.1)
+            runs.skip(bounds.0)
+                .take(bounds.1)
                 .map(|run| items::listed(run, found, &self.user_id))
                 .collect()
         };
@@ -332,23 +284,16 @@ impl World {
         }
     }
 
-    /// A run in the detail of a single read.
+    /// The answer to a single read of a run.
     pub fn run_detail(&self, id: &str) -> Option<Value> {
         let (task, place) = self.place(id)?;
         let task = &self.tasks[task];
         Some(items::detailed(task.runs.get(place)?, task, &self.user_id))
     }
 
-    /// A task as the list of tasks shows it.
-    pub fn task_item(&self, task: &SimTask) -> Value {
+    /// A task, as the API lists it.
+    pub(super) fn task_item(&self, task: &SimTask) -> Value {
         items::task(task, &self.user_id)
-    }
-}
-
-impl SimTask {
-    /// How many runs the task has.
-    pub fn run_count(&self) -> usize {
-        self.runs.len()
     }
 }
 
@@ -382,7 +327,7 @@ mod tests {
         assert_eq!(
             ids(&world, &task, 1, 1, false),
             std::slice::from_ref(&c),
-            "a deletion moves the others to the front"
+            "a deletion shifts later runs to lower offsets"
         );
         assert!(world.run(&a).is_none());
         world.show(&a);
@@ -410,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn retention_spares_the_newest_and_resurrection_keeps_the_place() {
+    fn retention_keeps_the_newest_and_resurrection_keeps_the_position() {
         let mut world = World::new(1);
         let task = world.add_task("janedoe", "it");
         let runs: Vec<String> = (0..5)
@@ -433,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_have_three_names() {
+    fn tasks_are_found_by_id_and_by_name() {
         let mut world = World::new(1);
         let id = world.add_task("janedoe", "it");
         let other = world.add_task("bob", "it");

@@ -1,29 +1,28 @@
-//! The audit: comparing the whole list with the mirror, page by page, and what a page proves about runs it does not
-//! show.
+//! The audit: compares the whole list with the mirror, page by page, and decides which rows are no longer listed.
 //!
-//! An audit reads the list in ascending order with a [`Cursor`] of its own, from the beginning, under the same rule as
-//! every forward read: no page is accepted that does not join the one before it, so an entry that exists throughout is
-//! certainly seen.
+//! An audit reads the list in ascending order from the beginning, with a [`Cursor`] of its own and under the same rule
+//! as every forward read: it accepts no page that does not join the one before it, so it certainly sees an entry that
+//! exists throughout.
 //!
-//! # Why no run is marked as removed that is listed
+//! # Why no listed run is marked as removed
 //!
-//! Absence is never concluded from not having come across a run. It takes one of two proofs:
+//! That an audit has not come across a run proves nothing. Marking a run takes one of two proofs:
 //!
-//! - *A single page that would have to show it* ([`Covered`]). The list is sorted by start, and a page is one stretch of
-//!   it from one answer. A run that started strictly between the page's first and last entry (or before the last, on
-//!   a page that truly lies at offset 0) either stands on that page or is not listed. Nothing is concluded about runs
-//!   that started with the first or the last entry: ties may lie on either side of the page's edge. Nor from a page
-//!   that is not sorted, nor beyond the last entry, whatever the server says of its total.
-//! - *The API's own word* that there is no such run: `record-not-found` on reading it singly; a 404 of anything else, such
-//!   as a proxy, proves nothing. This is how runs are decided that no page covers ([`Audit::gaps`]): ties at the edges
-//!   between pages, and runs behind the last entry.
+//! - *A single page that would have to show it* ([`Covered`]). The list is sorted by start, and a page is one contiguous
+//!   part of it from one answer. A run that started strictly between the page's first and last entry (or before the
+//!   last, on a page at offset 0) is either on that page or not listed. A page decides nothing about runs that started
+//!   with its first or last entry, because ties may lie on either side of its edge; nothing if it is not sorted; and
+//!   nothing beyond its last entry, whatever `total` the server reports.
+//! - *The API's answer* `record-not-found` to a single read. A 404 of another kind, from a proxy for example, proves
+//!   nothing. This decides the runs that no page covers ([`Audit::gaps`]): ties at the edges between pages, and runs
+//!   behind the last entry.
 //!
-//! Both are judged against rows that were in the mirror before the page was asked for: the one machine of a feed
-//! commits nothing between the page's request and its commit, so a run that appears in between is not yet a row.
+//! Both apply only to rows that were in the mirror before the page was requested: a feed's machine commits nothing
+//! between a page's request and its commit, so a run that appears in between has no row yet.
 //!
-//! The first proof rests on what Apify documents of the list: that it is in the order of starts, that a run's start does
-//! not change, and that an answer is one stretch of the list as it is. Were one of these untrue, a listed run could be
-//! marked; the next page or audit that shows it would take the mark away again, and no row or event would be lost.
+//! The first proof relies on Apify's documentation: the list is in the order of starts, a run's start does not change,
+//! and an answer is one contiguous part of the list. If one of these were untrue, a listed run could be marked. The next
+//! page or audit that shows it would clear the mark, and no row or event would be lost.
 
 use super::cursor::Cursor;
 use super::page::Page;
@@ -34,32 +33,32 @@ use crate::model::Timestamp;
 pub struct Audit {
     /// When it began.
     pub began_at: Timestamp,
-    /// How far it has come: where it reads next, and the newest entry it accepted.
+    /// Where it reads next, and the newest entry it accepted.
     pub cursor: Cursor,
-    /// Runs that started before this instant are decided; `None` while none are.
+    /// Runs that started before this instant are decided; `None` if none are yet.
     pub decided: Option<Timestamp>,
 }
 
-/// A stretch of time in which a page shows every run there is: all but its edges.
+/// A span of time in which a page shows every listed run. Both edges are excluded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Covered {
-    /// It begins after this instant; `None`: at the beginning of time.
+    /// It begins after this instant; `None` if it has no beginning.
     pub after: Option<Timestamp>,
     /// It ends before this instant.
     pub before: Timestamp,
 }
 
-/// A stretch of time that no page covers, edges included; `None` is the beginning or the end of time.
+/// A span of time that no page covers. Both edges are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// Its first instant.
+    /// Its first instant; `None` if it has no beginning.
     pub from: Option<Timestamp>,
-    /// Its last instant.
+    /// Its last instant; `None` if it has no end.
     pub to: Option<Timestamp>,
 }
 
 impl Covered {
-    /// What `page` covers; `None` where it proves nothing.
+    /// What `page` covers; `None` if it proves nothing.
     pub fn by(page: &Page) -> Option<Self> {
         let starts: Vec<Timestamp> = page
             .items
@@ -77,8 +76,8 @@ impl Covered {
         })
     }
 
-    /// Whether a run that started at `started` and is not on the page is not listed.
-    pub fn proves_absent(&self, started: Timestamp) -> bool {
+    /// Whether a run that started at `started` and is not on the page is certainly not listed.
+    pub(crate) fn proves_absent(&self, started: Timestamp) -> bool {
         self.after.is_none_or(|after| after < started) && started < self.before
     }
 }
@@ -93,7 +92,7 @@ impl Audit {
         }
     }
 
-    /// The audit after accepting `page`, which must join.
+    /// The audit after it accepted `page`, which must join.
     #[must_use]
     pub fn after(&self, page: &Page) -> Self {
         let decided = self
@@ -106,8 +105,8 @@ impl Audit {
         }
     }
 
-    /// The stretches that are left undecided by `page` and all before it: between what was decided before and what
-    /// `page` covers, and, where the list ends with it, all behind it.
+    /// What neither `page` nor the pages before it decide: the time between what was decided before and what `page`
+    /// covers, and everything after `page` if the list ends with it.
     pub fn gaps(&self, page: &Page) -> Vec<Gap> {
         let mut gaps = Vec::new();
         let after = self.after(page).decided;
@@ -161,7 +160,7 @@ mod tests {
         assert_eq!(
             absent(&page(7, 9, &[("a", 90), ("b", 92)])),
             [91],
-            "the end of the list proves nothing"
+            "no page proves anything beyond its last entry"
         );
     }
 
@@ -180,12 +179,12 @@ mod tests {
         assert_eq!(
             absent(&without_start),
             [6, 7],
-            "an entry without a start says nothing, its neighbours do"
+            "entries with a start still prove something"
         );
     }
 
     #[test]
-    fn what_no_page_covers_is_in_doubt() {
+    fn gaps_are_what_no_page_covers() {
         let fresh = Audit::begin(at(0));
         let first = page(0, 6, &[("a", 10), ("b", 12)]);
         assert_eq!(fresh.gaps(&first), []);
@@ -214,7 +213,7 @@ mod tests {
         assert_eq!(
             (audit.gaps(&ties), audit.after(&ties).decided),
             (vec![], Some(at(14))),
-            "put off, not dropped"
+            "the gap is kept for the next page"
         );
         let last = page(3, 6, &[("d", 14), ("e", 14), ("f", 16)]);
         assert_eq!(
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_list_leaves_everything_in_doubt() {
+    fn an_emptied_list_is_one_gap() {
         assert_eq!(
             Audit::begin(at(0)).gaps(&page(0, 0, &[])),
             [Gap {

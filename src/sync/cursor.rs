@@ -1,14 +1,13 @@
-//! The cursor of a feed, and the one rule that keeps it from skipping a run.
+//! The cursor of a feed, and the rule that keeps it from skipping a run.
 //!
-//! An offset alone cannot be trusted: every deletion moves all later runs to smaller offsets, so that a saved offset
-//! comes to point past runs nobody has read. The cursor therefore also holds a *watermark*, the newest entry accepted
-//! by a forward read. The offset says where to look; the watermark decides whether what is found there may be
-//! accepted.
+//! An offset alone cannot be trusted: every deletion shifts later runs to smaller offsets, so a saved offset may point
+//! past runs that were never read. The cursor therefore also holds a *watermark*, the newest entry that a forward read
+//! accepted. The offset says where to read; the watermark decides whether to accept what is found there.
 
 use super::page::Page;
 use crate::model::Timestamp;
 
-/// The newest entry accepted by a forward read.
+/// The newest entry that a forward read accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watermark {
     /// The entry's start.
@@ -17,22 +16,22 @@ pub struct Watermark {
     pub id: String,
 }
 
-/// How far forward reading has come in one feed.
+/// The position of forward reading in one feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// Where the next unread entry is expected: a hint about where to read, never more.
+    /// Where the next unread entry is expected. Only a hint about where to read.
     pub offset: u64,
-    /// The newest entry accepted, once there is one.
+    /// The newest accepted entry; `None` before the first.
     pub watermark: Option<Watermark>,
 }
 
 impl Cursor {
-    /// The rule: whether `page` begins at or before the watermark, so that nothing can lie unseen between what is
-    /// mirrored and what the page shows.
+    /// Whether `page` begins at or before the watermark, so that no unread entry lies before what it shows. Only a page
+    /// that joins may be accepted.
     ///
-    /// That holds when the page truly begins at offset 0, when its first entry started strictly before the watermark,
-    /// or when its first entry is the watermark itself. That the first entry is already mirrored proves nothing: it
-    /// may have been learned from a watch read, ahead of the watermark or among entries with the same start.
+    /// A page joins if the server says that it lies at offset 0, if its first entry started strictly before the
+    /// watermark, or if its first entry is the watermark. That its first entry is already in the mirror proves nothing:
+    /// a watch read may have stored it ahead of the watermark, or among entries with the same start.
     pub fn joins(&self, page: &Page) -> bool {
         if page.offset == 0 {
             return true;
@@ -47,9 +46,9 @@ impl Cursor {
                 .is_some_and(|started| started < watermark.started)
     }
 
-    /// The cursor after accepting `page`, which must join.
+    /// The cursor after it accepted `page`, which must join.
     ///
-    /// The watermark moves to the page's last entry unless that is older, as it is on a page reached by stepping back.
+    /// The watermark moves to the page's last entry unless that is older, as on a page reached by stepping back.
     #[must_use]
     pub fn after(&self, page: &Page) -> Self {
         let last = page.items.iter().rev().find_map(|seen| {
@@ -87,15 +86,15 @@ mod tests {
     }
 
     #[test]
-    fn the_rule() {
+    fn which_pages_join() {
         let at = cursor(10, 50, "w");
         let cases: [(&str, Page, bool); 8] = [
             (
-                "true offset 0, whatever it holds",
+                "at offset 0, whatever it shows",
                 page(0, 5, &[("x", 99)]),
                 true,
             ),
-            ("true offset 0 and empty", page(0, 0, &[]), true),
+            ("at offset 0 and empty", page(0, 0, &[]), true),
             (
                 "first entry strictly older",
                 page(7, 20, &[("a", 49), ("w", 50)]),
@@ -114,7 +113,7 @@ mod tests {
             ),
             ("empty, not at 0", page(10, 10, &[]), false),
             (
-                "the watermark further on proves nothing",
+                "the watermark further on",
                 page(9, 20, &[("b", 51), ("w", 50)]),
                 false,
             ),
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_watermark_only_the_lists_beginning_joins() {
+    fn without_a_watermark_only_offset_0_joins() {
         let fresh = Cursor::default();
         assert!(fresh.joins(&page(0, 3, &[("a", 1)])));
         assert!(!fresh.joins(&page(1, 3, &[("b", 2)])));
@@ -134,11 +133,11 @@ mod tests {
     #[test]
     fn an_entry_without_a_start_never_joins_and_never_becomes_the_watermark() {
         let at = cursor(10, 50, "w");
-        let mut odd = page(9, 20, &[("a", 1), ("b", 60)]);
-        odd.items[0].run.started_at = None;
-        assert!(!at.joins(&odd));
-        odd.items[1].run.started_at = Some("soon".into());
-        assert_eq!(at.after(&odd), cursor(11, 50, "w"));
+        let mut unreadable = page(9, 20, &[("a", 1), ("b", 60)]);
+        unreadable.items[0].run.started_at = None;
+        assert!(!at.joins(&unreadable));
+        unreadable.items[1].run.started_at = Some("soon".into());
+        assert_eq!(at.after(&unreadable), cursor(11, 50, "w"));
     }
 
     #[test]

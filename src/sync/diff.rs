@@ -1,98 +1,102 @@
-//! What an observation of a run means: how its row changes and which events that raises.
+//! What an observation of a run changes: its row, and the events it raises.
 
 use std::time::Duration;
 
 use super::page::Seen;
 use crate::model::{EventType, Run, RunStatus, Timestamp};
 
-/// How a run was learned of.
+/// Which kind of read showed a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// From a list: the item is the whole truth about the run.
+    /// A list: the item is complete.
     List,
-    /// From a single read, which tells more than a list about some fields and nothing about others.
+    /// A single read, which has some fields that a list lacks and lacks some that a list has.
     Detail,
 }
 
-/// A run as it was just seen.
+/// A run as an answer showed it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
     /// The run and the JSON it came in.
     pub seen: Seen,
-    /// Where it came from.
+    /// Which kind of read it came from.
     pub source: Source,
 }
 
-/// What the mirror holds of a run.
+/// A run as the mirror stores it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
-    /// The run, from its columns.
+    /// The run.
     pub run: Run,
-    /// Set while a finished run's figures may still change: the run is re-read until a read at or after this time.
+    /// Set while a finished run's figures may still change: every poll reads the run again until this time.
     pub settles_at: Option<Timestamp>,
     /// Whether the row is marked as no longer listed.
     pub removed: bool,
 }
 
 impl Stored {
-    /// Whether every poll must re-read the run: it is active, or its final figures have not been seen yet.
+    /// Whether every poll must read the run again: it is active, or its figures are not final yet.
     pub fn is_open(&self) -> bool {
         !self.removed && (!self.run.status.is_terminal() || self.settles_at.is_some())
     }
 }
 
-/// One observed transition: a row of `events` in the making.
+/// One observed transition, which becomes a row of `events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// What it is called.
+pub(crate) struct Transition {
+    /// Its event type.
     pub kind: EventType,
-    /// The status seen before, where there was one.
+    /// The status before it; `None` for a run not known before.
     pub previous: Option<RunStatus>,
 }
 
-/// In what a row differs from what was seen; of several things the first of these.
+/// How an observation differs from its row. If several apply, the first of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Difference {
+pub(crate) enum Difference {
     /// There was no row.
     New,
     /// The row was marked as removed.
     Returned,
-    /// The run's status.
+    /// The status differs.
     Status,
-    /// What it cost.
+    /// The cost differs.
     Usage,
-    /// Any other field.
+    /// Another field differs.
     Fields,
-    /// Nothing that the API tells: the run has settled.
+    /// No field differs, but the run's figures have become final.
     Settled,
 }
 
 /// What to write for an observation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
-    /// The row as it must be.
+pub(crate) struct Change {
+    /// The new row.
     pub row: Stored,
-    /// In what it differs from the row as it is.
+    /// How it differs from the old row.
     pub difference: Difference,
     /// The events it raises, in order.
     pub transitions: Vec<Transition>,
 }
 
-/// What an observation is judged by.
+/// The context in which an observation is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// Runs started up to this instant were there before the first sync and raise no events for merely existing.
+    /// Runs started up to this instant are history: discovering them raises no events.
     pub history_until: Option<Timestamp>,
-    /// How long after its end a finished run is re-read.
+    /// How long a finished run is read again after its end.
     pub settle: Duration,
-    /// When it is judged, by the local clock.
+    /// The current time, by the local clock.
     pub now: Timestamp,
-    /// When it was asked for, by the local clock: what was seen may be as old as that.
+    /// When it was requested, by the local clock: the answer may be as old as that.
     pub asked_at: Timestamp,
 }
 
-/// Compares what is stored with what was seen; `None` when the row is already as it must be.
-pub fn observe(stored: Option<&Stored>, observed: &Observed, by: &Judgement) -> Option<Change> {
+/// What to write for `observed`; `None` if the stored row needs no change.
+pub(crate) fn observe(
+    stored: Option<&Stored>,
+    observed: &Observed,
+    by: &Judgement,
+) -> Option<Change> {
     let seen = &observed.seen.run;
     let Some(stored) = stored else {
         let settles_at = if seen.status.is_terminal() {
@@ -144,11 +148,11 @@ fn difference(stored: &Stored, row: &Stored) -> Difference {
     }
 }
 
-/// The events of a run not known before: none for history, else CREATED and, if it has ended already, its end.
+/// The events of a run not known before: none for history, otherwise CREATED and, if the run has ended, its end.
 fn first_sight(run: &Run, by: &Judgement) -> Vec<Transition> {
     let is_history = match (run.started(), by.history_until) {
         (Some(started), Some(until)) => started <= until,
-        // A run without a start cannot be told from history, and an event that never was is worse than a silent row.
+        // Without a start the run may be history, and a false event is worse than a missing one.
         (None, Some(_)) => true,
         (_, None) => false,
     };
@@ -183,8 +187,8 @@ fn transition(before: &RunStatus, after: &RunStatus) -> Option<Transition> {
     })
 }
 
-/// A run first seen after its end settles `settle` after that end, judged by the local clock; an end in the future
-/// means that the clocks disagree, and counts as now.
+/// A run first seen after its end settles `settle` after that end. An end in the future means that the local clock is
+/// behind, and counts as now.
 fn settles_at_first_sight(run: &Run, by: &Judgement) -> Option<Timestamp> {
     let age = by.asked_at.since(run.finished()?);
     by.settle
@@ -197,21 +201,21 @@ fn settles_at(stored: &Stored, run: &Run, by: &Judgement) -> Option<Timestamp> {
     if !run.status.is_terminal() {
         return None;
     }
-    let ended_anew = run.status != stored.run.status || run.finished_at != stored.run.finished_at;
-    if ended_anew {
-        // Counted from when the end was seen, which is never before it happened: right whatever the clocks say.
+    let ended_again = run.status != stored.run.status || run.finished_at != stored.run.finished_at;
+    if ended_again {
+        // Counts from when the end was seen, which is never before it happened, so that differing clocks do not matter.
         return (!by.settle.is_zero()).then(|| by.now.plus(by.settle));
     }
     stored
         .settles_at
         .filter(|&until| by.asked_at < until)
-        // A clock that was set back must not keep runs unsettled for as long as it was wrong.
+        // Limits the time if the clock was set back after `until` was written.
         .map(|until| until.min(by.now.plus(by.settle)))
 }
 
-/// `stored` brought up to date from a single read. Such an answer has many fields that no list has, and lacks some
-/// that lists have, so it replaces what it knows, adds nothing to `extra`, and takes nothing away. Only `finishedAt`
-/// is believed when null: that is how a resurrected run looks.
+/// `stored`, updated from a single read. Such an answer has many fields that no list has, and lacks some that lists
+/// have. So it replaces fields that both have, adds nothing to `extra` and removes nothing, except that a null
+/// `finishedAt` counts: a resurrected run has one.
 fn with_detail(stored: &Run, detail: &Run) -> Run {
     let mut extra = stored.extra.clone();
     for (key, value) in &mut extra {
@@ -304,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unchanged_run_is_not_rewritten() {
+    fn an_unchanged_run_is_not_written_again() {
         let before = stored(item("RUNNING", 0, None), None);
         assert_eq!(
             observe(Some(&before), &seen(item("RUNNING", 0, None)), &by(10)),
@@ -313,12 +317,12 @@ mod tests {
         let mut other = item("RUNNING", 0, None);
         other["usageTotalUsd"] = json!(0.2);
         let change = observe(Some(&before), &seen(other), &by(10)).unwrap();
-        assert_eq!(change.transitions, [], "a figure is no transition");
+        assert_eq!(change.transitions, [], "a changed cost raises no event");
         assert_eq!(change.row.run.usage_total_usd, Some(0.2));
     }
 
     #[test]
-    fn differences_are_named_by_what_matters_most() {
+    fn the_most_important_difference_counts() {
         let before = stored(item("SUCCEEDED", 0, Some(5)), Some(10));
         let after = |change: fn(&mut Value)| {
             let mut json = item("SUCCEEDED", 0, Some(5));
@@ -353,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_run_is_created_and_may_have_ended_already() {
+    fn a_new_run_raises_created_and_its_end() {
         let active = observe(None, &seen(item("RUNNING", 5, None)), &by(10)).unwrap();
         assert_eq!(names(&active), [("CREATED".to_owned(), None)]);
         let ended = observe(None, &seen(item("FAILED", 5, Some(8))), &by(10)).unwrap();
@@ -364,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn history_is_silent_up_to_and_including_the_baseline() {
+    fn history_up_to_and_including_the_baseline_raises_no_events() {
         for (started, silent) in [(4, true), (5, true), (6, false)] {
             let judge = Judgement {
                 history_until: Some(at(5)),
@@ -401,7 +405,7 @@ mod tests {
         assert_eq!(
             observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(20))), &by(89)),
             None,
-            "still unsettled"
+            "not settled yet"
         );
         let settled =
             observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(20))), &by(90)).unwrap();
@@ -418,11 +422,7 @@ mod tests {
         )
         .unwrap()
         .row;
-        assert_eq!(
-            back.settles_at,
-            Some(at(-940)),
-            "a clock set back must not keep it unsettled"
-        );
+        assert_eq!(back.settles_at, Some(at(-940)), "the clock was set back");
         let again = observe(
             Some(&settled.row),
             &seen(item("SUCCEEDED", 0, Some(200))),
@@ -432,12 +432,12 @@ mod tests {
         assert_eq!(
             (again.row.settles_at, again.transitions.len()),
             (Some(at(270)), 0),
-            "ended anew, unobserved"
+            "it ran and ended again, unobserved"
         );
     }
 
     #[test]
-    fn what_was_asked_for_early_and_judged_late_is_no_proof_of_having_settled() {
+    fn an_answer_requested_before_a_run_settles_does_not_settle_it() {
         let late = Judgement {
             asked_at: at(50),
             ..by(100)
@@ -446,13 +446,13 @@ mod tests {
         assert_eq!(
             observe(Some(&ended), &seen(item("SUCCEEDED", 0, Some(10))), &late),
             None,
-            "still unsettled"
+            "not settled yet"
         );
         let first = observe(None, &seen(item("SUCCEEDED", 0, Some(10))), &late).unwrap();
         assert_eq!(
             first.row.settles_at,
             Some(at(120)),
-            "twenty more seconds, though judged after its time"
+            "its age counts from the request"
         );
     }
 
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_run_that_shows_up_is_unmarked() {
+    fn a_removed_run_that_is_listed_again_is_unmarked() {
         let gone = Stored {
             removed: true,
             ..stored(item("RUNNING", 0, None), None)
@@ -529,6 +529,6 @@ mod tests {
         .unwrap()
         .row
         .run;
-        assert_eq!(row.finished_at, None, "a null end is believed");
+        assert_eq!(row.finished_at, None, "a null end counts");
     }
 }

@@ -1,7 +1,7 @@
-//! The pure core: what to read next, whether a page may be accepted, and what an observation means.
+//! The pure core: which page to read next, whether a page may be accepted, and what an observation changes.
 //!
-//! Nothing here does I/O, reads a clock or draws a random number; time and seeds come in as arguments. The daemon
-//! carries out the [`Command`]s of a [`Machine`] and feeds the answers back as [`Input`]s, one machine for each feed:
+//! Nothing here does I/O, reads a clock or draws a random number. Time and seeds are arguments. There is one
+//! [`Machine`] for each feed. The daemon executes its [`Command`]s and passes the results back as [`Input`]s:
 //!
 //! ```text
 //!            Wake            Open             Pages            Committed
@@ -10,24 +10,22 @@
 //!                                    └──┘
 //! ```
 //!
-//! A poll goes through these phases, leaving out what it has no need of:
+//! A poll runs through these phases and skips those it does not need:
 //!
-//! 1. *baseline* (first poll only): the newest run's start divides history from news;
-//! 2. *forward*: pages from the cursor to the end of the list, under the rule of [`Cursor::joins`];
-//! 3. *active*: one status-filtered read; the watch read, and a cheap way to see which open runs are still active;
-//! 4. *behind*: runs that left the active statuses, read where they lie in the list or singly by id;
+//! 1. *baseline* (first poll only): the newest run's start separates history from news;
+//! 2. *forward*: pages from the cursor to the end of the list, each checked by [`Cursor::joins`];
+//! 3. *active*: one status-filtered read. It serves as the watch read, and shows which open runs are still active;
+//! 4. *behind*: runs that left the active statuses, read by page where they lie close together, otherwise by id;
 //! 5. *finish*: the poll is recorded as a success.
 //!
 //! Between polls, at a low rate, an [`Audit`] compares the whole list with the mirror when one is due.
 //!
-//! Only forward reads move the cursor. Runs learned in any other way never do.
+//! Only forward reads move the cursor. Runs found in any other way never do.
 
 mod audit;
 mod cursor;
 mod diff;
 mod machine;
-#[cfg(test)]
-mod machine_tests;
 mod page;
 mod protocol;
 mod refresh;
@@ -36,10 +34,10 @@ mod testing;
 
 pub use audit::{Audit, Covered, Gap};
 pub use cursor::{Cursor, Watermark};
-pub use diff::{Change, Difference, Judgement, Observed, Source, Stored, Transition, observe};
+pub(crate) use diff::{Change, Difference, Transition, observe};
+pub use diff::{Judgement, Observed, Source, Stored};
 pub use machine::Machine;
 pub use page::{Listing, Page, Seen, Window};
 pub use protocol::{
     Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings,
-    State, Then,
 };

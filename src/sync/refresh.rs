@@ -1,18 +1,18 @@
-//! How to re-read runs behind the cursor in the fewest requests.
+//! How to read runs behind the cursor again in few requests.
 
 use super::page::{Listing, Window};
 
-/// How much of a page is relied on to cover runs by their estimated positions, in percent. Estimates err to the front
-/// of the list (the mirror also holds runs that were deleted since), so the rest is left as slack at the end.
-const RELIED_ON_PERCENT: u64 = 75;
+/// How much of a page may hold estimated positions, in percent. The rest is slack: estimates are too low, because the
+/// mirror also counts runs that were deleted since.
+const USABLE_PERCENT: u64 = 75;
 
-/// Entries read before the first run's estimated position, for runs registered late.
+/// Entries to read before the first run's estimated position, for runs registered late.
 const LEAD: u64 = 5;
 
-/// Windows of the list that each cover two or more of the runs lying `distances` entries behind `offset`, in list
-/// order. A run covered by no window is read singly: one request either way. `page` is the size of a page.
-pub fn windows(distances: &[u64], offset: u64, page: u32) -> Vec<Window> {
-    let reach = (u64::from(page) * RELIED_ON_PERCENT / 100)
+/// Windows of the list, in list order, that each cover two or more of the runs that lie `distances` entries behind
+/// `offset`. `page` is the page size. Runs outside all windows are read singly: one request each, as a window would be.
+pub(super) fn windows(distances: &[u64], offset: u64, page: u32) -> Vec<Window> {
+    let reach = (u64::from(page) * USABLE_PERCENT / 100)
         .saturating_sub(LEAD)
         .max(1);
     let mut positions: Vec<u64> = distances
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_share_a_window_and_loners_get_none() {
+    fn runs_close_together_share_a_window_and_others_get_none() {
         assert_eq!(offsets(&[900, 905, 910], 1_000, 100), [85]);
         assert_eq!(offsets(&[900, 500, 100], 1_000, 100), [0; 0]);
         assert_eq!(offsets(&[900, 901, 500, 100, 99], 1_000, 100), [94, 895]);
@@ -56,13 +56,13 @@ mod tests {
     }
 
     #[test]
-    fn five_thousand_neighbours_take_a_handful_of_windows() {
+    fn five_thousand_runs_in_a_row_take_seven_windows() {
         let distances: Vec<u64> = (1..=5_000).collect();
         assert_eq!(windows(&distances, 5_000, 1_000).len(), 7);
     }
 
     #[test]
-    fn the_lists_beginning_and_tiny_pages_are_no_special_case() {
+    fn windows_at_the_beginning_of_the_list_and_with_tiny_pages() {
         assert_eq!(offsets(&[10, 9, 8], 10, 100), [0]);
         assert_eq!(
             offsets(&[99_999, 99_998], 10, 100),
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(
             offsets(&[3, 2, 1], 10, 2),
             [0; 0],
-            "a page of two covers no two runs for certain"
+            "a page of two may miss one of two runs"
         );
     }
 }

@@ -1,9 +1,14 @@
-//! Short ways to write pages in tests.
+//! Builders for pages and feeds, a list to read from, and a driver for machines.
+
+use std::time::Duration;
 
 use serde_json::json;
 
+use super::cursor::{Cursor, Watermark};
+use super::machine::Machine;
 use super::page::{Listing, Page, Seen, Window};
-use crate::model::Timestamp;
+use super::protocol::{Baseline, Command, FeedState, Input, OpenRuns, Outcome, Settings};
+use crate::model::{Seed, Timestamp};
 
 /// An item with an id, a start in seconds, and a status.
 pub fn item(id: &str, second: i64, status: &str) -> Seen {
@@ -28,6 +33,80 @@ pub fn page(offset: u64, total: u64, items: &[(&str, i64)]) -> Page {
 /// The instant `second` seconds after the epoch.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(second * 1_000)
+}
+
+/// Settings without audits.
+pub fn settings() -> Settings {
+    Settings {
+        page_size: 1_000,
+        overlap: 20,
+        poll_interval: Duration::from_secs(15),
+        watch_interval: Duration::from_secs(60),
+        settle: Duration::from_secs(60),
+        audit_interval: None,
+        read_ahead: 4,
+        history_events: false,
+        seed: Seed(1),
+    }
+}
+
+/// A feed that has read up to the run `r{second}`, with the next entry expected at `offset`. Its watch read was made at
+/// `now`, in seconds.
+pub fn caught_up(offset: u64, second: i64, now: i64) -> FeedState {
+    let watermark = Watermark {
+        started: at(second),
+        id: format!("r{second}"),
+    };
+    FeedState {
+        cursor: Cursor {
+            offset,
+            watermark: Some(watermark),
+        },
+        baseline: Some(Baseline(Some(at(0)))),
+        complete: true,
+        watched_at: Some(at(now)),
+        total: Some(offset),
+        ..FeedState::default()
+    }
+}
+
+/// Wakes `machine` and answers its commands with `answer` until it sleeps.
+pub fn drive(
+    machine: &mut Machine,
+    now: impl Fn() -> i64,
+    mut answer: impl FnMut(Command) -> Input,
+) -> (Duration, Outcome) {
+    let mut command = machine.step(Input::Wake, at(now()));
+    loop {
+        match command {
+            Command::Sleep { wait, outcome } => return (wait, outcome),
+            other => {
+                let input = answer(other);
+                command = machine.step(input, at(now()));
+            }
+        }
+    }
+}
+
+/// The answer of a store that has no open runs to a command that is not about the API.
+pub fn stored(command: Command) -> Input {
+    match command {
+        Command::LoadOpen { .. } => Input::Open(OpenRuns::default()),
+        Command::Commit(_) => Input::Committed,
+        other => panic!("unexpected command {other:?}"),
+    }
+}
+
+/// What requests a command costs, as text.
+pub fn requests(command: &Command) -> Vec<String> {
+    match command {
+        Command::Read(windows) => windows
+            .iter()
+            .map(|window| format!("{:?} {}", window.listing, window.offset))
+            .collect(),
+        Command::ReadRuns(ids) => ids.iter().map(|id| format!("run {id}")).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// A run list as the API would show it.
@@ -85,5 +164,14 @@ impl List {
             total: Some(total),
             items,
         }
+    }
+
+    pub fn pages(&self, windows: &[Window]) -> Input {
+        Input::Pages(windows.iter().map(|window| self.answer(window)).collect())
+    }
+
+    pub fn runs(&self, ids: &[String]) -> Input {
+        let find = |id: &String| self.items.iter().find(|seen| seen.run.id == *id).cloned();
+        Input::Runs(ids.iter().map(|id| (id.clone(), find(id))).collect())
     }
 }

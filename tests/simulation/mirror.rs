@@ -7,7 +7,9 @@ use std::time::Duration;
 use apify_mirror::model::{Seed, Task, Timestamp};
 use apify_mirror::simulator::Rng;
 use apify_mirror::store::{SqliteReader, SqliteStore, Store};
-use apify_mirror::sync::{Command, Commit, Input, Machine, Outcome, ReadFailure, Settings, State};
+use apify_mirror::sync::{
+    Command, Commit, Input, Listing, Machine, Outcome, ReadFailure, Settings,
+};
 
 use super::account::{Account, FIGURES_SETTLE_MS};
 use super::check::Checks;
@@ -161,8 +163,6 @@ impl Mirror {
             store,
             reader,
             requests,
-            stepped_back,
-            settings,
             ..
         } = self;
         let Feed {
@@ -171,6 +171,8 @@ impl Mirror {
             command,
             ..
         } = &mut self.feeds[n];
+        // Where the list was read in this step, to see whether the next read steps back.
+        let mut read_from = None;
         let input = match command.take() {
             None => Input::Wake,
             Some(Command::Sleep { .. }) => unreachable!("a sleeping feed is not awake"),
@@ -180,13 +182,11 @@ impl Mirror {
             Some(Command::Locate(ids)) => {
                 Input::Located(ready(store.distances(task, &machine.feed().cursor, &ids)).unwrap())
             }
-            Some(Command::LoadUnseen { stretches, except }) => {
-                Input::Unseen(ready(store.unseen(task, &stretches, &except)).unwrap())
+            Some(Command::LoadUnseen { gaps, except }) => {
+                Input::Unseen(ready(store.unseen(task, &gaps, &except)).unwrap())
             }
             Some(Command::Read(windows)) => {
-                let stepping = matches!(machine.state(), State::Forward { stride, .. }
-                    if *stride > u64::from(settings.overlap.max(1)));
-                *stepped_back += u64::from(stepping);
+                read_from = windows.first().map(|window| window.offset);
                 let mut pages = Vec::new();
                 for window in &windows {
                     *requests += 1;
@@ -223,7 +223,18 @@ impl Mirror {
                 self.audits += u64::from(outcome == Outcome::Audited);
                 feed.outcome = Some(outcome);
             }
-            command => feed.command = Some(command),
+            command => {
+                // A poll steps back when it reads again at a lower offset without a commit in between. Audits do so too,
+                // but do not count here.
+                if let Command::Read(windows) = &command
+                    && feed.machine.feed().audit.is_none()
+                {
+                    let next = windows.iter().find(|window| window.listing == Listing::All);
+                    let stepped = next.is_some_and(|next| read_from > Some(next.offset));
+                    self.stepped_back += u64::from(stepped);
+                }
+                feed.command = Some(command);
+            }
         }
         Ok(())
     }
@@ -339,7 +350,7 @@ impl Mirror {
         for _ in 0..1 + u32::from(in_progress) {
             self.feeds
                 .iter_mut()
-                .for_each(|feed| feed.machine.hurry_audit());
+                .for_each(|feed| feed.machine.request_audit());
             let mut unaudited: Vec<usize> = (0..self.feeds.len()).collect();
             for _ in 0..5_000 {
                 if unaudited.is_empty() {

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::testing::{List, at, item};
-use super::super::*;
-use crate::model::{Seed, Timestamp};
+use super::base::Machine;
+use crate::model::Timestamp;
+use crate::sync::protocol::{
+    Command, Commit, FeedState, Input, OpenRuns, Outcome, ReadFailure, Settings,
+};
+use crate::sync::testing::{self, List, at, caught_up, item, stored};
 
-/// What the mirror holds: run ids and their starts, of those not marked as removed.
+/// What the mirror holds: ids and starts of the runs not marked as removed.
 type Rows = BTreeMap<String, Timestamp>;
 
 const NOW: i64 = 1_000_000;
@@ -17,13 +20,8 @@ fn settings() -> Settings {
     Settings {
         page_size: 10,
         overlap: 2,
-        poll_interval: Duration::from_secs(15),
-        watch_interval: Duration::from_secs(60),
-        settle: Duration::from_secs(60),
         audit_interval: Some(Duration::from_secs(HOUR)),
-        read_ahead: 4,
-        history_events: false,
-        seed: Seed(1),
+        ..testing::settings()
     }
 }
 
@@ -34,28 +32,16 @@ fn rows(list: &List) -> Rows {
         .collect()
 }
 
-/// A feed that has read all of `list`.
+/// A feed that has read all of `list` and whose next audit is due.
 fn mirrored(list: &List) -> FeedState {
-    let last = &list.items.last().unwrap().run;
+    let last = list.items.last().unwrap().run.started().unwrap();
     FeedState {
-        cursor: Cursor {
-            offset: list.items.len() as u64,
-            watermark: Some(Watermark {
-                started: last.started().unwrap(),
-                id: last.id.clone(),
-            }),
-        },
-        baseline: Some(Baseline(Some(at(0)))),
-        complete: true,
-        watched_at: Some(at(NOW)),
-        total: Some(list.items.len() as u64),
-        audit: None,
-        audited_at: None,
         audit_due_at: Some(at(NOW)),
+        ..caught_up(list.items.len() as u64, last.as_millis() / 1_000, NOW)
     }
 }
 
-/// A feed, its mirror and its list, as a daemon would bring them together.
+/// A machine, the mirror it writes to and the list it reads from.
 struct Bench {
     machine: Machine,
     list: List,
@@ -77,19 +63,18 @@ impl Bench {
         }
     }
 
-    /// Wakes the machine once; gives how long it would sleep then and why.
+    /// Wakes the machine once; returns how long it sleeps then, and why.
     fn wake(&mut self, now: i64) -> (Duration, Outcome) {
         let mut command = self.machine.step(Input::Wake, at(now));
         loop {
+            self.requests.extend(testing::requests(&command));
             let input = match command {
                 Command::Sleep { wait, outcome } => return (wait, outcome),
-                Command::LoadOpen { .. } => Input::Open(OpenRuns::default()),
-                Command::Locate(_) => panic!("nothing is open"),
-                Command::LoadUnseen { stretches, except } => {
+                Command::LoadUnseen { gaps, except } => {
                     let within = |at: Timestamp| {
-                        stretches.iter().any(|doubt| {
-                            doubt.from.is_none_or(|from| from <= at)
-                                && doubt.to.is_none_or(|to| at <= to)
+                        gaps.iter().any(|gap| {
+                            gap.from.is_none_or(|from| from <= at)
+                                && gap.to.is_none_or(|to| at <= to)
                         })
                     };
                     let unseen = self
@@ -98,35 +83,13 @@ impl Bench {
                         .filter(|(id, at)| within(**at) && !except.contains(id));
                     Input::Unseen(unseen.map(|(id, _)| id.clone()).collect())
                 }
-                Command::Read(windows) => {
-                    self.requests.extend(
-                        windows
-                            .iter()
-                            .map(|window| format!("{:?} {}", window.listing, window.offset)),
-                    );
-                    Input::Pages(
-                        windows
-                            .iter()
-                            .map(|window| self.list.answer(window))
-                            .collect(),
-                    )
-                }
-                Command::ReadRuns(ids) => {
-                    self.requests
-                        .extend(ids.iter().map(|id| format!("run {id}")));
-                    let find = |id: &String| {
-                        self.list
-                            .items
-                            .iter()
-                            .find(|seen| seen.run.id == *id)
-                            .cloned()
-                    };
-                    Input::Runs(ids.iter().map(|id| (id.clone(), find(id))).collect())
-                }
+                Command::Read(windows) => self.list.pages(&windows),
+                Command::ReadRuns(ids) => self.list.runs(&ids),
                 Command::Commit(commit) => {
                     self.store(&commit);
                     Input::Committed
                 }
+                other => stored(other),
             };
             command = self.machine.step(input, at(now));
         }
@@ -161,9 +124,9 @@ impl Bench {
         self.removed.extend(removed);
     }
 
-    /// Wakes the machine until the audit is over; gives the requests it took.
+    /// Wakes the machine until the audit is over; returns the requests it took.
     fn audit(&mut self) -> (Vec<String>, Outcome) {
-        self.machine.hurry_audit();
+        self.machine.request_audit();
         self.wake(NOW);
         self.requests.clear();
         for _ in 0..1_000 {
@@ -172,7 +135,7 @@ impl Bench {
                 return (std::mem::take(&mut self.requests), outcome);
             }
         }
-        panic!("an audit that does not end");
+        panic!("the audit does not end");
     }
 }
 
@@ -218,7 +181,7 @@ fn removed_runs_are_found_wherever_they_were() {
 }
 
 #[test]
-fn an_emptied_list_is_believed_run_by_run() {
+fn runs_of_an_emptied_list_are_checked_singly() {
     let mut bench = Bench::new(List::of(0..3));
     bench.list.items.clear();
     let (requests, outcome) = bench.audit();
@@ -227,9 +190,9 @@ fn an_emptied_list_is_believed_run_by_run() {
 }
 
 #[test]
-fn ties_at_the_edges_of_pages_are_not_taken_for_removed() {
+fn ties_at_page_edges_are_not_marked_as_removed() {
     let mut list = List::of(0..20);
-    // Twelve runs with one start, more than a page holds, of which the list's order is not to be relied on.
+    // Twelve runs with one start, more than a page holds. Their order in the list may change.
     list.items.splice(
         8..8,
         (0..12).map(|n| item(&format!("tie{n}"), 8, "SUCCEEDED")),
@@ -247,9 +210,9 @@ fn ties_at_the_edges_of_pages_are_not_taken_for_removed() {
 }
 
 #[test]
-fn deletions_while_the_audit_runs_are_stepped_back_from() {
+fn an_audit_steps_back_after_deletions() {
     let mut bench = Bench::new(List::of(0..100));
-    bench.machine.hurry_audit();
+    bench.machine.request_audit();
     bench.wake(NOW);
     assert_eq!(
         (bench.wake(NOW).1, bench.wake(NOW).1),
@@ -267,16 +230,16 @@ fn deletions_while_the_audit_runs_are_stepped_back_from() {
     let kept = rows(&bench.list);
     assert!(
         kept.keys().all(|id| bench.rows.contains_key(id)),
-        "nothing listed was marked"
+        "no listed run was marked"
     );
     bench.audit();
     assert_eq!(bench.rows, kept);
 }
 
 #[test]
-fn an_audit_goes_on_where_it_was_interrupted() {
+fn an_audit_continues_where_it_was_interrupted() {
     let mut bench = Bench::new(List::of(0..35));
-    bench.machine.hurry_audit();
+    bench.machine.request_audit();
     bench.wake(NOW);
     bench.wake(NOW);
     let saved = bench.machine.feed().clone();
@@ -293,7 +256,7 @@ fn an_audit_goes_on_where_it_was_interrupted() {
 }
 
 #[test]
-fn a_due_audit_goes_on_beside_polling_at_a_low_rate() {
+fn an_audit_that_is_due_runs_between_polls_at_a_low_rate() {
     let mut bench = Bench::new(List::of(0..35));
     let mut slept = Duration::ZERO;
     let mut outcomes = Vec::new();
@@ -308,7 +271,7 @@ fn a_due_audit_goes_on_beside_polling_at_a_low_rate() {
     }
     assert_eq!(outcomes[..2], [Outcome::CaughtUp, Outcome::Auditing]);
     assert_eq!(outcomes.len(), 5, "a poll and four pages: {outcomes:?}");
-    // What the audit left of the time between polls is slept then, and a poll follows.
+    // The machine sleeps for the rest of the poll interval, then polls.
     let nominal = Duration::from_secs(15);
     assert!(
         slept >= nominal * 9 / 10 && slept <= nominal * 11 / 10,
@@ -320,7 +283,7 @@ fn a_due_audit_goes_on_beside_polling_at_a_low_rate() {
 }
 
 #[test]
-fn audits_come_due_by_the_clock_and_clocks_may_jump() {
+fn audits_are_due_by_the_clock_even_if_it_was_set_back() {
     for (due_in, expected) in [
         (-1, true),
         (0, true),
@@ -351,12 +314,12 @@ fn audits_come_due_by_the_clock_and_clocks_may_jump() {
     );
     assert!(
         bench.wake(NOW).0 > Duration::from_secs(2),
-        "none are wanted"
+        "audits are disabled"
     );
 }
 
 #[test]
-fn even_frequent_polls_leave_time_for_an_audit() {
+fn frequent_polls_leave_time_for_an_audit() {
     let mut bench = Bench::new(List::of(0..35));
     let quick = Settings {
         poll_interval: Duration::from_millis(100),
@@ -369,12 +332,12 @@ fn even_frequent_polls_leave_time_for_an_audit() {
 }
 
 #[test]
-fn a_list_that_is_no_list_ends_the_audit_and_removes_nothing() {
+fn a_server_that_ignores_offsets_ends_the_audit_and_nothing_is_removed() {
     let mut list = List::of(0..35);
     list.ignores_offset = true;
     let mut bench = Bench::new(List::of(0..35));
-    // It shows what it showed when the feed was read, and then only ever the first page.
-    bench.machine.hurry_audit();
+    // After the poll, the server returns the first page whatever the offset.
+    bench.machine.request_audit();
     bench.wake(NOW);
     bench.list = list;
     let outcomes: Vec<Outcome> = (0..2).map(|_| bench.wake(NOW).1).collect();
@@ -384,16 +347,16 @@ fn a_list_that_is_no_list_ends_the_audit_and_removes_nothing() {
     assert_eq!(
         (&feed.audit, feed.audited_at),
         (&None, None),
-        "nothing is claimed"
+        "no audit is recorded"
     );
     assert!(
         feed.audit_due_at > Some(at(NOW)),
-        "and it is tried again later"
+        "and the next audit is scheduled"
     );
 }
 
 #[test]
-fn a_failing_read_leaves_the_audit_for_after_the_next_poll() {
+fn after_a_failed_read_the_audit_waits_for_the_next_poll() {
     let mut bench = Bench::new(List::of(0..35));
     bench.wake(NOW);
     bench.wake(NOW);
@@ -423,7 +386,7 @@ fn a_failing_read_leaves_the_audit_for_after_the_next_poll() {
 }
 
 #[test]
-fn a_lost_task_is_looked_for_rarely() {
+fn an_unavailable_task_is_polled_rarely() {
     let mut bench = Bench::new(List::of(0..5));
     for _ in 0..3 {
         bench.machine.step(Input::Wake, at(NOW));
@@ -432,7 +395,7 @@ fn a_lost_task_is_looked_for_rarely() {
             .step(Input::Open(OpenRuns::default()), at(NOW));
         let command = bench
             .machine
-            .step(Input::Failed(ReadFailure::Lost), at(NOW));
+            .step(Input::Failed(ReadFailure::Unavailable), at(NOW));
         let Command::Sleep {
             wait,
             outcome: Outcome::Failed,
@@ -445,12 +408,12 @@ fn a_lost_task_is_looked_for_rarely() {
     assert_eq!(
         bench.wake(NOW).1,
         Outcome::CaughtUp,
-        "and resumes when it is back"
+        "and polling resumes when it is back"
     );
 }
 
 #[test]
-fn the_first_audit_is_due_within_the_interval_not_at_once() {
+fn the_first_audit_is_due_within_the_interval() {
     let list = List::of(0..35);
     let mut bench = Bench::new(List::of(0..35));
     bench.machine = Machine::new(
@@ -469,12 +432,12 @@ fn the_first_audit_is_due_within_the_interval_not_at_once() {
 }
 
 #[test]
-fn a_page_of_an_audit_is_judged_by_when_it_was_asked_for() {
+fn a_page_of_an_audit_is_judged_by_when_it_was_requested() {
     let mut bench = Bench::new(List::of(0..35));
-    bench.machine.hurry_audit();
+    bench.machine.request_audit();
     bench.wake(NOW);
     bench.wake(NOW);
-    // The second page leaves the edge between the two in doubt, which the mirror is asked about.
+    // The edge between the first two pages is a gap, so the machine loads the runs that started there.
     let Command::Read(windows) = bench.machine.step(Input::Wake, at(NOW + 10)) else {
         panic!()
     };

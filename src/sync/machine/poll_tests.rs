@@ -1,48 +1,23 @@
 //! Polls, command by command, against a list held in memory.
 
-use std::time::Duration;
+use std::cell::Cell;
 
-use super::testing::{List, at, item};
-use super::*;
-use crate::model::Seed;
+use super::base::Machine;
+use crate::sync::cursor::{Cursor, Watermark};
+use crate::sync::page::{Listing, Page, Window};
+use crate::sync::protocol::{
+    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings,
+};
+use crate::sync::testing::{self, List, at, drive, item, settings, stored};
 
-fn settings() -> Settings {
-    Settings {
-        page_size: 1_000,
-        overlap: 20,
-        poll_interval: Duration::from_secs(15),
-        watch_interval: Duration::from_secs(60),
-        settle: Duration::from_secs(60),
-        audit_interval: None,
-        read_ahead: 4,
-        history_events: false,
-        seed: Seed(1),
-    }
-}
-
-/// A feed that has read up to the run started at `second`, with the next entry expected at `offset`.
-fn caught_up(offset: u64, second: i64) -> FeedState {
-    let watermark = Watermark {
-        started: at(second),
-        id: format!("r{second}"),
-    };
-    FeedState {
-        cursor: Cursor {
-            offset,
-            watermark: Some(watermark),
-        },
-        baseline: Some(Baseline(Some(at(0)))),
-        complete: true,
-        watched_at: Some(at(100_000)),
-        total: Some(offset),
-        ..FeedState::default()
-    }
-}
-
-/// When polls take place: the watch read was just made.
+/// When polls take place. The watch read was just made.
 const NOW: i64 = 100_000;
 
-/// Polls once; gives the commands that cost a request, as text, and how the poll ended.
+fn caught_up(offset: u64, second: i64) -> FeedState {
+    testing::caught_up(offset, second, NOW)
+}
+
+/// Polls once; returns the requests it takes, as text, and how the poll ended.
 fn poll(
     machine: &mut Machine,
     list: &List,
@@ -51,30 +26,18 @@ fn poll(
     now: i64,
 ) -> (Vec<String>, Outcome) {
     let mut requests = Vec::new();
-    let mut command = machine.step(Input::Wake, at(now));
-    loop {
-        let input = match command {
-            Command::Sleep { outcome, .. } => return (requests, outcome),
+    let answer = |command: Command| {
+        requests.extend(testing::requests(&command));
+        match command {
             Command::LoadOpen { .. } => Input::Open(open.clone()),
             Command::Locate(_) => Input::Located(distances.to_vec()),
-            Command::LoadUnseen { .. } => panic!("no audit is due"),
-            Command::Commit(_) => Input::Committed,
-            Command::Read(windows) => {
-                requests.extend(
-                    windows
-                        .iter()
-                        .map(|window| format!("{:?} {}", window.listing, window.offset)),
-                );
-                Input::Pages(windows.iter().map(|window| list.answer(window)).collect())
-            }
-            Command::ReadRuns(ids) => {
-                requests.extend(ids.iter().map(|id| format!("run {id}")));
-                let find = |id: &String| list.items.iter().find(|seen| seen.run.id == *id).cloned();
-                Input::Runs(ids.iter().map(|id| (id.clone(), find(id))).collect())
-            }
-        };
-        command = machine.step(input, at(now));
-    }
+            Command::Read(windows) => list.pages(&windows),
+            Command::ReadRuns(ids) => list.runs(&ids),
+            other => stored(other),
+        }
+    };
+    let (_, outcome) = drive(machine, || now, answer);
+    (requests, outcome)
 }
 
 fn quiet_poll(feed: FeedState, list: &List) -> (Vec<String>, Outcome, FeedState) {
@@ -97,7 +60,7 @@ fn open(active: bool, ids: &[&str], reach: u64) -> OpenRuns {
 }
 
 #[test]
-fn the_first_poll_asks_for_the_baseline_then_reads_from_the_beginning() {
+fn the_first_poll_reads_the_baseline_then_from_offset_0() {
     let (requests, outcome, feed) = quiet_poll(FeedState::default(), &List::of(0..1_500));
     assert_eq!(requests, ["Newest 0", "All 0", "All 999", "Active 0"]);
     assert_eq!(outcome, Outcome::CaughtUp);
@@ -152,8 +115,8 @@ fn without_overlap_an_idle_poll_must_step_back_for_the_watermark() {
 }
 
 #[test]
-fn deletions_before_the_cursor_are_stepped_back_from() {
-    // From 2,500 read, the oldest are deleted and new ones added: where the list then begins and ends, and the reads.
+fn a_poll_steps_back_after_deletions_before_the_cursor() {
+    // Where a list of 0..2,500 begins and ends after deletions and additions, and the reads that follow.
     let cases: [(i64, i64, &[&str]); 5] = [
         (10, 2_510, &["All 2480"]),
         (300, 2_501, &["All 2480", "All 2181"]),
@@ -196,7 +159,7 @@ fn a_long_catch_up_reads_ahead_and_repeats_only_the_watermark() {
         [
             "All 480", "All 1479", "All 2478", "All 3477", "All 4476", "All 5475"
         ],
-        "the second to the fifth are asked for at once"
+        "the second to the fifth are requested at once"
     );
     assert_eq!(feed.cursor.offset, 6_000);
 }
@@ -206,7 +169,7 @@ fn a_server_with_small_pages_is_followed_page_by_page() {
     let mut list = List::of(0..450);
     list.cap = 100;
     let (requests, outcome, feed) = quiet_poll(FeedState::default(), &list);
-    // A short page is not the end of the list; the size it shows is what the pages read ahead are laid out by.
+    // A short page is not the end of the list, and its size decides where the next pages begin.
     assert_eq!(
         requests,
         [
@@ -226,7 +189,7 @@ fn a_server_that_ignores_offsets_ends_the_poll() {
     assert_eq!(
         quiet_poll(FeedState::default(), &list).1,
         Outcome::CaughtUp,
-        "one page that holds everything will do"
+        "one page that holds everything is complete"
     );
 }
 
@@ -285,7 +248,7 @@ fn open_runs_within_a_page_cost_nothing_extra() {
 }
 
 #[test]
-fn open_runs_far_behind_are_told_apart_by_one_filtered_read() {
+fn one_filtered_read_shows_which_open_runs_are_active() {
     let mut list = List::of(0..5_000);
     list.set("r10", "RUNNING");
     let ids = ["r10", "r900", "r1900"];
@@ -297,7 +260,7 @@ fn open_runs_far_behind_are_told_apart_by_one_filtered_read() {
     assert_eq!(
         requests,
         ["All 4980", "run r900"],
-        "a single one is simply read"
+        "a single run is read by id"
     );
     let (requests, _) = poll(
         &mut machine,
@@ -309,12 +272,12 @@ fn open_runs_far_behind_are_told_apart_by_one_filtered_read() {
     assert_eq!(
         requests,
         ["All 4980", "run r900", "run r901"],
-        "ended ones cannot be among the active"
+        "runs that have ended are not looked for among the active"
     );
 }
 
 #[test]
-fn runs_that_ended_side_by_side_are_read_where_they_lie() {
+fn runs_close_together_are_read_by_page() {
     let list = List::of(0..5_000);
     let ids: Vec<String> = (100..130).map(|n| format!("r{n}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -325,7 +288,7 @@ fn runs_that_ended_side_by_side_are_read_where_they_lie() {
 }
 
 #[test]
-fn the_watch_read_comes_due_and_clocks_may_jump() {
+fn the_watch_read_is_due_after_its_interval_or_when_the_clock_was_set_back() {
     let list = List::of(0..500);
     for (later, due) in [(0, false), (59, false), (60, true), (-1, true)] {
         let mut machine = Machine::new(settings(), caught_up(500, 499));
@@ -380,7 +343,7 @@ fn the_watch_read_never_moves_the_cursor() {
 }
 
 #[test]
-fn a_filter_that_is_ignored_is_not_followed_through_the_list() {
+fn a_server_that_ignores_the_filter_gets_one_filtered_read() {
     let list = List::of(0..5_000);
     let mut machine = Machine::new(
         settings(),
@@ -390,28 +353,25 @@ fn a_filter_that_is_ignored_is_not_followed_through_the_list() {
         },
     );
     let mut active_reads = 0;
-    let mut command = machine.step(Input::Wake, at(NOW));
-    loop {
-        let input = match command {
-            Command::LoadOpen { .. } => Input::Open(OpenRuns::default()),
-            Command::Commit(_) => Input::Committed,
+    drive(
+        &mut machine,
+        || NOW,
+        |command| match command {
             Command::Read(windows) => {
                 active_reads += usize::from(windows[0].listing == Listing::Active);
-                Input::Pages(vec![list.answer(&Window {
+                list.pages(&[Window {
                     listing: Listing::All,
                     ..windows[0]
-                })])
+                }])
             }
-            Command::Sleep { .. } => break,
-            other => panic!("{other:?}"),
-        };
-        command = machine.step(input, at(NOW));
-    }
+            other => stored(other),
+        },
+    );
     assert_eq!(active_reads, 1);
 }
 
 #[test]
-fn failures_wait_longer_and_longer_and_change_nothing() {
+fn failed_polls_back_off_and_change_nothing() {
     let feed = caught_up(500, 499);
     let mut machine = Machine::new(settings(), feed.clone());
     let mut waits = Vec::new();
@@ -441,57 +401,42 @@ fn failures_wait_longer_and_longer_and_change_nothing() {
         &[],
         NOW,
     );
-    assert_eq!(outcome, Outcome::CaughtUp, "and it goes on as before");
+    assert_eq!(outcome, Outcome::CaughtUp, "and the next poll succeeds");
 }
 
 #[test]
-fn only_a_poll_that_did_everything_is_recorded_as_a_success() {
+fn only_the_last_commit_of_a_poll_records_a_success() {
     let list = List::of(0..500);
     let mut machine = Machine::new(settings(), caught_up(500, 499));
-    let mut finished = Vec::new();
-    let mut command = machine.step(Input::Wake, at(NOW));
-    while !matches!(command, Command::Sleep { .. }) {
-        let input = match command {
-            Command::LoadOpen { .. } => Input::Open(OpenRuns::default()),
-            Command::Read(windows) => Input::Pages(vec![list.answer(&windows[0])]),
-            Command::Commit(commit) => {
-                finished.push(commit.finished);
-                Input::Committed
-            }
-            other => panic!("{other:?}"),
-        };
-        command = machine.step(input, at(NOW));
-    }
+    let finished: Vec<bool> = commits(&mut machine, &list, &OpenRuns::default(), &[])
+        .iter()
+        .map(|commit| commit.finished)
+        .collect();
     assert_eq!(finished, [false, true]);
 }
 
-/// Polls once, with every answer taking two seconds; gives the commits.
+/// Polls once, with every answer taking two seconds; returns the commits.
 fn commits(machine: &mut Machine, list: &List, open: &OpenRuns, distances: &[u64]) -> Vec<Commit> {
     let mut commits = Vec::new();
-    let mut now = NOW;
-    let mut command = machine.step(Input::Wake, at(now));
-    loop {
-        let input = match command {
-            Command::Sleep { .. } => return commits,
+    let now = Cell::new(NOW);
+    let answer = |command| {
+        if !testing::requests(&command).is_empty() {
+            now.set(now.get() + 2);
+        }
+        match command {
             Command::LoadOpen { .. } => Input::Open(open.clone()),
             Command::Locate(_) => Input::Located(distances.to_vec()),
-            Command::LoadUnseen { .. } => panic!("no audit is due"),
             Command::Commit(commit) => {
                 commits.push(*commit);
                 Input::Committed
             }
-            Command::Read(windows) => {
-                now += 2;
-                Input::Pages(windows.iter().map(|window| list.answer(window)).collect())
-            }
-            Command::ReadRuns(ids) => {
-                now += 2;
-                let find = |id: &String| list.items.iter().find(|seen| seen.run.id == *id).cloned();
-                Input::Runs(ids.iter().map(|id| (id.clone(), find(id))).collect())
-            }
-        };
-        command = machine.step(input, at(now));
-    }
+            Command::Read(windows) => list.pages(&windows),
+            Command::ReadRuns(ids) => list.runs(&ids),
+            other => stored(other),
+        }
+    };
+    drive(machine, || now.get(), answer);
+    commits
 }
 
 fn ids_of(commits: &[Commit]) -> Vec<&str> {
@@ -503,7 +448,7 @@ fn ids_of(commits: &[Commit]) -> Vec<&str> {
 }
 
 #[test]
-fn what_is_seen_is_judged_by_when_it_was_asked_for() {
+fn observations_are_judged_by_when_they_were_requested() {
     let mut machine = Machine::new(settings(), caught_up(500, 499));
     let seen = commits(&mut machine, &List::of(0..500), &OpenRuns::default(), &[]);
     assert_eq!(
@@ -513,7 +458,7 @@ fn what_is_seen_is_judged_by_when_it_was_asked_for() {
 }
 
 #[test]
-fn runs_behind_the_cursor_are_stored_as_seen_and_told_when_gone() {
+fn runs_behind_the_cursor_are_stored_or_reported_gone() {
     let mut list = List::of(0..5_000);
     list.items.retain(|seen| seen.run.id != "r900");
     let mut machine = Machine::new(settings(), caught_up(4_999, 4_999));
@@ -527,17 +472,17 @@ fn runs_behind_the_cursor_are_stored_as_seen_and_told_when_gone() {
         ["r900"]
     );
     let distances = [4_899, 4_898, 4_897];
-    let beside = commits(
+    let by_page = commits(
         &mut machine,
         &list,
         &open(false, &["r100", "r101", "r102"], 0),
         &distances,
     );
-    assert!(ids_of(&beside).contains(&"r101"));
+    assert!(ids_of(&by_page).contains(&"r101"));
 }
 
 #[test]
-fn history_is_what_was_there_before_unless_it_is_wanted() {
+fn history_raises_no_events_unless_configured() {
     for (history_events, expected) in [(false, Some(at(0))), (true, None)] {
         let mut machine = Machine::new(
             Settings {
@@ -606,27 +551,25 @@ fn active_runs_are_read_within_bounds() {
             },
         );
         let mut reads = 0;
-        let mut command = machine.step(Input::Wake, at(NOW));
-        while !matches!(command, Command::Sleep { .. }) {
-            let input = match command {
-                Command::LoadOpen { .. } => Input::Open(OpenRuns::default()),
-                Command::Commit(_) => Input::Committed,
+        drive(
+            &mut machine,
+            || NOW,
+            |command| match command {
                 Command::Read(windows) => {
                     let active = windows[0].listing == Listing::Active;
                     reads += usize::from(active);
                     list.ignores_offset = active && stuck;
-                    Input::Pages(vec![list.answer(&windows[0])])
+                    list.pages(&windows)
                 }
-                other => panic!("{other:?}"),
-            };
-            command = machine.step(input, at(NOW));
-        }
+                other => stored(other),
+            },
+        );
         assert_eq!(reads, expected);
     }
 }
 
 #[test]
-fn more_single_runs_than_one_poll_may_read_have_their_turns() {
+fn successive_polls_read_different_runs_singly_when_there_are_too_many() {
     let small = List::of(199_990..200_000);
     let ids: Vec<String> = (0..1_200).map(|n| format!("r{}", n * 100)).collect();
     let wanted: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -641,12 +584,12 @@ fn more_single_runs_than_one_poll_may_read_have_their_turns() {
     let mut read = std::collections::BTreeSet::new();
     for _ in 0..3 {
         let mut singles = Vec::new();
-        let mut command = machine.step(Input::Wake, at(NOW));
-        while !matches!(command, Command::Sleep { .. }) {
-            let input = match command {
+        drive(
+            &mut machine,
+            || NOW,
+            |command| match command {
                 Command::LoadOpen { .. } => Input::Open(open(false, &wanted, 0)),
                 Command::Locate(_) => Input::Located(distances.clone()),
-                Command::Commit(_) => Input::Committed,
                 Command::Read(windows) => {
                     let shown = windows.iter().map(|window| {
                         let at = Window {
@@ -665,10 +608,9 @@ fn more_single_runs_than_one_poll_may_read_have_their_turns() {
                     singles.extend(ids.iter().cloned());
                     Input::Runs(ids.into_iter().map(|id| (id, None)).collect())
                 }
-                other => panic!("{other:?}"),
-            };
-            command = machine.step(input, at(NOW));
-        }
+                other => stored(other),
+            },
+        );
         assert_eq!(singles.len(), 500);
         read.extend(singles);
     }
@@ -693,7 +635,7 @@ fn small_pages_overlap_by_half_at_most() {
 }
 
 #[test]
-fn pages_are_read_ahead_in_the_servers_size_and_never_first() {
+fn pages_are_read_ahead_by_the_servers_page_size_after_one_joined() {
     let mut list = List::of(0..4_500);
     list.cap = 100;
     let (requests, _, feed) = quiet_poll(FeedState::default(), &list);
@@ -717,7 +659,7 @@ fn pages_are_read_ahead_in_the_servers_size_and_never_first() {
 }
 
 #[test]
-fn a_limit_of_nothing_is_not_believed() {
+fn a_limit_of_zero_is_ignored() {
     let mut machine = Machine::new(settings(), caught_up(50, 49));
     for _ in 0..2 {
         let Command::LoadOpen { within: 1_000 } = machine.step(Input::Wake, at(NOW)) else {
@@ -786,7 +728,7 @@ fn a_server_that_never_shows_the_beginning_ends_the_poll() {
         ..List::of(5..50).answer(&windows[0])
     };
     let Command::Commit(_) = machine.step(Input::Pages(vec![elsewhere]), at(NOW)) else {
-        panic!("it reads on")
+        panic!("expected a commit")
     };
     let Command::Sleep {
         outcome: Outcome::Stalled,
