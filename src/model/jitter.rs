@@ -15,7 +15,7 @@ pub struct Seed(pub u64);
 impl Seed {
     /// The seed for `name`, derived from this one.
     #[must_use]
-    pub(crate) fn of(self, name: &str) -> Self {
+    pub fn of(self, name: &str) -> Self {
         let fold = |seed, byte: &u8| mix(seed ^ u64::from(*byte));
         Self(name.as_bytes().iter().fold(mix(self.0), fold))
     }

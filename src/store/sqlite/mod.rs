@@ -5,8 +5,6 @@
 //! runs them one after the other on its [`Db`](connection::Db); the other files add the calls to `Db`, a subject each.
 
 mod commit;
-#[cfg(test)]
-mod commit_tests;
 mod connection;
 mod deliveries;
 mod error;
@@ -16,13 +14,13 @@ mod executor;
 mod feeds;
 mod lock;
 mod outbox;
-#[cfg(test)]
-mod outbox_tests;
 mod overview;
 mod reader;
 mod reads;
 mod registrations;
 mod rows;
+#[cfg(test)]
+mod table_tests;
 mod tasks;
 mod writer;
 
