@@ -12,11 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apify_mirror::api::{Client, ClientOptions, Token};
-use apify_mirror::config::{SecretSource, SinkSettings, Start, Target, WebhookSettings};
 use apify_mirror::daemon::{self, Context, Feed, Plan, Progress, SinkPlan};
 use apify_mirror::model::{RunStatus, Seed, Task, Timestamp};
 use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
-use apify_mirror::sinks::{SigningKeys, Webhook, WebhookOptions};
+use apify_mirror::sinks::{SecretSource, SigningKeys, SinkSettings, Start, WebhookOptions};
 use apify_mirror::store::{SqliteReader, SqliteStore};
 use apify_mirror::sync::Settings;
 use tokio::sync::watch;
@@ -53,10 +52,11 @@ struct Bench {
     _dir: tempfile::TempDir,
 }
 
-fn plan(url: &str) -> Plan {
-    let hook = WebhookSettings {
+async fn plan(url: &str) -> Plan {
+    let keys = SigningKeys::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    let hook = WebhookOptions {
         url: url.parse().unwrap(),
-        secret: SecretSource::None,
+        secret: SecretSource::Keys(keys),
         headers: Default::default(),
         timeout: Duration::from_secs(10),
         concurrency: 32,
@@ -66,9 +66,8 @@ fn plan(url: &str) -> Plan {
         events: Some(vec!["ACTOR.RUN.CREATED".into()]),
         give_up_after: Duration::from_secs(3_600),
         start: Start::Now,
-        target: Target::Webhook(hook),
+        options: Arc::new(hook),
     };
-    let keys = SigningKeys::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
     Plan {
         tasks: vec!["~it".into()],
         discover_tasks: false,
@@ -83,25 +82,8 @@ fn plan(url: &str) -> Plan {
             history_events: false,
             seed: Seed(1),
         },
-        sinks: vec![SinkPlan {
-            settings,
-            keys,
-            hidden: Vec::new(),
-        }],
+        sinks: vec![SinkPlan::build(settings, Vec::new()).await.unwrap()],
     }
-}
-
-fn webhook(plan: &SinkPlan) -> Arc<dyn apify_mirror::sinks::Sink> {
-    let Target::Webhook(hook) = &plan.settings.target else {
-        unreachable!("there is no other sink")
-    };
-    Arc::new(Webhook::new(WebhookOptions {
-        url: hook.url.clone(),
-        headers: hook.headers.clone(),
-        timeout: hook.timeout,
-        concurrency: hook.concurrency,
-        keys: plan.keys.clone(),
-    }))
 }
 
 impl Bench {
@@ -121,13 +103,12 @@ impl Bench {
         let path = dir.path().join("runs.db");
         let (store, _) = SqliteStore::open(&path).unwrap();
         let reader = Arc::new(SqliteReader::open(&path).unwrap());
-        let plan = plan(url);
+        let plan = plan(url).await;
         let context = Context {
             client,
             store: Arc::new(store),
             reader,
             plan: watch::Sender::new(Arc::new(plan.clone())),
-            sink: webhook,
             progress: Progress::new(None),
         };
         context.adopt(plan).await.unwrap();
@@ -270,7 +251,7 @@ async fn dead_receiver() -> bool {
         .context
         .adopt(Plan {
             tasks: Vec::new(),
-            ..plan(&receiver.url())
+            ..plan(&receiver.url()).await
         })
         .await
         .unwrap();

@@ -25,6 +25,7 @@ pub mod config;
 pub mod daemon;
 pub mod delivery;
 pub mod model;
+pub mod options;
 pub mod simulator;
 pub mod sinks;
 pub mod store;

@@ -2,7 +2,8 @@
 
 #![no_main]
 
-use apify_mirror::config::{self, Environment, Overrides};
+use apify_mirror::config::{self, Overrides};
+use apify_mirror::options::Environment;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

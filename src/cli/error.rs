@@ -6,8 +6,10 @@ use thiserror::Error;
 
 use super::exit::ExitCode;
 use crate::api::{ApiError, ErrorClass};
-use crate::config::{Problems, TokenError};
+use crate::config::TokenError;
 use crate::daemon::RunError;
+use crate::options::Problems;
+use crate::sinks::BuildError;
 use crate::store::StoreError;
 
 /// An error that ends a command.
@@ -16,6 +18,9 @@ pub enum CliError {
     /// The configuration is wrong.
     #[error("the configuration is not valid:\n{0}")]
     Configuration(#[from] Problems),
+    /// A sink cannot be made.
+    #[error(transparent)]
+    Sink(#[from] BuildError),
     /// There is no token to use.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -51,6 +56,7 @@ impl CliError {
     pub fn code(&self) -> ExitCode {
         match self {
             Self::Configuration(_) => ExitCode::Configuration,
+            Self::Sink(_) => ExitCode::Unexpected,
             Self::Usage { .. } => ExitCode::Usage,
             Self::Token(_) => ExitCode::Token,
             Self::Api(error) => code_of(error),
@@ -87,7 +93,8 @@ pub fn code_of(error: &ApiError) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Environment, Overrides, parse};
+    use crate::config::{Overrides, parse};
+    use crate::options::Environment;
     use insta::assert_snapshot;
 
     #[test]

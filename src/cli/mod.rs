@@ -11,7 +11,6 @@ mod help_tests;
 mod logging;
 mod output;
 mod pass;
-mod probe;
 mod settings;
 mod setup;
 mod table;
@@ -23,7 +22,7 @@ use error::CliError;
 pub use exit::ExitCode;
 use globals::Globals;
 
-use crate::config::Environment;
+use crate::options::Environment;
 
 /// Keeps a local SQLite mirror of Apify task runs, and delivers an event when a run changes status.
 ///

@@ -6,8 +6,8 @@ use super::error::{CliError, code_of};
 use super::exit::ExitCode;
 use super::setup::{Setup, close};
 use super::table::counted;
-use crate::config::Target;
 use crate::daemon::{self, Report, Scope, on_signals};
+use crate::sinks::Place;
 use crate::store::SinkStatus;
 use crate::sync::Outcome;
 
@@ -35,7 +35,7 @@ pub async fn make(setup: Setup, scope: Scope) -> Result<Option<Pass>, CliError> 
         .plan()
         .sinks
         .iter()
-        .any(|sink| sink.settings.target == Target::Stdout);
+        .any(|sink| sink.settings().options.place() == Some(Place::StandardOutput));
     let client = context.client.clone();
     let report = tokio::select! {
         report = daemon::pass(context, scope) => Some(report?),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::error::CliError;
 use super::globals::Globals;
 use super::logging;
-use crate::config::{self, Environment, Settings};
+use crate::config::{self, Settings};
+use crate::options::Environment;
 
 /// The settings in effect: from the configuration file, the environment and the flags, `tasks` among them. Also gives
 /// the file, if there is one.

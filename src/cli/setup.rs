@@ -9,10 +9,10 @@ use super::error::CliError;
 use super::globals::{Globals, TaskArgs};
 use super::{logging, settings};
 use crate::api::{Client, ClientOptions, Token};
-use crate::config::{Environment, Problems, Settings, Target, find_token};
+use crate::config::{Settings, find_token};
 use crate::daemon::{Context, Plan, Progress, SinkPlan};
 use crate::model::{Seed, Timestamp};
-use crate::sinks::{self, Exec, Sink, Stdout, Webhook, WebhookOptions};
+use crate::options::Environment;
 use crate::store::{SqliteReader, SqliteStore, Writer};
 use crate::sync;
 
@@ -42,12 +42,12 @@ impl Setup {
         let bars = globals.progress_bars();
         logging::start(globals, &settings, bars.clone());
         let token = find_token(settings.api.token_file.as_deref(), environment)?;
-        let plan = plan(&settings, environment, seed())?;
-        let setup = Self::new(&settings, &token, plan, Progress::new(bars), sink).await?;
+        let plan = plan(&settings, environment, seed()).await?;
+        let setup = Self::new(&settings, &token, plan, Progress::new(bars)).await?;
         Ok((setup, settings))
     }
 
-    /// Makes the client, opens the database and puts `plan` into force; `sink` makes sinks.
+    /// Makes the client, opens the database and puts `plan` into force.
     ///
     /// # Errors
     /// When the client cannot be made, or the database cannot be opened or written.
@@ -56,7 +56,6 @@ impl Setup {
         token: &Token,
         plan: Plan,
         progress: Progress,
-        sink: fn(&SinkPlan) -> Arc<dyn Sink>,
     ) -> Result<Self, CliError> {
         let client = client(settings, token)?;
         let (store, writer) = SqliteStore::open(&settings.database)?;
@@ -67,7 +66,6 @@ impl Setup {
             store: Arc::new(store),
             reader,
             plan: current,
-            sink,
             progress,
         };
         context.adopt(plan).await?;
@@ -88,11 +86,17 @@ pub fn seed() -> Seed {
 /// What `settings` say of tasks and sinks, which can change while the daemon runs, with the secrets they point to.
 ///
 /// # Errors
-/// When a secret cannot be had.
-pub fn plan(settings: &Settings, environment: &Environment, seed: Seed) -> Result<Plan, Problems> {
-    let keys = settings.signing_keys(environment)?;
+/// When a secret cannot be had, or a sink cannot be made.
+pub async fn plan(
+    settings: &Settings,
+    environment: &Environment,
+    seed: Seed,
+) -> Result<Plan, CliError> {
     let hidden = settings.secret_variables();
-    let sinks = settings.sinks.iter().zip(keys);
+    let mut sinks = Vec::new();
+    for sink in settings.resolved_sinks(environment)? {
+        sinks.push(SinkPlan::build(sink, hidden.clone()).await?);
+    }
     Ok(Plan {
         tasks: settings.tasks.clone(),
         discover_tasks: settings.discover_tasks,
@@ -100,44 +104,8 @@ pub fn plan(settings: &Settings, environment: &Environment, seed: Seed) -> Resul
             seed,
             ..settings.sync.clone()
         },
-        sinks: sinks
-            .map(|(settings, keys)| {
-                let runs_programs = matches!(settings.target, Target::Exec(_));
-                let hidden = if runs_programs {
-                    hidden.clone()
-                } else {
-                    Vec::new()
-                };
-                SinkPlan {
-                    settings: settings.clone(),
-                    keys,
-                    hidden,
-                }
-            })
-            .collect(),
+        sinks,
     })
-}
-
-/// A sink as configured.
-pub fn sink(plan: &SinkPlan) -> Arc<dyn Sink> {
-    match &plan.settings.target {
-        Target::Stdout => Arc::new(Stdout),
-        Target::File { path } => Arc::new(sinks::File::new(path.clone())),
-        Target::Webhook(webhook) => Arc::new(Webhook::new(WebhookOptions {
-            url: webhook.url.clone(),
-            headers: webhook.headers.clone(),
-            timeout: webhook.timeout,
-            concurrency: webhook.concurrency,
-            keys: plan.keys.clone(),
-        })),
-        Target::Exec(exec) => Arc::new(Exec::new(
-            exec.program.clone(),
-            exec.arguments.clone(),
-            exec.timeout,
-            exec.concurrency,
-            plan.hidden.clone(),
-        )),
-    }
 }
 
 /// A client as configured.

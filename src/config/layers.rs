@@ -1,15 +1,11 @@
 //! Where settings come from.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use config::{Config, File, FileFormat, Map, Source, Value};
 
-use super::reader::{Problem, Problems};
 use super::settings::{Overrides, Settings};
-
-/// The process's environment, or one made up for a test.
-pub type Environment = HashMap<String, String>;
+use crate::options::{Environment, Problem, Problems};
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "APIFY_MIRROR_";

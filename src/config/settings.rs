@@ -7,16 +7,10 @@ use std::time::Duration;
 use config::{Map, Value};
 use reqwest::Url;
 
-use super::layers::Environment;
-use super::reader::{Problem, Problems, Reader};
-use super::sinks::{SinkSettings, sinks};
 use crate::model::Seed;
-use crate::sinks::SigningKeys;
+use crate::options::{DAY, Environment, HOUR, Problem, Problems, Reader, SECOND};
+use crate::sinks::{self, SinkSettings};
 use crate::web::is_loopback;
-
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// Apify's own limit for each resource.
 const MOST_REQUESTS_PER_SECOND: u32 = 60;
@@ -122,7 +116,7 @@ impl Settings {
             .or(database.map(PathBuf::from))
             .unwrap_or_else(|| "apify-mirror.db".into());
         let mut sync = root.section("sync", sync);
-        let sinks = sinks(&mut root, &database);
+        let sinks = sinks::read(&mut root, &database);
         root.section("http", |section| {
             if section
                 .text("listen")
@@ -162,20 +156,20 @@ impl Settings {
         Self::from_tree(Map::new(), Overrides::default())
     }
 
-    /// The keys that each sink's events are signed with, in the order of the sinks, as they are now.
+    /// The sinks with every secret that they point to, as it is now.
     ///
     /// # Errors
-    /// When there are none where a sink's settings say that there are.
-    pub fn signing_keys(&self, environment: &Environment) -> Result<Vec<SigningKeys>, Problems> {
-        let (mut keys, mut problems) = (Vec::new(), Vec::new());
+    /// When there is none where a sink's settings say that there is.
+    pub fn resolved_sinks(&self, environment: &Environment) -> Result<Vec<SinkSettings>, Problems> {
+        let (mut resolved, mut problems) = (Vec::new(), Vec::new());
         for (n, sink) in self.sinks.iter().enumerate() {
-            match sink.keys(n, environment) {
-                Ok(found) => keys.push(found),
+            match sink.resolve(n, environment) {
+                Ok(sink) => resolved.push(sink),
                 Err(problem) => problems.push(problem),
             }
         }
         if problems.is_empty() {
-            Ok(keys)
+            Ok(resolved)
         } else {
             Err(Problems(problems))
         }
@@ -183,11 +177,11 @@ impl Settings {
 
     /// The environment variables that hold secrets of sinks.
     pub fn secret_variables(&self) -> Vec<String> {
-        self.sinks
+        let variables = self
+            .sinks
             .iter()
-            .filter_map(SinkSettings::secret_variable)
-            .map(str::to_owned)
-            .collect()
+            .filter_map(|sink| sink.options.secret_variable());
+        variables.map(str::to_owned).collect()
     }
 
     /// That there is something to mirror.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::options::{Environment, Problems};
 
 fn environment(pairs: &[(&str, &str)]) -> Environment {
     pairs
@@ -57,7 +58,7 @@ fn the_example_says_the_defaults_and_nothing_wrong() {
         complete
             .sinks
             .iter()
-            .map(|sink| sink.target.name())
+            .map(|sink| sink.options.kind())
             .collect::<Vec<_>>(),
         ["stdout", "file", "webhook", "exec"]
     );

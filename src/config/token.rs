@@ -5,9 +5,8 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 use thiserror::Error;
 
-use super::layers::Environment;
-use super::secrets::{SecretError, read_file};
 use crate::api::{InvalidToken, Token};
+use crate::options::{Environment, SecretError, read_secret};
 
 /// The systemd credential that holds the token.
 const CREDENTIAL: &str = "apify-token";
@@ -67,7 +66,7 @@ fn from_file(path: &Path) -> Result<Token, TokenError> {
         origin: path.display().to_string(),
         invalid,
     };
-    Token::new(read_file(path)?.expose_secret()).map_err(invalid)
+    Token::new(read_secret(path)?.expose_secret()).map_err(invalid)
 }
 
 #[cfg(test)]

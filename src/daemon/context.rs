@@ -8,9 +8,8 @@ use tokio::sync::watch;
 use super::progress::Progress;
 use super::worker::Worker;
 use crate::api::Client;
-use crate::config::{SinkSettings, Start};
 use crate::model::{Registration, Subscription, Timestamp};
-use crate::sinks::{SigningKeys, Sink};
+use crate::sinks::{BuildError, Sink, SinkSettings};
 use crate::store::{Reader, Store, StoreError};
 use crate::sync::Settings;
 
@@ -27,15 +26,50 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
 }
 
-/// A sink, with the secrets that its settings point to.
-#[derive(Clone, Debug, PartialEq)]
+/// A sink, ready to be delivered to. Two are equal when they are configured alike, secrets included.
+#[derive(Clone)]
 pub struct SinkPlan {
+    settings: SinkSettings,
+    hidden: Vec<String>,
+    sink: Arc<dyn Sink>,
+}
+
+impl SinkPlan {
+    /// Makes the sink that `settings` describe, whose secrets have been resolved. `hidden` are environment variables
+    /// that hold secrets of sinks, for a program that the sink runs not to see.
+    ///
+    /// # Errors
+    /// When the system refuses something that the sink needs. The message names the sink.
+    pub async fn build(settings: SinkSettings, hidden: Vec<String>) -> Result<Self, BuildError> {
+        let built = settings.options.build(&hidden).await;
+        let sink = built.map_err(|BuildError(problem)| {
+            BuildError(format!("sink {}: {problem}", settings.name))
+        })?;
+        Ok(Self {
+            settings,
+            hidden,
+            sink,
+        })
+    }
+
     /// What is configured.
-    pub settings: SinkSettings,
-    /// What a webhook is signed with.
-    pub keys: SigningKeys,
-    /// For a sink that runs a program: environment variables that hold secrets of sinks, for it not to see.
-    pub hidden: Vec<String>,
+    pub fn settings(&self) -> &SinkSettings {
+        &self.settings
+    }
+}
+
+impl PartialEq for SinkPlan {
+    fn eq(&self, other: &Self) -> bool {
+        self.settings == other.settings && self.hidden == other.hidden
+    }
+}
+
+impl fmt::Debug for SinkPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SinkPlan")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What every part of the daemon shares.
@@ -48,8 +82,6 @@ pub struct Context {
     pub reader: Arc<dyn Reader>,
     /// The plan in force.
     pub plan: watch::Sender<Arc<Plan>>,
-    /// Makes a sink.
-    pub sink: fn(&SinkPlan) -> Arc<dyn Sink>,
     /// Shows how far long catch-ups and audits have come.
     pub progress: Progress,
 }
@@ -57,7 +89,10 @@ pub struct Context {
 impl Plan {
     /// What sinks want.
     pub fn subscriptions(&self) -> Vec<Subscription> {
-        self.sinks.iter().map(SinkPlan::subscription).collect()
+        self.sinks
+            .iter()
+            .map(|sink| sink.settings.subscription())
+            .collect()
     }
 
     /// How the feed of the task `id` is polled: as every other, but not in step with them.
@@ -65,15 +100,6 @@ impl Plan {
         Settings {
             seed: self.sync.seed.of(id),
             ..self.sync.clone()
-        }
-    }
-}
-
-impl SinkPlan {
-    fn subscription(&self) -> Subscription {
-        Subscription {
-            sink: self.settings.name.clone(),
-            types: self.settings.events.clone(),
         }
     }
 }
@@ -89,15 +115,9 @@ impl Context {
     /// # Errors
     /// When the database fails; what was in force stays.
     pub async fn adopt(&self, plan: Plan) -> Result<(), StoreError> {
-        let registrations: Vec<Registration> = plan
-            .sinks
-            .iter()
-            .map(|SinkPlan { settings, .. }| Registration {
-                name: settings.name.clone(),
-                kind: settings.target.name(),
-                from_beginning: settings.start == Start::Beginning,
-            })
-            .collect();
+        let sinks = plan.sinks.iter();
+        let registrations: Vec<Registration> =
+            sinks.map(|sink| sink.settings.registration()).collect();
         self.store
             .register(&registrations, Timestamp::now())
             .await?;
@@ -109,8 +129,8 @@ impl Context {
     pub(super) fn worker(&self, sink: &SinkPlan) -> Worker {
         Worker::new(
             Arc::clone(&self.store),
-            (self.sink)(sink),
-            sink.subscription(),
+            Arc::clone(&sink.sink),
+            sink.settings.subscription(),
             sink.settings.give_up_after,
             self.plan().sync.seed.of(&sink.settings.name),
         )

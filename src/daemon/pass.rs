@@ -124,7 +124,7 @@ async fn owed(context: &Context, plan: &Plan) -> Result<Vec<SinkStatus>, StoreEr
     let is_ours = |owed: &SinkStatus| {
         plan.sinks
             .iter()
-            .any(|sink| sink.settings.name == owed.name)
+            .any(|sink| sink.settings().name == owed.name)
     };
     Ok(sinks.into_iter().filter(is_ours).collect())
 }

@@ -1,16 +1,19 @@
 //! SIGHUP: the configuration is read again, and taken if it is right.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::context::{Context, Plan};
 
+type Loading = Pin<Box<dyn Future<Output = Result<Plan, String>> + Send>>;
+
 /// Reads the configuration again whenever SIGHUP asks for it.
 pub struct Reload {
     hangup: Signal,
-    load: Box<dyn Fn() -> Result<Plan, String> + Send>,
+    load: Box<dyn Fn() -> Loading + Send>,
 }
 
 impl Reload {
@@ -18,10 +21,13 @@ impl Reload {
     ///
     /// # Errors
     /// When signals cannot be caught.
-    pub fn new(load: impl Fn() -> Result<Plan, String> + Send + 'static) -> io::Result<Self> {
+    pub fn new<F>(load: impl Fn() -> F + Send + 'static) -> io::Result<Self>
+    where
+        F: Future<Output = Result<Plan, String>> + Send + 'static,
+    {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
-            load: Box::new(load),
+            load: Box::new(move || Box::pin(load())),
         })
     }
 
@@ -29,7 +35,7 @@ impl Reload {
     /// Never ends.
     pub async fn serve(mut self, context: Arc<Context>) {
         while self.hangup.recv().await.is_some() {
-            match (self.load)() {
+            match (self.load)().await {
                 Ok(plan) => {
                     let changed = *context.plan() != plan;
                     match context.adopt(plan).await {

@@ -54,7 +54,7 @@ pub async fn supervise_sinks(
 impl Workers {
     /// Starts a worker for `sink` unless it has one.
     fn ensure(&mut self, context: &Context, sink: &SinkPlan) {
-        let name = &sink.settings.name;
+        let name = &sink.settings().name;
         if self.running.contains_key(name) {
             return;
         }

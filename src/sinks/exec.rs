@@ -1,9 +1,9 @@
-//! One run of a program for each event.
+//! `type = "exec"`: one run of a program for each event.
 
-use std::fmt;
 use std::io;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -13,8 +13,10 @@ use tokio::process::{Child, Command};
 
 use async_trait::async_trait;
 
-use super::Sink;
+use super::options::{BuildError, CheckError, SinkOptions};
+use super::sink::Sink;
 use crate::model::{AttemptOutcome, Due, Order, SinkLimits};
+use crate::options::{Environment, HOUR, Problem, Reader, SECOND};
 
 /// The code by which a program asks to be tried again later (`EX_TEMPFAIL`).
 const TRY_AGAIN: i32 = 75;
@@ -43,63 +45,109 @@ const VARIABLES: [(&str, &str); 8] = [
     ("APIFY_PREVIOUS_STATUS", "/previousStatus"),
 ];
 
-/// Runs a program for each event: its body on standard input, its main parts in the environment.
-pub struct Exec {
+/// The keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ExecOptions {
     program: String,
     arguments: Vec<String>,
+    /// The longest one run of the program may take.
     timeout: Duration,
+    /// The most runs of it at once.
     concurrency: usize,
+}
+
+/// Reads the keys of this type.
+pub(super) fn read(section: &mut Reader<'_>) -> Option<Arc<dyn SinkOptions>> {
+    let mut command = section.list("command").unwrap_or_default().into_iter();
+    let timeout = section.duration("timeout", Duration::from_millis(100)..=HOUR, 60 * SECOND);
+    let concurrency = section.number("concurrency", 1..=64, 1) as usize;
+    let program = command.next().filter(|program| !program.is_empty());
+    if program.is_none() {
+        let message = "is missing or empty; name a program and its arguments: [\"prog\", \"arg\"]";
+        section.problem("command", message);
+    }
+    let arguments = command.collect();
+    Some(Arc::new(ExecOptions {
+        program: program?,
+        arguments,
+        timeout,
+        concurrency,
+    }))
+}
+
+#[async_trait]
+impl SinkOptions for ExecOptions {
+    fn kind(&self) -> &'static str {
+        "exec"
+    }
+
+    fn resolve(self: Arc<Self>, _: &Environment) -> Result<Arc<dyn SinkOptions>, Problem> {
+        Ok(self)
+    }
+
+    async fn build(&self, hidden: &[String]) -> Result<Arc<dyn Sink>, BuildError> {
+        Ok(Arc::new(Exec {
+            options: self.clone(),
+            hidden: hidden.to_vec(),
+        }))
+    }
+
+    async fn check(&self, environment: &Environment) -> Result<String, CheckError> {
+        let path = environment.get("PATH").map_or("", String::as_str);
+        check(&self.program, path).map_err(CheckError::Configuration)
+    }
+}
+
+/// Finds `program` as the system does.
+fn check(program: &str, path: &str) -> Result<String, String> {
+    match which::which_in(program, Some(path), ".") {
+        Ok(file) => Ok(format!("runs {}", file.display())),
+        Err(_) => Err(format!(
+            "there is no program {program} that could be run; give its path, or set PATH"
+        )),
+    }
+}
+
+/// Runs a program for each event: its body on standard input, its main parts in the environment.
+struct Exec {
+    options: ExecOptions,
+    /// Variables that hold secrets of other sinks: kept from the program, as the API token is.
     hidden: Vec<String>,
 }
 
 impl Exec {
-    /// Runs `program` with `arguments`, without a shell, at most `concurrency` times at once and for at most `timeout`
-    /// each. The variables `hidden`, which hold secrets of other sinks, are kept from it, as the API token is.
-    pub fn new(
-        program: String,
-        arguments: Vec<String>,
-        timeout: Duration,
-        concurrency: usize,
-        hidden: Vec<String>,
-    ) -> Self {
-        Self {
-            program,
-            arguments,
-            timeout,
-            concurrency,
-            hidden,
-        }
-    }
-
     async fn run(&self, event: &Due) -> AttemptOutcome {
         let failed = |error: String| AttemptOutcome::Failed {
-            error: format!("{}: {error}", self.program),
+            error: format!("{}: {error}", self.options.program),
             retry_after: None,
         };
         let mut child = match self.command(event).spawn() {
             Ok(child) => Group(child),
             Err(error) => return failed(error.to_string()),
         };
-        match child.feed(event, &self.program, self.timeout).await {
+        match child
+            .feed(event, &self.options.program, self.options.timeout)
+            .await
+        {
             Err(error) => failed(error.to_string()),
             // Dropping the group kills it.
             Ok(None) => failed(format!(
                 "did not end within {:?}, and was killed",
-                self.timeout
+                self.options.timeout
             )),
             Ok(Some(status)) if status.success() => AttemptOutcome::Delivered,
             Ok(Some(status)) if status.code() == Some(TRY_AGAIN) => {
                 failed("asks to be tried again (exit code 75)".to_owned())
             }
             Ok(Some(status)) => AttemptOutcome::Rejected {
-                error: format!("{}: {status}", self.program),
+                error: format!("{}: {status}", self.options.program),
             },
         }
     }
 
     fn command(&self, event: &Due) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).process_group(0);
+        let mut command = Command::new(&self.options.program);
+        command.args(&self.options.arguments).process_group(0);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -130,7 +178,7 @@ impl Sink for Exec {
         SinkLimits {
             order: Order::Run,
             batch: 1,
-            concurrency: self.concurrency,
+            concurrency: self.options.concurrency,
         }
     }
 
@@ -140,14 +188,6 @@ impl Sink for Exec {
             outcomes.push(self.run(event).await);
         }
         outcomes
-    }
-}
-
-impl fmt::Debug for Exec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exec")
-            .field("program", &self.program)
-            .finish_non_exhaustive()
     }
 }
 
@@ -234,21 +274,30 @@ async fn collect(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::due;
+    use super::super::sink::testing::due;
     use super::*;
 
     const PAYLOAD: &str = r#"{"id":"evt_a_1","sequence":7,"eventType":"ACTOR.RUN.FAILED","status":"FAILED",
         "previousStatus":null,"eventData":{"actorId":"act","actorTaskId":"task","actorRunId":"a"}}"#;
 
+    fn exec(program: &str, arguments: &[&str], timeout: Duration) -> Exec {
+        let arguments = arguments
+            .iter()
+            .map(|argument| (*argument).to_owned())
+            .collect();
+        Exec {
+            options: ExecOptions {
+                program: program.to_owned(),
+                arguments,
+                timeout,
+                concurrency: 1,
+            },
+            hidden: vec!["HOME".to_owned()],
+        }
+    }
+
     fn shell(script: &str, timeout: Duration) -> Exec {
-        let arguments = vec!["-c".to_owned(), script.to_owned()];
-        Exec::new(
-            "sh".to_owned(),
-            arguments,
-            timeout,
-            1,
-            vec!["HOME".to_owned()],
-        )
+        exec("sh", &["-c", script], timeout)
     }
 
     async fn once(sink: &Exec, event: Due) -> AttemptOutcome {
@@ -278,13 +327,7 @@ mod tests {
             outcome("kill -9 $$").await,
             AttemptOutcome::Rejected { .. }
         ));
-        let missing = Exec::new(
-            "/nonexistent/program".to_owned(),
-            vec![],
-            Duration::from_secs(1),
-            1,
-            vec![],
-        );
+        let missing = exec("/nonexistent/program", &[], Duration::from_secs(1));
         let AttemptOutcome::Failed { error, .. } = once(&missing, due(1, "a", "{}")).await else {
             panic!()
         };
@@ -370,5 +413,26 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(60), killed)
             .await
             .expect("it was killed");
+    }
+
+    #[test]
+    fn programs_are_found_as_the_system_finds_them() {
+        assert_eq!(
+            check("sh", "/nonexistent:/bin"),
+            Ok("runs /bin/sh".to_owned())
+        );
+        assert!(check("/bin/sh", "").is_ok());
+        assert!(
+            check("sh", "/nonexistent")
+                .unwrap_err()
+                .contains("no program sh")
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let plain = dir.path().join("plain");
+        std::fs::write(&plain, "").unwrap();
+        assert!(
+            check(&plain.display().to_string(), "").is_err(),
+            "it may not be run"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! One JSON object a line, appended to a file and on the disk before it is acknowledged.
+//! `type = "file"`: one JSON object a line, appended to a file and on the disk before it is acknowledged.
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use rustix::fs::Access;
 
-use super::{Sink, blocking, lines};
+use super::options::{BuildError, CheckError, Place, SinkOptions};
+use super::sink::{Sink, blocking, lines};
 use crate::model::{AttemptOutcome, Due, SinkLimits};
+use crate::options::{Environment, Problem, Reader};
 
 /// How a line of ours begins, whole or torn.
 const BEGINNING: &[u8] = b"{\"id\":\"evt_";
@@ -17,16 +20,80 @@ const BEGINNING: &[u8] = b"{\"id\":\"evt_";
 /// How far back the beginning of the last line is looked for at first, in bytes.
 const TAIL: u64 = 64 << 10;
 
+/// The keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FileOptions {
+    path: PathBuf,
+}
+
+/// Reads the keys of this type.
+pub(super) fn read(section: &mut Reader<'_>) -> Option<Arc<dyn SinkOptions>> {
+    let path = section.text("path").filter(|path| !path.is_empty());
+    if path.is_none() {
+        section.problem(
+            "path",
+            "is missing; name the file that events are appended to",
+        );
+    }
+    Some(Arc::new(FileOptions { path: path?.into() }))
+}
+
+#[async_trait]
+impl SinkOptions for FileOptions {
+    fn kind(&self) -> &'static str {
+        "file"
+    }
+
+    fn place(&self) -> Option<Place> {
+        Some(Place::File(self.path.clone()))
+    }
+
+    fn resolve(self: Arc<Self>, _: &Environment) -> Result<Arc<dyn SinkOptions>, Problem> {
+        Ok(self)
+    }
+
+    async fn build(&self, _: &[String]) -> Result<Arc<dyn Sink>, BuildError> {
+        Ok(Arc::new(File::new(self.path.clone())))
+    }
+
+    async fn check(&self, _: &Environment) -> Result<String, CheckError> {
+        check(&self.path).map_err(CheckError::Configuration)
+    }
+}
+
+/// Whether the file at `path` can be appended to; does not create it.
+fn check(path: &Path) -> Result<String, String> {
+    let folder = folder(path);
+    if !folder.is_dir() {
+        return Err(format!("there is no folder {}; make it", folder.display()));
+    }
+    if rustix::fs::access(folder, Access::WRITE_OK).is_err() {
+        return Err(format!("folder {} cannot be written to", folder.display()));
+    }
+    // Opening what is no file, such as a pipe, could wait for somebody at the other end.
+    if path.is_file() {
+        let opened = fs::OpenOptions::new().append(true).open(path);
+        opened.map_err(|error| format!("cannot append to {}: {error}", path.display()))?;
+    }
+    Ok(format!("appends to {}", path.display()))
+}
+
+fn folder(path: &Path) -> &Path {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
 /// Appends events to a file. One that was renamed or deleted, as log rotation does, is opened anew under its path.
-#[derive(Debug)]
-pub struct File {
+struct File {
     path: PathBuf,
     open: Arc<Mutex<Option<fs::File>>>,
 }
 
 impl File {
     /// Appends to the file at `path`, which need not exist; its folder must.
-    pub fn new(path: PathBuf) -> Self {
+    fn new(path: PathBuf) -> Self {
         Self {
             path,
             open: Arc::default(),
@@ -84,11 +151,7 @@ fn open(path: &Path) -> io::Result<fs::File> {
     if file.metadata()?.is_file() {
         mend(path, &mut file)?;
         // What was acknowledged must be found again after a power cut, under its name.
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        fs::File::open(folder)?.sync_all()?;
+        fs::File::open(folder(path))?.sync_all()?;
     }
     Ok(file)
 }
@@ -127,7 +190,7 @@ fn last_line(path: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::due;
+    use super::super::sink::testing::due;
     use super::*;
 
     async fn deliver(sink: &File, payloads: &[&str]) -> AttemptOutcome {
@@ -141,6 +204,15 @@ mod tests {
                 && outcomes.iter().all(|outcome| *outcome == outcomes[0])
         );
         outcomes.remove(0)
+    }
+
+    #[test]
+    fn a_check_wants_the_folder_and_creates_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check(&dir.path().join("new.jsonl")).is_ok());
+        assert!(!dir.path().join("new.jsonl").exists());
+        let missing = check(&dir.path().join("no/new.jsonl")).unwrap_err();
+        assert!(missing.contains("no folder"), "{missing}");
     }
 
     #[tokio::test]

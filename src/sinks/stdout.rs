@@ -1,15 +1,49 @@
-//! One JSON object a line, on standard output.
+//! `type = "stdout"`: one JSON object a line, on standard output.
 
 use std::io;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Sink, blocking, lines, write_out};
+use super::options::{BuildError, CheckError, Place, SinkOptions};
+use super::sink::{Sink, blocking, lines, write_out};
 use crate::model::{AttemptOutcome, Due, SinkLimits};
+use crate::options::{Environment, Problem, Reader};
+
+/// The keys: there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StdoutOptions;
+
+/// Reads the keys of this type.
+pub(super) fn read(_: &mut Reader<'_>) -> Option<Arc<dyn SinkOptions>> {
+    Some(Arc::new(StdoutOptions))
+}
+
+#[async_trait]
+impl SinkOptions for StdoutOptions {
+    fn kind(&self) -> &'static str {
+        "stdout"
+    }
+
+    fn place(&self) -> Option<Place> {
+        Some(Place::StandardOutput)
+    }
+
+    fn resolve(self: Arc<Self>, _: &Environment) -> Result<Arc<dyn SinkOptions>, Problem> {
+        Ok(self)
+    }
+
+    async fn build(&self, _: &[String]) -> Result<Arc<dyn Sink>, BuildError> {
+        Ok(Arc::new(Stdout))
+    }
+
+    async fn check(&self, _: &Environment) -> Result<String, CheckError> {
+        Ok("is standard output".to_owned())
+    }
+}
 
 /// Writes events to standard output.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stdout;
+struct Stdout;
 
 #[async_trait]
 impl Sink for Stdout {

@@ -1,16 +1,20 @@
-//! One POST for each event, signed as Standard Webhooks defines it.
+//! `type = "webhook"`: one POST for each event, signed as Standard Webhooks defines it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
+use tokio::net::TcpStream;
 
-use async_trait::async_trait;
-
-use super::Sink;
+use super::options::{BuildError, CheckError, SinkOptions};
+use super::secret::SecretSource;
 use super::signature::SigningKeys;
+use super::sink::Sink;
 use crate::model::{AttemptOutcome, Due, Order, SinkLimits, Timestamp};
+use crate::options::{Environment, HOUR, Problem, Reader, SECOND};
 use crate::web;
 
 /// The longest wait for a connection.
@@ -28,7 +32,7 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// Headers that are the program's own to set.
-pub const OWN_HEADERS: [&str; 7] = [
+const OWN_HEADERS: [&str; 7] = [
     "webhook-id",
     "webhook-timestamp",
     "webhook-signature",
@@ -38,32 +42,164 @@ pub const OWN_HEADERS: [&str; 7] = [
     "host",
 ];
 
-/// Where events are posted, and how.
-#[derive(Clone)]
+/// The keys: where events are posted, and how.
+#[derive(Clone, PartialEq)]
 pub struct WebhookOptions {
-    /// The address. It may hold secrets, so that messages name its host only.
+    /// The address. It may hold secrets, so messages name its origin only.
     pub url: Url,
-    /// More headers.
+    /// Where the secrets are that sign the events.
+    pub secret: SecretSource,
+    /// Sent along with every event.
     pub headers: HeaderMap,
     /// The longest one attempt may take.
     pub timeout: Duration,
-    /// The most attempts at once.
+    /// The most attempts in flight.
     pub concurrency: usize,
-    /// What signs the events; without keys they are not signed.
-    pub keys: SigningKeys,
+}
+
+/// Reads the keys of this type.
+pub(super) fn read(section: &mut Reader<'_>) -> Option<Arc<dyn SinkOptions>> {
+    let url = section.secret("url").or_else(|| {
+        section.problem(
+            "url",
+            "is missing; it is the address that events are posted to",
+        );
+        None
+    });
+    let url = url.and_then(|url| {
+        check_url(&url)
+            .map_err(|message| section.problem("url", message))
+            .ok()
+    });
+    let headers = headers(section);
+    if let Some(url) = &url
+        && url.scheme() == "http"
+        && !web::is_loopback(url)
+        && !headers.is_empty()
+    {
+        section.problem(
+            "url",
+            "is plain http, so that the headers could be read on the way; use https",
+        );
+    }
+    let secret = SecretSource::read(section);
+    let timeout = section.duration("timeout", Duration::from_millis(100)..=HOUR, 30 * SECOND);
+    let concurrency = section.number("concurrency", 1..=256, 8) as usize;
+    Some(Arc::new(WebhookOptions {
+        url: url?,
+        secret,
+        headers,
+        timeout,
+        concurrency,
+    }))
+}
+
+/// No message repeats an address: many hold a secret in their path.
+fn check_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text)
+        .map_err(|error| format!("is not an address ({error}); write \"https://...\""))?;
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err("must begin with https:// or http://".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "has a user or a password in it; use `headers = { authorization = \"Basic ...\" }` instead".to_owned()
+        );
+    }
+    Ok(url)
+}
+
+fn headers(section: &mut Reader<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in section.secret_table("headers") {
+        let key = format!("headers.{name}");
+        match (HeaderName::try_from(&name), HeaderValue::try_from(value)) {
+            (Ok(name), _) if OWN_HEADERS.contains(&name.as_str()) => {
+                section.problem(&key, "is set by apify-mirror itself; leave it out");
+            }
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(true);
+                headers.insert(name, value);
+            }
+            (Err(_), _) => section.problem(&key, "is not the name of a header"),
+            (_, Err(_)) => section.problem(
+                &key,
+                "has a value that no header can have, such as one with a line end",
+            ),
+        }
+    }
+    headers
+}
+
+#[async_trait]
+impl SinkOptions for WebhookOptions {
+    fn kind(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn secret_variable(&self) -> Option<&str> {
+        match &self.secret {
+            SecretSource::Variable(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    fn resolve(
+        self: Arc<Self>,
+        environment: &Environment,
+    ) -> Result<Arc<dyn SinkOptions>, Problem> {
+        let secret = self.secret.resolve(environment)?;
+        Ok(Arc::new(Self {
+            secret,
+            ..self.as_ref().clone()
+        }))
+    }
+
+    async fn build(&self, _: &[String]) -> Result<Arc<dyn Sink>, BuildError> {
+        Ok(Arc::new(Webhook::new(self.clone())?))
+    }
+
+    async fn check(&self, _: &Environment) -> Result<String, CheckError> {
+        let host = self.url.host_str().unwrap_or_default();
+        let port = self.url.port_or_known_default().unwrap_or_default();
+        connect(host, port).await.map_err(CheckError::Unreachable)
+    }
+}
+
+/// Addresses and headers may hold secrets.
+impl fmt::Debug for WebhookOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookOptions")
+            .field("host", &self.url.host_str())
+            .finish_non_exhaustive()
+    }
+}
+
+async fn connect(host: &str, port: u16) -> Result<String, String> {
+    // Addresses of version 6 stand in brackets in a URL, but not here.
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((bare, port))).await {
+        Ok(Ok(_)) => Ok(format!("{host}:{port} can be reached")),
+        Ok(Err(error)) => Err(format!("cannot connect to {host}:{port}: {error}")),
+        Err(_) => Err(format!(
+            "cannot connect to {host}:{port}: no answer in time"
+        )),
+    }
 }
 
 /// Posts events to an address.
-pub struct Webhook {
+struct Webhook {
     options: WebhookOptions,
-    /// The address as far as it may be told.
+    keys: SigningKeys,
+    /// The address without its path, which may hold a secret.
     origin: String,
-    client: Result<Client, String>,
+    client: Client,
 }
 
 impl Webhook {
-    /// Posts events as `options` say.
-    pub fn new(options: WebhookOptions) -> Self {
+    fn new(options: WebhookOptions) -> Result<Self, BuildError> {
+        let unread = || BuildError("its secret has not been read".to_owned());
+        let keys = options.secret.keys().ok_or_else(unread)?;
         let mut builder = Client::builder()
             .user_agent(concat!("apify-mirror/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -73,31 +209,30 @@ impl Webhook {
         if web::is_loopback(&options.url) {
             builder = builder.no_proxy();
         }
-        let client = builder.build().map_err(|error| web::describe(&error));
-        Self {
-            origin: options.url.origin().ascii_serialization(),
-            client,
+        let client = builder
+            .build()
+            .map_err(|error| BuildError(web::describe(&error)))?;
+        let origin = options.url.origin().ascii_serialization();
+        Ok(Self {
             options,
-        }
+            keys,
+            origin,
+            client,
+        })
     }
 
     async fn post(&self, event: &Due) -> AttemptOutcome {
-        let request = self
-            .client
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|client| {
-                let headers = self
-                    .headers(event, Timestamp::now())
-                    .map_err(|error| error.to_string())?;
-                Ok(client
-                    .post(self.options.url.clone())
+        let answer = match self.headers(event, Timestamp::now()) {
+            Ok(headers) => {
+                let url = self.options.url.clone();
+                let request = self
+                    .client
+                    .post(url)
                     .headers(headers)
-                    .body(event.payload.clone()))
-            });
-        let answer = match request {
-            Ok(request) => request.send().await.map_err(|error| web::describe(&error)),
-            Err(error) => Err(error),
+                    .body(event.payload.clone());
+                request.send().await.map_err(|error| web::describe(&error))
+            }
+            Err(error) => Err(error.to_string()),
         };
         match answer {
             Ok(answer) => self.judge(answer).await,
@@ -115,10 +250,9 @@ impl Webhook {
     ) -> Result<HeaderMap, reqwest::header::InvalidHeaderValue> {
         let mut headers = self.options.headers.clone();
         let seconds = (now.as_millis() / 1_000).to_string();
-        if let Some(signature) =
-            self.options
-                .keys
-                .sign(&event.id, &seconds, event.payload.as_bytes())
+        if let Some(signature) = self
+            .keys
+            .sign(&event.id, &seconds, event.payload.as_bytes())
         {
             headers.insert(WEBHOOK_SIGNATURE, HeaderValue::try_from(signature)?);
         }
@@ -185,14 +319,6 @@ impl Sink for Webhook {
     }
 }
 
-impl fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Webhook")
-            .field("origin", &self.origin)
-            .finish_non_exhaustive()
-    }
-}
-
 /// What an answer's status says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
@@ -216,7 +342,7 @@ fn class(status: StatusCode) -> Class {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::due;
+    use super::super::sink::testing::due;
     use super::*;
 
     #[test]
@@ -249,8 +375,9 @@ mod tests {
             headers,
             timeout: Duration::from_secs(1),
             concurrency: 4,
-            keys: SigningKeys::parse(keys).unwrap_or_default(),
+            secret: SigningKeys::parse(keys).map_or(SecretSource::None, SecretSource::Keys),
         })
+        .unwrap()
     }
 
     #[test]
@@ -280,7 +407,7 @@ mod tests {
     #[test]
     fn nothing_prints_the_path_or_the_headers() {
         assert_eq!(
-            format!("{:?}", webhook("")),
+            format!("{:?}", webhook("").options),
             "Webhook { origin: \"https://hooks.example:8443\", .. }"
         );
     }

@@ -10,8 +10,8 @@ use crate::cli::output::{print, print_json};
 use crate::cli::pass::{self, result};
 use crate::cli::setup::Setup;
 use crate::cli::table::Table;
-use crate::config::Environment;
 use crate::daemon::{FeedReport, Scope};
+use crate::options::Environment;
 
 /// The flags of `audit`.
 #[derive(Debug, clap::Args)]

@@ -8,9 +8,10 @@ use crate::cli::error::{CliError, code_of};
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
 use crate::cli::output::print;
-use crate::cli::probe::probe;
 use crate::cli::{logging, settings, setup};
-use crate::config::{Environment, Settings, SinkSettings, find_token};
+use crate::config::{Settings, find_token};
+use crate::options::Environment;
+use crate::sinks::{CheckError, SinkSettings};
 
 /// The flags of `check`.
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ pub async fn execute(
     let (settings, file) = settings::read(globals, environment, &args.tasks.tasks)?;
     logging::start(globals, &settings, None);
     settings.require_tasks()?;
-    settings.signing_keys(environment)?;
+    settings.resolved_sinks(environment)?;
     let token = find_token(settings.api.token_file.as_deref(), environment);
     let found = match &token {
         Ok(_) => "found".to_owned(),
@@ -90,7 +91,7 @@ fn describe(settings: &Settings, file: Option<&Path>, token: &str) -> String {
 }
 
 fn describe_sink(sink: &SinkSettings) -> String {
-    format!("{} ({})", sink.name, sink.target.name())
+    format!("{} ({})", sink.name, sink.options.kind())
 }
 
 /// Asks the API for every task, which takes the token; gives the code of the last error.
@@ -128,11 +129,16 @@ async fn try_sinks(
 ) -> Result<ExitCode, CliError> {
     let mut code = ExitCode::Ok;
     for sink in sinks {
-        match probe(sink, environment).await {
+        match sink.options.check(environment).await {
             Ok(found) => print(&format!("  sink ok        {} {found}\n", sink.name))?,
-            Err((problem, worse)) => {
-                eprintln!("error: sink {}: {problem}", sink.name);
-                code = if code == ExitCode::Ok { worse } else { code };
+            Err(error) => {
+                eprintln!("error: sink {}: {error}", sink.name);
+                if code == ExitCode::Ok {
+                    code = match error {
+                        CheckError::Configuration(_) => ExitCode::Configuration,
+                        CheckError::Unreachable(_) => ExitCode::Temporary,
+                    };
+                }
             }
         }
     }

@@ -10,8 +10,8 @@ use crate::cli::globals::Globals;
 use crate::cli::output::{print, print_json};
 use crate::cli::settings;
 use crate::cli::table::{Table, counted};
-use crate::config::Environment;
 use crate::model::Timestamp;
+use crate::options::Environment;
 use crate::store::{
     Delivery, Reader, Selection, SqliteReader, SqliteStore, Store, StoreError, Which,
 };

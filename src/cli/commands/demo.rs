@@ -17,11 +17,12 @@ use crate::cli::globals::Globals;
 use crate::cli::logging;
 use crate::cli::output::print;
 use crate::cli::setup::{Setup, close, plan, seed};
-use crate::config::{Environment, LogLevel, Settings};
+use crate::config::{LogLevel, Settings};
 use crate::daemon::{self, Progress, Scope, on_signals};
 use crate::model::{AttemptOutcome, Due, SinkLimits, Timestamp};
+use crate::options::{Environment, Problem};
 use crate::simulator::{Activity, Faults, Server, TOKEN, World};
-use crate::sinks::Sink;
+use crate::sinks::{BuildError, CheckError, Place, Sink, SinkOptions};
 
 /// Runs in the simulated account's past.
 const PAST: u64 = 6_000;
@@ -76,6 +77,9 @@ fn settings(globals: &Globals) -> Result<Settings, CliError> {
     settings.sync.poll_interval = Duration::from_millis(700);
     settings.sync.watch_interval = Duration::from_secs(2);
     settings.sync.settle = Duration::from_secs(8);
+    for sink in &mut settings.sinks {
+        sink.options = Arc::new(Lines);
+    }
     Ok(settings)
 }
 
@@ -117,8 +121,8 @@ async fn demo(
     settings.discover_tasks = true;
     let database = settings.database.clone();
     let token = Token::new(TOKEN).map_err(io::Error::other)?;
-    let plan = plan(&settings, &Environment::new(), seed())?;
-    let setup = Setup::new(&settings, &token, plan, progress, |_| Arc::new(Lines)).await?;
+    let plan = plan(&settings, &Environment::new(), seed()).await?;
+    let setup = Setup::new(&settings, &token, plan, progress).await?;
 
     print(&format!(
         "A simulated account with {} runs of two tasks, served on {}.\nMirroring it into {} …\n",
@@ -187,8 +191,32 @@ fn farewell(database: &Path) -> String {
     )
 }
 
-/// Prints events for people, one aligned line each.
+/// Prints events for people, one aligned line each: a sink that no configuration can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lines;
+
+#[async_trait]
+impl SinkOptions for Lines {
+    fn kind(&self) -> &'static str {
+        "stdout"
+    }
+
+    fn place(&self) -> Option<Place> {
+        Some(Place::StandardOutput)
+    }
+
+    fn resolve(self: Arc<Self>, _: &Environment) -> Result<Arc<dyn SinkOptions>, Problem> {
+        Ok(self)
+    }
+
+    async fn build(&self, _: &[String]) -> Result<Arc<dyn Sink>, BuildError> {
+        Ok(Arc::new(*self))
+    }
+
+    async fn check(&self, _: &Environment) -> Result<String, CheckError> {
+        Ok("is standard output".to_owned())
+    }
+}
 
 #[async_trait]
 impl Sink for Lines {

@@ -9,7 +9,7 @@ use crate::cli::exit::ExitCode;
 use crate::cli::globals::Globals;
 use crate::cli::output::{print_if_read, wait_while_read};
 use crate::cli::settings;
-use crate::config::Environment;
+use crate::options::Environment;
 use crate::store::{LoggedEvent, Reader, SqliteReader, StoreError};
 
 /// How often the log is read while it is followed.

@@ -5,9 +5,10 @@ use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
 use crate::cli::settings;
 use crate::cli::setup::{Setup, close, plan};
-use crate::config::{Environment, Settings};
+use crate::config::Settings;
 use crate::daemon::{self, Plan, Reload};
 use crate::model::Seed;
+use crate::options::Environment;
 
 /// The flags of `run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,7 +32,12 @@ pub async fn execute(
     let seed = context.plan().sync.seed;
     let (args, globals, environment) = (args.clone(), globals.clone(), environment.clone());
     let reload = Reload::new(move || {
-        read_again(&args, &globals, &environment, &settings, seed).map_err(|error| one_line(&error))
+        let (args, globals) = (args.clone(), globals.clone());
+        let (environment, settings) = (environment.clone(), settings.clone());
+        async move {
+            let plan = read_again(&args, &globals, &environment, &settings, seed).await;
+            plan.map_err(|error| one_line(&error))
+        }
     })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
     let result = daemon::run(context, shutdown, Some(reload)).await;
@@ -41,7 +47,7 @@ pub async fn execute(
 }
 
 /// What the settings now say of tasks and sinks; `running` are those that the daemon was started with.
-fn read_again(
+async fn read_again(
     args: &Args,
     globals: &Globals,
     environment: &Environment,
@@ -53,7 +59,7 @@ fn read_again(
     if new.api != running.api || new.database != running.database {
         tracing::warn!("changes of [api] and [database] take effect when the daemon is restarted");
     }
-    Ok(plan(&new, environment, seed)?)
+    plan(&new, environment, seed).await
 }
 
 /// The message of `error` as one line, for the log.

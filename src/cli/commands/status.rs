@@ -10,8 +10,8 @@ use crate::cli::globals::Globals;
 use crate::cli::output::{print, print_json};
 use crate::cli::settings;
 use crate::cli::table::{Table, count_or_dash};
-use crate::config::Environment;
 use crate::model::Timestamp;
+use crate::options::Environment;
 use crate::store::{Overview, Reader, SinkState, SinkStatus, SqliteReader, StoreError, TaskStatus};
 
 /// The flags of `status`.

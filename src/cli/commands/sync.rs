@@ -9,8 +9,8 @@ use crate::cli::output::print;
 use crate::cli::pass::{self, Pass, result};
 use crate::cli::setup::Setup;
 use crate::cli::table::{Table, count_or_dash};
-use crate::config::Environment;
 use crate::daemon::Scope;
+use crate::options::Environment;
 
 /// The flags of `sync`.
 #[derive(Debug, clap::Args)]

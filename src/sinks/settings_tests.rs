@@ -1,8 +1,15 @@
 //! Sinks, right and wrong.
 
+use std::any::Any;
 use std::time::Duration;
 
-use super::*;
+use super::options::Place;
+use super::secret::SecretSource;
+use super::settings::{SinkSettings, Start};
+use super::signature::SigningKeys;
+use super::webhook::WebhookOptions;
+use crate::config::{Overrides, parse};
+use crate::options::{Environment, Problems};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -21,51 +28,63 @@ fn problems(sink: &str) -> String {
     read(sink).unwrap_err().to_string()
 }
 
+/// The options of a sink, which must be a webhook.
+fn webhook(sink: &SinkSettings) -> &WebhookOptions {
+    let options: &dyn Any = sink.options.as_ref();
+    options.downcast_ref().unwrap()
+}
+
 #[test]
 fn defaults_of_each_type() {
     let sink = read("type = \"stdout\"").unwrap();
     assert_eq!(
-        (sink.target, sink.start, sink.events),
-        (Target::Stdout, Start::Now, None)
+        (sink.options.kind(), sink.start, sink.events),
+        ("stdout", Start::Now, None)
     );
     assert_eq!(sink.give_up_after, Duration::from_secs(32 * 3_600));
     let sink =
         read("type = \"file\"\npath = \"x.jsonl\"\nstart = \"beginning\"\ngive_up_after = \"1h\"")
             .unwrap();
     assert_eq!(
-        (sink.target, sink.start),
-        (
-            Target::File {
-                path: "x.jsonl".into()
-            },
-            Start::Beginning
-        )
+        (sink.options.kind(), sink.start),
+        ("file", Start::Beginning)
     );
+    assert_eq!(sink.options.place(), Some(Place::File("x.jsonl".into())));
     assert_eq!(sink.give_up_after, Duration::from_secs(3_600));
-    let Target::Webhook(hook) = read("type = \"webhook\"\nurl = \"https://hook.example/x\"")
-        .unwrap()
-        .target
-    else {
-        panic!()
-    };
+    let sink = read("type = \"webhook\"\nurl = \"https://hook.example/x\"").unwrap();
+    let hook = webhook(&sink);
     assert_eq!(
-        (hook.timeout, hook.concurrency, hook.secret),
-        (Duration::from_secs(30), 8, SecretSource::None)
+        (hook.timeout, hook.concurrency, &hook.secret),
+        (Duration::from_secs(30), 8, &SecretSource::None)
     );
-    let Target::Exec(exec) = read("type = \"exec\"\ncommand = [\"prog\", \"a, b\"]")
-        .unwrap()
-        .target
-    else {
-        panic!()
-    };
+    let sink = read("type = \"exec\"\ncommand = [\"prog\", \"a, b\"]").unwrap();
     assert_eq!(
-        (exec.program.as_str(), exec.arguments),
-        ("prog", vec!["a, b".to_owned()])
+        format!("{:?}", sink.options),
+        r#"ExecOptions { program: "prog", arguments: ["a, b"], timeout: 60s, concurrency: 1 }"#
     );
-    assert_eq!(
-        (exec.timeout, exec.concurrency),
-        (Duration::from_secs(60), 1)
-    );
+}
+
+#[test]
+fn sinks_are_equal_when_they_are_configured_alike() {
+    let hook = "type = \"webhook\"\nurl = \"https://hook.example/x\"\n";
+    let sinks = [
+        "type = \"stdout\"",
+        "type = \"file\"\npath = \"x\"",
+        "type = \"file\"\npath = \"y\"",
+        hook,
+        &format!("{hook}timeout = \"1s\""),
+        &format!("{hook}start = \"beginning\""),
+        &format!("{hook}headers = {{ a = \"b\" }}"),
+        &format!("{hook}secret = \"{SECRET}\""),
+        "type = \"exec\"\ncommand = [\"prog\"]",
+    ]
+    .map(|sink| read(sink).unwrap());
+    for (n, sink) in sinks.iter().enumerate() {
+        let equal: Vec<_> = (0..sinks.len())
+            .filter(|other| sinks[*other] == *sink)
+            .collect();
+        assert_eq!(equal, [n]);
+    }
 }
 
 #[test]
@@ -74,9 +93,7 @@ fn headers_are_taken_and_never_shown() {
         "type = \"webhook\"\nurl = \"https://hook.example/T0KEN\"\nheaders = { Authorization = \"Bearer hunter2\", x-a = \"b\" }",
     )
     .unwrap();
-    let Target::Webhook(hook) = &sink.target else {
-        panic!()
-    };
+    let hook = webhook(&sink);
     assert_eq!(hook.headers["authorization"], "Bearer hunter2");
     assert_eq!(hook.headers["x-a"], "b");
     let shown = format!("{sink:?}");
@@ -201,47 +218,38 @@ fn what_is_in_the_wrong_place_is_not_repeated() {
 }
 
 #[test]
-fn keys_are_read_from_where_the_settings_point_when_they_are_needed() {
+fn secrets_are_read_from_where_the_settings_point_when_they_are_needed() {
     let toml = "[[sinks]]\nname = \"a\"\ntype = \"stdout\"\n[[sinks]]\nname = \"b\"\ntype = \"webhook\"\n\
                 url = \"http://127.0.0.1:1/\"\nsecret_env = \"HOOK_SECRET\"";
-    let settings = parse(
-        Some(toml),
-        &Environment::new(),
-        Overrides::default(),
-        String::new,
-    )
-    .unwrap();
-    assert_eq!(settings.secret_variables(), ["HOOK_SECRET"]);
-    let told = settings
-        .signing_keys(&Environment::new())
-        .unwrap_err()
-        .to_string();
+    let settings = |toml: &str| {
+        let none = Environment::new();
+        parse(Some(toml), &none, Overrides::default(), String::new).unwrap()
+    };
+    let problem = |toml: &str| {
+        let resolved = settings(toml).resolved_sinks(&Environment::new());
+        resolved.unwrap_err().to_string()
+    };
+    assert_eq!(settings(toml).secret_variables(), ["HOOK_SECRET"]);
+    let expected = "sinks[1].secret_env: the environment variable HOOK_SECRET is not set";
+    assert_eq!(problem(toml), expected);
     assert_eq!(
-        told,
-        "sinks[1].secret_env: the environment variable HOOK_SECRET is not set"
-    );
-    let lower = parse(
-        Some(&toml.replace("HOOK_SECRET", "hunter2")),
-        &Environment::new(),
-        Overrides::default(),
-        String::new,
-    );
-    let told = lower
-        .unwrap()
-        .signing_keys(&Environment::new())
-        .unwrap_err()
-        .to_string();
-    assert_eq!(
-        told, "sinks[1].secret_env: the environment variable is not set",
+        problem(&toml.replace("HOOK_SECRET", "hunter2")),
+        "sinks[1].secret_env: the environment variable is not set",
         "it may be a secret in the wrong place"
     );
     let environment = Environment::from([("HOOK_SECRET".to_owned(), SECRET.to_owned())]);
-    let keys = settings.signing_keys(&environment).unwrap();
-    assert_eq!(
-        keys,
-        [
-            crate::sinks::SigningKeys::default(),
-            crate::sinks::SigningKeys::parse(SECRET).unwrap()
-        ]
+    let resolved = settings(toml).resolved_sinks(&environment).unwrap();
+    let keys = SigningKeys::parse(SECRET).unwrap();
+    assert_eq!(webhook(&resolved[1]).secret, SecretSource::Keys(keys));
+    assert_ne!(
+        resolved,
+        settings(toml).sinks,
+        "a changed secret makes another sink"
     );
+}
+
+#[tokio::test]
+async fn a_webhook_is_not_built_before_its_secret_is_read() {
+    let sink = read("type = \"webhook\"\nurl = \"https://x/\"\nsecret_env = \"X\"").unwrap();
+    assert!(sink.options.build(&[]).await.is_err());
 }

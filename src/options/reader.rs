@@ -1,4 +1,8 @@
-//! Taking typed values out of a tree of settings, and telling everything that is wrong with it.
+//! Taking typed values out of a tree of settings, and listing everything that is wrong with it.
+//!
+//! Written by hand, because no library does all of this: every problem is found at once, by the path of its key; an
+//! unknown key comes with the nearest known one; a value from an environment variable, which is text, may stand for a
+//! number or a list; and no message repeats what may be a secret. Serde stops at the first problem.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -23,7 +27,7 @@ pub struct Problem {
 pub struct Problems(pub Vec<Problem>);
 
 impl Problem {
-    pub(super) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             path: path.into(),
             message: message.into(),
@@ -61,7 +65,7 @@ fn told(kind: &ValueKind) -> String {
 }
 
 /// A table of settings, read key by key. What nobody asked for is unknown.
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     prefix: String,
     table: Map<String, Value>,
     asked: Vec<&'static str>,

@@ -1,0 +1,16 @@
+//! Reading options: typed values out of a tree of settings, with every problem told by the path of its key, and the
+//! files and variables that options point to.
+//!
+//! The configuration and the sinks both read with this; it knows neither of them.
+
+mod environment;
+mod reader;
+mod secrets;
+mod units;
+
+pub use environment::Environment;
+pub(crate) use reader::Reader;
+pub use reader::{Problem, Problems};
+pub use secrets::SecretError;
+pub(crate) use secrets::read_secret;
+pub(crate) use units::{DAY, HOUR, SECOND};

@@ -1,0 +1,50 @@
+//! Files that hold a secret.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use thiserror::Error;
+
+/// A file with a secret cannot be used. No message repeats any of its content.
+#[derive(Debug, Error)]
+pub enum SecretError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Everyone could put another secret there.
+    #[error(
+        "{path} can be written by everyone (mode {mode:o}); take that away with `chmod 600 {path}`"
+    )]
+    WritableByOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// Reads a file that holds a secret.
+pub fn read_secret(path: &Path) -> Result<SecretString, SecretError> {
+    let unreadable = |source| SecretError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let mode = std::fs::metadata(path)
+        .map_err(unreadable)?
+        .permissions()
+        .mode()
+        & 0o7777;
+    if mode & 0o002 != 0 {
+        return Err(SecretError::WritableByOthers {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    Ok(std::fs::read_to_string(path).map_err(unreadable)?.into())
+}

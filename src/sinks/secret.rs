@@ -1,0 +1,196 @@
+//! Where the secrets are that a webhook is signed with.
+
+use std::path::PathBuf;
+
+use secrecy::ExposeSecret;
+use thiserror::Error;
+
+use super::signature::{InvalidKey, SigningKeys};
+use crate::options::{Environment, Problem, Reader, SecretError, read_secret};
+
+/// Where the secrets are that a webhook is signed with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SecretSource {
+    /// Nowhere: it is not signed.
+    None,
+    /// Here: they stand in the configuration itself, or have been read from where they are.
+    Keys(SigningKeys),
+    /// In a file.
+    File(PathBuf),
+    /// In an environment variable.
+    Variable(String),
+}
+
+/// A secret cannot be had from where the configuration points. No message repeats any of it.
+#[derive(Debug, Error)]
+enum Unavailable {
+    /// The file cannot be used.
+    #[error(transparent)]
+    File(#[from] SecretError),
+    /// The environment variable is not set. It is named if it looks like one, not like a secret in the wrong place.
+    #[error("the environment variable{0} is not set")]
+    Unset(String),
+    /// What was found is no signing secret.
+    #[error("{origin} {invalid}")]
+    Invalid {
+        /// Where it was found.
+        origin: String,
+        /// What is wrong with it.
+        invalid: InvalidKey,
+    },
+}
+
+impl SecretSource {
+    /// The same with the keys read.
+    ///
+    /// # Errors
+    /// When there are none where they should be.
+    pub(super) fn resolve(&self, environment: &Environment) -> Result<Self, Problem> {
+        let key = match self {
+            Self::File(_) => "secret_file",
+            Self::Variable(_) => "secret_env",
+            Self::None | Self::Keys(_) => return Ok(self.clone()),
+        };
+        let keys = self.find(environment);
+        keys.map(Self::Keys)
+            .map_err(|error| Problem::new(key, error.to_string()))
+    }
+
+    /// The keys, where they have been read; none for a webhook that is not signed.
+    pub(super) fn keys(&self) -> Option<SigningKeys> {
+        match self {
+            Self::None => Some(SigningKeys::default()),
+            Self::Keys(keys) => Some(keys.clone()),
+            Self::File(_) | Self::Variable(_) => None,
+        }
+    }
+
+    fn find(&self, environment: &Environment) -> Result<SigningKeys, Unavailable> {
+        let parse = |origin: String, text: &str| {
+            SigningKeys::parse(text).map_err(|invalid| Unavailable::Invalid { origin, invalid })
+        };
+        match self {
+            Self::None => Ok(SigningKeys::default()),
+            Self::Keys(keys) => Ok(keys.clone()),
+            Self::File(path) => parse(
+                path.display().to_string(),
+                read_secret(path)?.expose_secret(),
+            ),
+            Self::Variable(name) => {
+                let is_usual = name
+                    .chars()
+                    .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+                let named = if is_usual {
+                    format!(" {name}")
+                } else {
+                    String::new()
+                };
+                let text = environment.get(name).ok_or(Unavailable::Unset(named))?;
+                parse(format!("the environment variable {name}"), text)
+            }
+        }
+    }
+
+    /// Reads the keys that say where the secret is.
+    pub(super) fn read(section: &mut Reader<'_>) -> Self {
+        let inline = section.secret("secret");
+        let file = section
+            .secret("secret_file")
+            .filter(|path| !path.is_empty());
+        let variable = section.secret("secret_env").filter(|name| !name.is_empty());
+        // Neither must find its way into a message about a file or a variable that does not exist.
+        let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if file
+            .as_ref()
+            .is_some_and(|path| path.trim_start().starts_with("whsec_"))
+        {
+            section.problem(
+                "secret_file",
+                "holds a secret itself, not where to find it; that is what `secret` is for",
+            );
+            return Self::None;
+        }
+        if variable.as_ref().is_some_and(|name| !is_name(name)) {
+            section.problem(
+                "secret_env",
+                "must be the name of an environment variable: letters, digits and `_`",
+            );
+            return Self::None;
+        }
+        if [inline.is_some(), file.is_some(), variable.is_some()]
+            .into_iter()
+            .filter(|is| *is)
+            .count()
+            > 1
+        {
+            section.problem(
+                "secret",
+                "is given more than once; keep one of `secret`, `secret_file` and `secret_env`",
+            );
+        }
+        match (inline, file, variable) {
+            (Some(text), ..) => match SigningKeys::parse(&text) {
+                Ok(keys) => Self::Keys(keys),
+                Err(invalid) => {
+                    section.problem("secret", invalid.to_string());
+                    Self::None
+                }
+            },
+            (None, Some(path), _) => Self::File(path.into()),
+            (None, None, Some(name)) => Self::Variable(name),
+            (None, None, None) => Self::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    #[test]
+    fn keys_come_from_where_they_are_said_to_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        std::fs::write(&file, format!("{SECRET}\nwhsec_YWFh\n")).unwrap();
+        let environment = Environment::from([("HOOK_SECRET".to_owned(), SECRET.to_owned())]);
+        let keys = |source: SecretSource| source.find(&environment).unwrap();
+        assert_eq!(
+            keys(SecretSource::Variable("HOOK_SECRET".into())),
+            SigningKeys::parse(SECRET).unwrap()
+        );
+        assert_eq!(
+            keys(SecretSource::File(file)),
+            SigningKeys::parse(&format!("{SECRET} whsec_YWFh")).unwrap()
+        );
+        assert_eq!(keys(SecretSource::None), SigningKeys::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_repeating_the_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        let environment = Environment::from([("HOOK_SECRET".to_owned(), "hunter2".to_owned())]);
+        let error = |source: SecretSource| source.find(&environment).unwrap_err().to_string();
+        assert!(error(SecretSource::File(file.clone())).starts_with(&file.display().to_string()));
+        std::fs::write(&file, "hunter2").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(error(SecretSource::File(file.clone())).contains("chmod 600"));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        for told in [
+            error(SecretSource::File(file)),
+            error(SecretSource::Variable("HOOK_SECRET".into())),
+        ] {
+            assert!(
+                told.contains("must begin with `whsec_`") && !told.contains("hunter2"),
+                "{told}"
+            );
+        }
+        assert_eq!(
+            error(SecretSource::Variable("NONE".into())),
+            "the environment variable NONE is not set"
+        );
+    }
+}

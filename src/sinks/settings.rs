@@ -1,0 +1,213 @@
+//! The `[[sinks]]` sections: the keys that every sink has, and the types there are.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::options::{Place, SinkOptions};
+use super::stdout::StdoutOptions;
+use super::{exec, file, stdout, webhook};
+use crate::model::{EventType, Registration, RunStatus, Subscription};
+use crate::options::{Environment, HOUR, Problem, Reader, SECOND};
+
+/// Apify's own webhooks are retried for about as long.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(32 * 3_600);
+
+/// Reads the keys of one type of sink; `None` when a problem was noted.
+type ReadOptions = fn(&mut Reader<'_>) -> Option<Arc<dyn SinkOptions>>;
+
+/// The types of sinks, by the names that the configuration has for them. A new one is a file of its own and a line
+/// here.
+const TYPES: [(&str, ReadOptions); 4] = [
+    ("stdout", stdout::read),
+    ("file", file::read),
+    ("webhook", webhook::read),
+    ("exec", exec::read),
+];
+
+/// Somewhere events go.
+#[derive(Clone, Debug)]
+pub struct SinkSettings {
+    /// The name under which the outbox keeps what it is owed.
+    pub name: String,
+    /// The types of events it wants; `None` for all.
+    pub events: Option<Vec<String>>,
+    /// How long after its first attempt an event is set aside.
+    pub give_up_after: Duration,
+    /// What it gets if it is added to a mirror that has events already.
+    pub start: Start,
+    /// What it is, and the keys of its type.
+    pub options: Arc<dyn SinkOptions>,
+}
+
+/// What a sink gets that is added to a mirror which has events already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Events from then on.
+    Now,
+    /// All events in the log too.
+    Beginning,
+}
+
+impl PartialEq for SinkSettings {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            events,
+            give_up_after,
+            start,
+            options,
+        } = self;
+        (name, events, give_up_after, start)
+            == (
+                &other.name,
+                &other.events,
+                &other.give_up_after,
+                &other.start,
+            )
+            && options.equals(other.options.as_ref())
+    }
+}
+
+impl SinkSettings {
+    /// The same, as the `n`-th section, with every secret that the options point to, as it is now.
+    pub(crate) fn resolve(&self, n: usize, environment: &Environment) -> Result<Self, Problem> {
+        let options = Arc::clone(&self.options).resolve(environment);
+        let options = options.map_err(|Problem { path, message }| {
+            Problem::new(format!("sinks[{n}].{path}"), message)
+        })?;
+        Ok(Self {
+            options,
+            ..self.clone()
+        })
+    }
+
+    /// Which events it wants.
+    pub fn subscription(&self) -> Subscription {
+        Subscription {
+            sink: self.name.clone(),
+            types: self.events.clone(),
+        }
+    }
+
+    /// How the store registers it.
+    pub fn registration(&self) -> Registration {
+        Registration {
+            name: self.name.clone(),
+            kind: self.options.kind(),
+            from_beginning: self.start == Start::Beginning,
+        }
+    }
+}
+
+/// Reads every section. Without the key, events go to standard output; an empty list means nowhere.
+pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Vec<SinkSettings> {
+    let Some(sinks) = root.tables("sinks", sink) else {
+        return vec![SinkSettings {
+            name: "stdout".to_owned(),
+            events: None,
+            give_up_after: GIVE_UP_AFTER,
+            start: Start::Now,
+            options: Arc::new(StdoutOptions),
+        }];
+    };
+    let (mut names, mut places) = (HashSet::new(), HashSet::new());
+    for (n, sink) in sinks.iter().enumerate() {
+        if !names.insert(&sink.name) {
+            let message = format!(
+                "is {:?}, as another sink's; give it one of its own",
+                sink.name
+            );
+            root.problem(&format!("sinks[{n}].name"), message);
+        }
+        let Some(place) = sink.options.place() else {
+            continue;
+        };
+        let key = format!("sinks[{n}].{}", place.key());
+        if place == Place::File(database.to_owned()) {
+            root.problem(&key, "is the database; name another file");
+        }
+        if !places.insert(place) {
+            root.problem(
+                &key,
+                "is another sink's too, and their lines would mix; give it its own",
+            );
+        }
+    }
+    sinks
+}
+
+fn sink(section: &mut Reader<'_>) -> SinkSettings {
+    let name = section.text("name").unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || !name.chars().all(plain) {
+        let message = format!("is {name:?}; a sink needs a name of letters, digits, `-` and `_`");
+        section.problem("name", message);
+    }
+    let kind = section.text("type");
+    let events = events(section);
+    let give_up_after = section.duration("give_up_after", SECOND..=8_760 * HOUR, GIVE_UP_AFTER);
+    let starts = [("now", Start::Now), ("beginning", Start::Beginning)];
+    let start = section.choice("start", &starts, Start::Now);
+    let found = TYPES
+        .iter()
+        .find(|(name, _)| Some(*name) == kind.as_deref());
+    let options = match found {
+        Some((_, read)) => read(section),
+        None => {
+            let is = kind.map_or_else(|| "is missing".to_owned(), |kind| format!("is {kind:?}"));
+            let names = TYPES.map(|(name, _)| format!("`{name}`"));
+            section.problem("type", format!("{is}; it must be {}", one_of(&names)));
+            section.forgive();
+            None
+        }
+    };
+    SinkSettings {
+        name,
+        events,
+        give_up_after,
+        start,
+        // Where there are none, a problem has been noted, and nobody will see these.
+        options: options.unwrap_or_else(|| Arc::new(StdoutOptions)),
+    }
+}
+
+fn events(section: &mut Reader<'_>) -> Option<Vec<String>> {
+    let events = section.texts("events")?;
+    for event in &events {
+        if !known_events().any(|known| known == *event) {
+            let known: Vec<_> = known_events().collect();
+            section.problem(
+                "events",
+                format!("has {event:?}; known are {}", known.join(", ")),
+            );
+        }
+    }
+    if events.is_empty() {
+        section.problem(
+            "events",
+            "is empty, so the sink would get nothing; leave it out for all events",
+        );
+    }
+    Some(events)
+}
+
+/// `a, b or c`.
+fn one_of(names: &[String]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        names => names.concat(),
+    }
+}
+
+fn known_events() -> impl Iterator<Item = String> {
+    let entered = RunStatus::ACTIVE
+        .into_iter()
+        .chain(RunStatus::TERMINAL)
+        .map(EventType::Entered);
+    [EventType::Created, EventType::Resurrected]
+        .into_iter()
+        .chain(entered)
+        .map(|event| event.name())
+}

@@ -1,0 +1,67 @@
+//! What every sink does, and what those that write lines have in common.
+
+use std::io::{self, Write};
+
+use async_trait::async_trait;
+
+use crate::model::{AttemptOutcome, Due, SinkLimits};
+
+/// Somewhere events go.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// How much it takes at once.
+    fn limits(&self) -> SinkLimits;
+
+    /// Hands over `events`, in order; gives an outcome for each, in the same order. May be dropped at any point; the
+    /// events are then handed over again.
+    async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome>;
+}
+
+/// `events` as one JSON object a line, in one piece: lines must not mix with what others write.
+pub(super) fn lines(events: &[Due]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(events.iter().map(|event| event.payload.len() + 1).sum());
+    for event in events {
+        lines.extend_from_slice(event.payload.as_bytes());
+        lines.push(b'\n');
+    }
+    lines
+}
+
+/// Writes on a thread where that may block: a disk may be slow, and nobody may be reading our standard output.
+pub(super) async fn blocking(
+    write: impl FnOnce() -> io::Result<()> + Send + 'static,
+    what: &str,
+) -> AttemptOutcome {
+    match tokio::task::spawn_blocking(write)
+        .await
+        .unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+    {
+        Ok(()) => AttemptOutcome::Delivered,
+        Err(error) => AttemptOutcome::Failed {
+            error: format!("{what}: {error}"),
+            retry_after: None,
+        },
+    }
+}
+
+pub(super) fn write_out(mut stream: impl Write, lines: &[u8]) -> io::Result<()> {
+    stream.write_all(lines)?;
+    stream.flush()
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// An event of a run, as sinks get it.
+    pub fn due(seq: i64, run_id: &str, payload: &str) -> Due {
+        Due {
+            seq,
+            id: format!("evt_{run_id}_{seq}"),
+            run_id: run_id.to_owned(),
+            payload: payload.to_owned(),
+            attempts: 0,
+            first_attempt_at: None,
+        }
+    }
+}
