@@ -408,7 +408,7 @@ mod tests {
     fn nothing_prints_the_path_or_the_headers() {
         assert_eq!(
             format!("{:?}", webhook("").options),
-            "Webhook { origin: \"https://hooks.example:8443\", .. }"
+            "WebhookOptions { host: Some(\"hooks.example\"), .. }"
         );
     }
 }
