@@ -3,9 +3,9 @@
 //! This library is what the `apify-mirror` program is made of. Data takes one way through it:
 //!
 //! ```text
-//! api ──page──▶ sync (pure) ──commit──▶ store ──due events──▶ delivery ──▶ sinks
-//!                  ▲                      │
-//!                  └──── daemon ◀─────────┘  clock, signals, scheduling, progress
+//! api ──page──▶ sync (pure) ──commit──▶ store ──due──▶ delivery (pure) ──▶ sinks
+//!                  ▲                      │ ▲              ▲
+//!                  └──── daemon ◀─────────┘ └─ cli reads   └── daemon
 //! ```
 //!
 //! What it promises:
@@ -14,7 +14,7 @@
 //!   inserted or changed meanwhile, and whenever the process is killed. [`sync::Cursor::joins`] is the rule behind it.
 //! - *Current*: after a successful poll the mirror holds the present status of every run that was not terminal and
 //!   settled.
-//! - *Atomic*: rows, their events, their deliveries and the cursor move in one transaction, [`store::Db::commit`].
+//! - *Atomic*: rows, their events, their deliveries and the cursor move in one transaction, [`store::Store::commit`].
 //! - *At least once*: an event is delivered until acknowledged, always with one id and one body.
 //! - *Kept*: rows of runs that the account deletes stay, marked; [`sync::Covered`] says what that takes.
 //! - *Cheap*: a poll that finds nothing new is one request, and writes at most a heartbeat.

@@ -308,7 +308,10 @@ async fn a_locked_database_stops_deliveries_for_as_long_as_it_is_locked() {
     })
     .await;
     let path = setup.dir.path().join("runs.db");
-    *other.lock().unwrap() = Some(rusqlite::Connection::open(path).unwrap());
+    let connection = rusqlite::Connection::open(path).unwrap();
+    // The store may be busy for a moment on a slow disk.
+    connection.busy_timeout(LONG).unwrap();
+    *other.lock().unwrap() = Some(connection);
     let work = setup.start();
     setup.raise("READY", 1).await;
     setup.until_empty().await;
