@@ -13,7 +13,7 @@ use crate::config::{Settings, find_token};
 use crate::daemon::{Context, Plan, Progress, SinkPlan};
 use crate::model::{Seed, Timestamp};
 use crate::options::Environment;
-use crate::store::{SqliteReader, SqliteStore, Writer};
+use crate::store::{SqliteStore, Writer};
 use crate::sync;
 
 /// How long to wait at the end for the database to be closed. One that takes longer is as safe as after a crash.
@@ -59,7 +59,7 @@ impl Setup {
     ) -> Result<Self, CliError> {
         let client = client(settings, token)?;
         let (store, writer) = SqliteStore::open(&settings.database)?;
-        let reader = Arc::new(SqliteReader::open(&settings.database)?);
+        let reader = Arc::new(store.reader(&settings.database)?);
         let current = watch::Sender::new(Arc::new(plan.clone()));
         let context = Context {
             client,

@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::Db;
-use super::lock::InstanceLock;
 use crate::store::error::StoreError;
 
 /// Calls waiting for the thread; a caller beyond that waits to hand in its own.
@@ -31,12 +30,12 @@ pub struct Writer {
 }
 
 impl Executor {
-    /// Runs calls on `db` on a thread called `name`, which holds `lock` until `db` is closed.
+    /// Runs calls on `db` on a thread called `name`, which holds `guard` until `db` is closed.
     pub fn spawn(
         name: &str,
         path: &Path,
         mut db: Db,
-        lock: Option<InstanceLock>,
+        guard: impl Send + 'static,
     ) -> Result<(Self, Writer), StoreError> {
         let (calls, mut queue) = mpsc::channel::<Call>(QUEUE);
         let thread = std::thread::Builder::new()
@@ -45,9 +44,9 @@ impl Executor {
                 while let Some(call) = queue.blocking_recv() {
                     call(&mut db);
                 }
-                // The lock outlives the connection, whose closing still writes the log back into the file.
+                // The guard outlives the connection, whose closing still writes the log back into the file.
                 drop(db);
-                drop(lock);
+                drop(guard);
             })
             .map_err(|source| StoreError::Io {
                 path: path.to_owned(),

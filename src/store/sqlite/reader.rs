@@ -24,7 +24,13 @@ impl SqliteReader {
     /// # Errors
     /// When there is none, or it is not one this version can read.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let (executor, _) = Executor::spawn("reader", path, Db::open_for_reading(path)?, None)?;
+        Self::open_with(path, ())
+    }
+
+    /// As [`SqliteReader::open`]; holds `guard` until the connection is closed.
+    pub(super) fn open_with(path: &Path, guard: impl Send + 'static) -> Result<Self, StoreError> {
+        let db = Db::open_for_reading(path)?;
+        let (executor, _) = Executor::spawn("reader", path, db, guard)?;
         Ok(Self::on(executor))
     }
 

@@ -37,6 +37,15 @@ impl SqliteStore {
         Self::start(path, Db::open(path)?, Some(lock))
     }
 
+    /// A reader of the database, which lies at `path`. Its connection closes before the store's: the last
+    /// one to close writes the log back into the file, and a reader may not.
+    ///
+    /// # Errors
+    /// As for [`SqliteReader::open`].
+    pub fn reader(&self, path: &Path) -> Result<SqliteReader, StoreError> {
+        SqliteReader::open_with(path, self.executor.clone())
+    }
+
     /// Opens the database at `path` beside the process that writes it, to retry or drop deliveries: each change is a
     /// transaction of its own, which waits for its turn.
     ///
@@ -247,14 +256,16 @@ mod tests {
             SqliteStore::open(&path),
             Err(StoreError::Locked { .. })
         ));
-        let reader = SqliteReader::open(&path).unwrap();
+        let reader = store.reader(&path).unwrap();
         assert_eq!(
             reader.known_task("task").await.unwrap(),
             Some("task".into())
         );
-        drop(reader);
         drop(store);
+        drop(reader);
         writer.join();
+        let log = dir.path().join("runs.db-wal");
+        assert!(!log.exists(), "closing writes the log back");
         SqliteStore::open(&path).unwrap();
     }
 }
