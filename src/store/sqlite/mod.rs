@@ -20,7 +20,9 @@ mod reads;
 mod registrations;
 mod rows;
 #[cfg(test)]
-mod table_tests;
+mod commit_tests;
+#[cfg(test)]
+mod outbox_tests;
 mod tasks;
 mod writer;
 
