@@ -57,7 +57,8 @@ pub trait Store: Send + Sync {
         except: &[String],
     ) -> Result<Vec<String>, StoreError>;
 
-    /// Applies `commit` to a feed: rows, their events, the deliveries that `subscriptions` ask for, and the cursor.
+    /// Applies `commit` to a feed that was opened: rows, their events, the deliveries that `subscriptions` ask for (of
+    /// sinks that are registered), and the cursor.
     /// Rows that are already as they must be are not written; a commit that finds nothing new writes at most a
     /// heartbeat.
     async fn commit(

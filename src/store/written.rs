@@ -50,3 +50,34 @@ impl Written {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_commits_changed_adds_up() {
+        let written = Written {
+            added: 1,
+            returned: 2,
+            status: 3,
+            usage: 4,
+            fields: 5,
+            removed: 6,
+            events: 7,
+        };
+        assert_eq!(written.changed(), 2 + 3 + 4 + 5);
+        let mut twice = written;
+        twice.add(written);
+        let doubled = Written {
+            added: 2,
+            returned: 4,
+            status: 6,
+            usage: 8,
+            fields: 10,
+            removed: 12,
+            events: 14,
+        };
+        assert_eq!(twice, doubled);
+    }
+}

@@ -268,6 +268,7 @@ fn refuse_if_writable_by_others(path: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::states::SinkState;
 
     fn file() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -329,7 +330,7 @@ mod tests {
                 (4, "a".into(), false)
             ]
         );
-        assert_eq!(db.sinks().unwrap()[0].state, "ok");
+        assert_eq!(db.sinks().unwrap()[0].state, SinkState::Ok);
         Db::open_beside(&path).unwrap();
     }
 

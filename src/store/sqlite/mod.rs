@@ -4,9 +4,11 @@
 //! [`SqliteReader`] reads, over a connection and a thread of its own. Both hand their calls to an `Executor`, which
 //! runs them one after the other on its [`Db`](connection::Db); the other files add the calls to `Db`, a subject each.
 
+#[cfg(test)]
+mod columns_tests;
 mod commit;
 #[cfg(test)]
-mod commit_tests;
+mod conformance_tests;
 mod connection;
 mod deliveries;
 mod error;
@@ -16,14 +18,14 @@ mod executor;
 mod feeds;
 mod lock;
 mod outbox;
-#[cfg(test)]
-mod outbox_tests;
 mod overview;
 mod reader;
 mod reads;
 mod registrations;
 mod rows;
 mod tasks;
+#[cfg(test)]
+mod transaction_tests;
 mod writer;
 
 pub use executor::Writer;
