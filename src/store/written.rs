@@ -33,7 +33,7 @@ impl Written {
         self.events += other.events;
     }
 
-    /// Known runs that changed in what the API tells of them.
+    /// Known runs that changed in what the API reports of them.
     pub fn changed(&self) -> u64 {
         self.returned + self.status + self.usage + self.fields
     }

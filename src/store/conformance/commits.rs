@@ -221,13 +221,12 @@ pub async fn what_a_commit_changed_is_counted_by_kind(mirror: Mirror) {
     now[1]["usageTotalUsd"] = json!(9);
     now[2]["buildId"] = json!("b");
     now.push(run("new", 8, "FAILED"));
-    let covered = Some(Covered {
-        after: None,
-        before: at(8),
-    });
     let step = Commit {
         gone: vec!["gone".into()],
-        covered,
+        covered: Some(Covered {
+            after: None,
+            before: at(8),
+        }),
         ..commit(12, 8, &now)
     };
     let written = mirror.commit(&step, &[]).await;

@@ -6,7 +6,8 @@ use crate::model::{EXCHANGE_CHUNK, Order, Overdue, Verdict};
 use crate::store::reports::{Selection, Which};
 use crate::store::states::DeliveryState::{Dead, Retrying, Waiting};
 
-pub async fn an_event_can_be_tried_again_or_dropped(mirror: Mirror) {
+/// Events 1, 2 and 3 of the runs a, b and c, then 4 of a and 5 of b: the first dead, the second to be retried.
+async fn one_dead_one_retrying(mirror: &Mirror) {
     mirror.start(&[HOOK]).await;
     mirror
         .see(10, &[("a", "READY"), ("b", "READY"), ("c", "READY")])
@@ -16,6 +17,10 @@ pub async fn an_event_can_be_tried_again_or_dropped(mirror: Mirror) {
     mirror
         .settle(30, 2, "b", Verdict::Retry { at: at(900) })
         .await;
+}
+
+pub async fn deliveries_are_listed_by_state_oldest_first(mirror: Mirror) {
+    one_dead_one_retrying(&mirror).await;
     let dead = [(1, Dead)];
     let failed = [(1, Dead), (2, Retrying)];
     let all = [
@@ -34,6 +39,10 @@ pub async fn an_event_can_be_tried_again_or_dropped(mirror: Mirror) {
         .await
         .unwrap()[..];
     assert_eq!((first.len(), first[0].id.as_str()), (1, "evt_a_1"));
+}
+
+pub async fn an_event_can_be_tried_again_or_dropped(mirror: Mirror) {
+    one_dead_one_retrying(&mirror).await;
     let store = &mirror.store;
     let other = Selection {
         sink: Some("other".into()),

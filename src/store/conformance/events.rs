@@ -52,18 +52,17 @@ pub async fn events_are_read_in_order_in_parts_and_by_feed(mirror: Mirror) {
     two_feeds(&mirror).await;
     let other = ["other".to_owned()];
     let both = ["other".to_owned(), FEED.to_owned()];
-    let cases: [(i64, Option<&[String]>, u64, &[i64], i64); 9] = [
-        (0, None, 100, &[1, 2, 3, 4], 4),
+    for (after, feeds, limit, expected, through) in [
+        (0, None, 100, &[1, 2, 3, 4][..], 4),
         (0, None, 3, &[1, 2, 3], 3),
         (3, None, 3, &[4], 4),
         (4, None, 3, &[], 4),
         (9, None, 3, &[], 9),
-        (0, Some(&other), 100, &[2, 4], 4),
+        (0, Some(&other[..]), 100, &[2, 4], 4),
         (0, Some(&other), 1, &[2], 2),
         (0, Some(&both), 100, &[1, 2, 3, 4], 4),
         (0, Some(&[]), 100, &[], 4),
-    ];
-    for (after, feeds, limit, expected, through) in cases {
+    ] {
         let (events, looked) = mirror
             .reader
             .events_after(after, feeds, limit)

@@ -72,6 +72,7 @@ macro_rules! suite {
                 a_sink_that_is_removed_keeps_what_it_is_owed_and_goes_on_from_there,
             }
             deliveries {
+                deliveries_are_listed_by_state_oldest_first,
                 an_event_can_be_tried_again_or_dropped,
                 many_deliveries_are_changed_in_parts,
                 a_delivery_dropped_in_flight_stays_dropped,

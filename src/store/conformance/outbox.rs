@@ -33,7 +33,7 @@ pub async fn one_event_of_a_run_is_due_at_a_time(mirror: Mirror) {
     assert_eq!(
         mirror.due(51).await,
         pairs(&[(2, "b"), (4, "a")]),
-        "what was set aside is in nobody's way"
+        "what was set aside holds nothing up"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Sinks that come and go, catch up, fail, and are given up on.
+//! Sinks that come and go, catch up and fail.
 
 use super::builders::{HOOK, all_of, at, failures_of, pairs, registration};
 use super::mirror::Mirror;

@@ -10,10 +10,13 @@ mod commit;
 #[cfg(test)]
 mod conformance_tests;
 mod connection;
+#[cfg(test)]
+mod connection_tests;
 mod deliveries;
 mod error;
 mod event_log;
 mod events;
+mod exchange;
 mod executor;
 mod feeds;
 mod lock;
@@ -23,6 +26,7 @@ mod reader;
 mod reads;
 mod registrations;
 mod rows;
+mod schema;
 mod tasks;
 #[cfg(test)]
 mod transaction_tests;
