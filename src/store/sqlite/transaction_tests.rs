@@ -41,10 +41,6 @@ fn fail_commits(db: &mut Db) {
     db.connection.commit_hook(Some(|| true)).unwrap();
 }
 
-fn let_commits_pass(db: &mut Db) {
-    db.connection.commit_hook(None::<fn() -> bool>).unwrap();
-}
-
 /// Every row of every table.
 fn contents(db: &Db) -> Vec<(String, Vec<Vec<Sql>>)> {
     let names = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name";
@@ -71,23 +67,25 @@ fn rows(db: &Db, table: &str) -> Vec<Vec<Sql>> {
     rows.map(Result::unwrap).collect()
 }
 
-/// That `write` fails when its transaction does, has changed nothing then, and succeeds afterwards.
+/// That `write` fails when its transaction does, has changed nothing then, and succeeds afterwards, in `transactions`.
 fn assert_rolled_back<T: std::fmt::Debug>(
     db: &mut Db,
+    transactions: u64,
     write: impl Fn(&mut Db) -> Result<T, StoreError>,
 ) -> T {
     let before = contents(db);
     fail_commits(db);
     write(db).unwrap_err();
-    let_commits_pass(db);
     assert_eq!(contents(db), before);
+    let commits = count_commits(db);
     let written = write(db).unwrap();
     assert_ne!(contents(db), before);
+    assert_eq!(commits.load(Ordering::Relaxed), transactions);
     written
 }
 
 #[test]
-fn a_commit_that_fails_leaves_every_table_as_it_was() {
+fn a_commit_is_one_transaction_and_leaves_every_table_as_it_was_when_it_fails() {
     let mut db = db();
     let mut step = commit(10, 2, &[run("a", 1, "RUNNING"), run("b", 2, "FAILED")]);
     step.feed.audit = Some(Audit {
@@ -95,7 +93,7 @@ fn a_commit_that_fails_leaves_every_table_as_it_was() {
         cursor: Cursor::default(),
         decided: None,
     });
-    let written = assert_rolled_back(&mut db, |db| db.commit(FEED, &step, &[all_of(HOOK)]));
+    let written = assert_rolled_back(&mut db, 1, |db| db.commit(FEED, &step, &[all_of(HOOK)]));
     assert_eq!((written.added, written.events), (2, 3));
     for (table, count) in [
         ("runs", 2),
@@ -108,16 +106,7 @@ fn a_commit_that_fails_leaves_every_table_as_it_was() {
     }
 }
 
-#[test]
-fn a_commit_is_one_transaction() {
-    let mut db = db();
-    let commits = count_commits(&mut db);
-    let step = commit(10, 2, &[run("a", 1, "RUNNING"), run("b", 2, "FAILED")]);
-    db.commit(FEED, &step, &[all_of(HOOK)]).unwrap();
-    assert_eq!(commits.load(Ordering::Relaxed), 1);
-}
-
-/// An exchange that does everything at once, for a sink that has four events to copy.
+/// An exchange that does everything at once, for a sink that has three events to copy.
 fn everything(db: &mut Db) -> Exchange {
     let step = commit_of(10, &[("a", "READY"), ("b", "READY"), ("c", "READY")]);
     db.commit(FEED, &step, &[all_of(HOOK)]).unwrap();
@@ -138,26 +127,23 @@ fn everything(db: &mut Db) -> Exchange {
 }
 
 #[test]
-fn an_exchange_that_fails_leaves_every_table_as_it_was() {
+fn an_exchange_is_one_transaction_and_leaves_every_table_as_it_was_when_it_fails() {
     let mut db = db();
     let exchange = everything(&mut db);
-    let exchanged = assert_rolled_back(&mut db, |db| db.exchange(&exchange, at(30)));
+    let exchanged = assert_rolled_back(&mut db, 1, |db| db.exchange(&exchange, at(30)));
     assert_eq!((exchanged.live, exchanged.set_aside), (true, 2));
 }
 
 #[test]
-fn an_exchange_is_one_transaction_or_none() {
+fn an_exchange_that_only_fetches_writes_nothing() {
     let mut db = db();
-    let everything = everything(&mut db);
+    everything(&mut db);
     let commits = count_commits(&mut db);
-    db.exchange(&everything, at(30)).unwrap();
-    assert_eq!(commits.load(Ordering::Relaxed), 1);
-    db.exchange(&exchange(HOOK), at(30)).unwrap();
-    assert_eq!(
-        commits.load(Ordering::Relaxed),
-        1,
-        "fetching writes nothing"
-    );
+    let before = contents(&db);
+    let fetched = db.exchange(&exchange(HOOK), at(30)).unwrap().fetched;
+    assert_eq!(fetched.events.len(), 3);
+    assert_eq!(contents(&db), before);
+    assert_eq!(commits.load(Ordering::Relaxed), 0);
 }
 
 #[test]
@@ -166,12 +152,13 @@ fn registering_and_changing_by_hand_are_rolled_back_whole() {
     let step = commit_of(10, &[("a", "READY"), ("b", "READY")]);
     db.commit(FEED, &step, &[all_of(HOOK)]).unwrap();
     let other = [registration("other", true)];
-    assert_rolled_back(&mut db, |db| db.register(&other, at(20)));
-    assert_rolled_back(&mut db, |db| {
+    assert_rolled_back(&mut db, 1, |db| db.register(&other, at(20)));
+    assert_rolled_back(&mut db, 1, |db| {
         db.save_reference("me~it", Ok(&task("new")), at(20))
     });
     let all = of_all(Which::All);
-    assert_rolled_back(&mut db, |db| db.drop_deliveries(&all, at(20)));
+    // The second finds nothing left.
+    assert_rolled_back(&mut db, 2, |db| db.drop_deliveries(&all, at(20)));
 }
 
 #[test]
