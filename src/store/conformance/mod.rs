@@ -59,6 +59,7 @@ macro_rules! suite {
                 fetching_is_bounded_in_bytes,
                 a_clock_that_was_set_back_does_not_put_retries_off,
                 what_is_held_does_not_hide_what_else_is_due,
+                a_delivery_set_aside_in_flight_stays_set_aside_unless_it_arrives,
                 the_parts_of_an_exchange_follow_one_another,
                 an_exchange_made_again_changes_nothing_that_matters,
                 sinks_do_not_get_in_each_others_way,

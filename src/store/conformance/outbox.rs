@@ -163,6 +163,22 @@ pub async fn what_is_held_does_not_hide_what_else_is_due(mirror: Mirror) {
     }
 }
 
+pub async fn a_delivery_set_aside_in_flight_stays_set_aside_unless_it_arrives(mirror: Mirror) {
+    mirror.start(&[HOOK]).await;
+    mirror.see(10, &[("a", "READY")]).await;
+    assert_eq!(mirror.due(10).await, pairs(&[(1, "a")]));
+    assert_eq!(mirror.set_aside(20, Overdue::All, "gone").await, 1);
+    mirror
+        .settle(30, 1, "a", Verdict::Retry { at: at(40) })
+        .await;
+    let dead = mirror.deliveries(&of_all(Which::All)).await.remove(0);
+    assert_eq!(dead.state, DeliveryState::Dead);
+    assert_eq!(dead.dead_at, Some(at(20).to_string()));
+    assert_eq!(mirror.due(50).await, []);
+    mirror.settle(51, 1, "a", Verdict::Delivered).await;
+    assert!(mirror.owed(HOOK).await.is_empty());
+}
+
 pub async fn the_parts_of_an_exchange_follow_one_another(mirror: Mirror) {
     mirror.start(&[]).await;
     mirror
