@@ -7,6 +7,8 @@
 //! The comparison of stored and seen runs is the core's ([`observe`](crate::sync::observe)); a store only carries it
 //! out inside its transaction.
 
+#[cfg(test)]
+mod conformance;
 mod error;
 mod reports;
 mod sqlite;

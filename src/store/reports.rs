@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::states::{Condition, DeliveryState, SinkState};
 
-/// What `status` tells.
+/// What `status` shows.
 #[derive(Debug, Serialize)]
 pub struct Overview {
     /// One entry for each feed.
@@ -84,7 +84,7 @@ pub struct SinkStatus {
     pub state: SinkState,
     /// Events to be delivered.
     pub pending: u64,
-    /// Events that were given up on and set aside.
+    /// Events that were set aside: dead letters.
     pub dead: u64,
     /// When the oldest of those to be delivered was observed.
     pub oldest: Option<String>,

@@ -23,7 +23,7 @@ pub const HEARTBEAT: Duration = Duration::from_secs(60);
 /// and when it has returned, it is on disk. A method whose caller stops waiting may still be carried out.
 ///
 /// # Errors
-/// Every method fails with a [`StoreError`]; [`StoreError::is_temporary`] tells whether trying again makes sense.
+/// Every method fails with a [`StoreError`]; [`StoreError::is_temporary`] says whether a retry makes sense.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Stores `task` and gives the state of its feed; a fresh state for a feed that is new.
@@ -57,7 +57,8 @@ pub trait Store: Send + Sync {
         except: &[String],
     ) -> Result<Vec<String>, StoreError>;
 
-    /// Applies `commit` to a feed: rows, their events, the deliveries that `subscriptions` ask for, and the cursor.
+    /// Applies `commit` to a feed that was opened: rows, their events, the deliveries that `subscriptions` ask for (of
+    /// sinks that are registered), and the cursor.
     /// Rows that are already as they must be are not written; a commit that finds nothing new writes at most a
     /// heartbeat.
     async fn commit(
@@ -77,7 +78,7 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Stores what the API told of a task; what this answer left out is kept.
+    /// Stores what the API reports of a task; what this answer left out is kept.
     async fn save_task(&self, task: &Task, now: Timestamp) -> Result<(), StoreError>;
 
     /// The task that `reference` was last found to mean, and whether that was less than `max_age` ago and nothing else
@@ -107,6 +108,7 @@ pub trait Store: Send + Sync {
 
     /// Exchanges with the outbox what has changed since the last time: see [`Exchange`]. A delivery that somebody
     /// dropped meanwhile stays dropped, and one that is not its run's turn does not become due by having been tried.
+    /// One answer holds about 8 MiB of event bodies at most, or a single larger event.
     async fn exchange(&self, exchange: Exchange, now: Timestamp) -> Result<Exchanged, StoreError>;
 
     /// Makes the deliveries of `selection` due at `now`, as if they had never been tried; gives how many there were.

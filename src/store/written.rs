@@ -33,7 +33,7 @@ impl Written {
         self.events += other.events;
     }
 
-    /// Known runs that changed in what the API tells of them.
+    /// Known runs that changed in what the API reports of them.
     pub fn changed(&self) -> u64 {
         self.returned + self.status + self.usage + self.fields
     }
@@ -48,5 +48,36 @@ impl Written {
             Difference::Fields => self.fields += 1,
             Difference::Settled => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_commits_changed_adds_up() {
+        let written = Written {
+            added: 1,
+            returned: 2,
+            status: 3,
+            usage: 4,
+            fields: 5,
+            removed: 6,
+            events: 7,
+        };
+        assert_eq!(written.changed(), 2 + 3 + 4 + 5);
+        let mut twice = written;
+        twice.add(written);
+        let doubled = Written {
+            added: 2,
+            returned: 4,
+            status: 6,
+            usage: 8,
+            fields: 10,
+            removed: 12,
+            events: 14,
+        };
+        assert_eq!(twice, doubled);
     }
 }

@@ -9,7 +9,7 @@ use crate::store::error::StoreError;
 use crate::store::reports::{Delivery, Selection};
 use crate::store::states::DeliveryState;
 
-/// The most rows changed in one transaction: nobody who waits to write shall wait long.
+/// The most rows changed in one transaction: other writers must not wait long.
 const CHUNK: u64 = 5_000;
 
 const SELECTED: &str = "(:sink IS NULL OR d.sink = :sink)
@@ -96,7 +96,7 @@ impl Db {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Makes the deliveries of `selection` due at `now`, as if they had never been tried; gives how many that were. An
+    /// Makes the deliveries of `selection` due at `now`, as if they had never been tried; gives how many there were. An
     /// event that had been set aside comes after later ones of its run that were delivered meanwhile.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl Db {
         })
     }
 
-    /// Takes the deliveries of `selection` out of the outbox; gives how many that were. The events stay.
+    /// Takes the deliveries of `selection` out of the outbox; gives how many there were. The events stay.
     ///
     /// # Errors
     /// When SQLite fails; what was dropped until then stays dropped.

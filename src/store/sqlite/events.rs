@@ -135,14 +135,15 @@ impl<'a> EventWriter<'a> {
         Ok(())
     }
 
-    /// When it happened, where the run tells: its start or its end. Else when it was observed.
+    /// When it happened, where the run says so: its start or its end. Else when it was observed.
     fn occurred_at<'r>(&'r self, run: &'r Run, kind: &EventType) -> &'r str {
-        let told = match kind {
+        let reported = match kind {
             EventType::Created => run.started_at.as_deref(),
             EventType::Entered(status) if status.is_terminal() => run.finished_at.as_deref(),
             EventType::Entered(_) | EventType::Resurrected => None,
         };
-        told.filter(|text| Timestamp::parse(text).is_some())
+        reported
+            .filter(|text| Timestamp::parse(text).is_some())
             .unwrap_or(self.now)
     }
 }

@@ -23,7 +23,7 @@ pub(super) enum Executor {
     Inline(Arc<Mutex<Db>>),
 }
 
-/// Ends the database's thread when nobody uses it any more.
+/// The database's thread, which ends when the last handle on it is dropped.
 #[derive(Debug)]
 pub struct Writer {
     thread: JoinHandle<()>,

@@ -119,6 +119,26 @@ fn read_cursor(row: &Row<'_>) -> Result<Cursor, StoreError> {
     })
 }
 
+/// Whether the state of a feed must be written: it is no longer as `stored`, or a heartbeat is due.
+fn is_due(stored: Option<(FeedState, Health)>, commit: &Commit) -> bool {
+    let Some((stored, health)) = stored else {
+        return true;
+    };
+    let Commit {
+        feed, judgement, ..
+    } = commit;
+    let heartbeat_due = health
+        .last_success_at
+        .is_none_or(|at| at > judgement.now || judgement.now.since(at) >= HEARTBEAT);
+    let beat = commit.finished && (heartbeat_due || health.failing);
+    // When the last watch read was is written along with something else: were it lost, the next would come early.
+    let unmoved = FeedState {
+        watched_at: feed.watched_at,
+        ..stored
+    } == *feed;
+    beat || !unmoved
+}
+
 /// Writes the state of a feed after `commit`, unless it is as it was and no heartbeat is due.
 pub(super) fn save_feed(
     connection: &Connection,
@@ -126,22 +146,10 @@ pub(super) fn save_feed(
     commit: &Commit,
     now: &str,
 ) -> Result<(), StoreError> {
-    let wanted = &commit.feed;
-    if let Some((stored, health)) = load_feed(connection, feed_id)? {
-        let alive_at = health.last_success_at;
-        let heartbeat_due = alive_at.is_none_or(|at| {
-            at > commit.judgement.now || commit.judgement.now.since(at) >= HEARTBEAT
-        });
-        let beat = commit.finished && (heartbeat_due || health.failing);
-        // When the last watch read was is written along with something else: were it lost, the next would come early.
-        let unmoved = FeedState {
-            watched_at: wanted.watched_at,
-            ..stored
-        } == *wanted;
-        if unmoved && !beat {
-            return Ok(());
-        }
+    if !is_due(load_feed(connection, feed_id)?, commit) {
+        return Ok(());
     }
+    let wanted = &commit.feed;
     let watermark = wanted.cursor.watermark.as_ref();
     connection
         .prepare_cached(

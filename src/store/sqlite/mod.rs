@@ -4,12 +4,19 @@
 //! [`SqliteReader`] reads, over a connection and a thread of its own. Both hand their calls to an `Executor`, which
 //! runs them one after the other on its [`Db`](connection::Db); the other files add the calls to `Db`, a subject each.
 
+#[cfg(test)]
+mod columns_tests;
 mod commit;
+#[cfg(test)]
+mod conformance_tests;
 mod connection;
+#[cfg(test)]
+mod connection_tests;
 mod deliveries;
 mod error;
 mod event_log;
 mod events;
+mod exchange;
 mod executor;
 mod feeds;
 mod lock;
@@ -19,11 +26,10 @@ mod reader;
 mod reads;
 mod registrations;
 mod rows;
-#[cfg(test)]
-mod commit_tests;
-#[cfg(test)]
-mod outbox_tests;
+mod schema;
 mod tasks;
+#[cfg(test)]
+mod transaction_tests;
 mod writer;
 
 pub use executor::Writer;

@@ -10,7 +10,7 @@ use crate::model::RunStatus;
 use crate::store::error::StoreError;
 use crate::sync::{Cursor, Gap, OpenRun, OpenRuns, Stored};
 
-/// The most runs that one page of an audit has read singly; what is left waits for the next audit.
+/// The most runs that one page of an audit has read singly; the rest waits for the next audit.
 const MAX_UNSEEN: usize = 1_000;
 
 impl Db {

@@ -7,9 +7,8 @@ use crate::model::{Registration, Timestamp};
 use crate::store::error::StoreError;
 
 impl Db {
-    /// Notes that these sinks, and no others, are configured. One that is new is owed what happens from now on, or all
-    /// that has happened; one that comes back goes on, or starts from now; of one that is gone, what it is still owed
-    /// stays on the books.
+    /// Registers these sinks, and no others, as configured. One that is new is owed what happens from now on, or all
+    /// that has happened; one that comes back goes on, or starts from now; one that is gone keeps what it is owed.
     ///
     /// # Errors
     /// When SQLite fails; nothing has changed then.
@@ -42,7 +41,7 @@ impl Db {
             from_beginning,
         } in sinks
         {
-            let booked = if *from_beginning { 0 } else { last };
+            let copied = if *from_beginning { 0 } else { last };
             transaction.execute(
                 "INSERT INTO sinks (name, type, added_at, live, booked_seq) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT (name) DO UPDATE SET type = excluded.type, removed_at = NULL,
@@ -50,7 +49,7 @@ impl Db {
                      last_error = iif(removed_at IS NULL, last_error, NULL),
                      live = iif(removed_at IS NULL, live, excluded.live)
                  WHERE removed_at IS NOT NULL OR type <> excluded.type",
-                (name, kind, now.to_string(), !from_beginning, booked),
+                (name, kind, now.to_string(), !from_beginning, copied),
             )?;
         }
         transaction.commit()?;

@@ -10,7 +10,7 @@ use crate::model::{Task, Timestamp};
 use crate::store::error::StoreError;
 
 impl Db {
-    /// Stores what the API told of a task; an unchanged one is not rewritten, and what this answer left out is kept.
+    /// Stores what the API reports of a task; an unchanged one is not rewritten, and what this answer left out is kept.
     ///
     /// # Errors
     /// When SQLite fails.

@@ -268,4 +268,37 @@ mod tests {
         assert!(!log.exists(), "closing writes the log back");
         SqliteStore::open(&path).unwrap();
     }
+
+    #[tokio::test]
+    async fn a_reader_answers_while_a_write_is_in_progress() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs.db");
+        let (store, _) = SqliteStore::open(&path).unwrap();
+        let reader = SqliteReader::open(&path).unwrap();
+        let (began, has_begun) = std::sync::mpsc::channel();
+        let (end, may_end) = std::sync::mpsc::channel();
+        let executor = store.executor.clone();
+        let writing = tokio::spawn(async move {
+            executor
+                .call(move |db| {
+                    let transaction = db.connection.transaction()?;
+                    transaction.execute(
+                        "INSERT INTO tasks (id, first_seen_at, updated_at) VALUES ('task', '', '')",
+                        [],
+                    )?;
+                    began.send(()).unwrap();
+                    may_end.recv().unwrap();
+                    Ok(transaction.commit()?)
+                })
+                .await
+        });
+        tokio::task::spawn_blocking(move || has_begun.recv().unwrap())
+            .await
+            .unwrap();
+        assert_eq!(reader.known_task("task").await.unwrap(), None);
+        end.send(()).unwrap();
+        writing.await.unwrap().unwrap();
+        let known = reader.known_task("task").await.unwrap();
+        assert_eq!(known.as_deref(), Some("task"));
+    }
 }

@@ -7,10 +7,10 @@ CREATE TABLE sinks (
     added_at          TEXT NOT NULL,
     -- Set while the configuration does not name the sink.
     removed_at        TEXT,
-    -- 1 when commits book their events for the sink; 0 while events from before it was added are still to be booked, and
+    -- 1 when commits add deliveries for the sink; 0 while events from before it was added are still being copied, and
     -- after it was removed.
     live              INTEGER NOT NULL CHECK (live IN (0, 1)),
-    -- Where it is not live: events up to this one are booked, or were never to be.
+    -- Where it is not live: events up to this one have been copied, or never will be.
     booked_seq        INTEGER NOT NULL,
     last_delivered_at TEXT,
     -- Since when nothing has been delivered, though it was tried.
@@ -23,7 +23,7 @@ SELECT DISTINCT sink, 'stdout', strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), 1, 0 FROM
 
 ALTER TABLE deliveries RENAME TO deliveries_1;
 
--- One row for each event that a sink still owes or gave up on.
+-- One row for each event that a sink is owed, dead letters included.
 CREATE TABLE deliveries (
     sink             TEXT NOT NULL REFERENCES sinks (name),
     seq              INTEGER NOT NULL REFERENCES events (seq),
@@ -34,7 +34,7 @@ CREATE TABLE deliveries (
     first_attempt_at TEXT,
     last_attempt_at  TEXT,
     last_error       TEXT,
-    -- When it was given up on and set aside.
+    -- When it was set aside.
     dead_at          TEXT,
     PRIMARY KEY (sink, seq)
 ) STRICT, WITHOUT ROWID;

@@ -1,0 +1,94 @@
+//! What every database behind [`Store`](super::Store) and [`Reader`](super::Reader) must do, asked through these two
+//! alone.
+//!
+//! A check is an async function of an empty [`Mirror`]. [`suite!`] names all of them once, and makes a module of tests
+//! of them for one way to open a mirror; an implementation invokes it beside its own tests. A check that is missing
+//! from the list is dead code, which the build refuses.
+
+pub mod builders;
+pub mod commits;
+pub mod deliveries;
+pub mod events;
+pub mod feeds;
+pub mod mirror;
+pub mod outbox;
+pub mod sinks;
+pub mod tasks;
+
+/// Makes a module `$name` of all checks, each on a mirror of its own that `$open` gives: the path of a function without
+/// arguments, from the crate's root.
+macro_rules! suite {
+    ($name:ident, $open:path) => {
+        $crate::store::conformance::suite! { @list $name, $open;
+            commits {
+                rows_events_deliveries_and_cursor_move_together,
+                a_run_is_read_back_as_it_was_seen,
+                nothing_new_writes_nothing_but_a_heartbeat,
+                of_two_entries_with_one_id_the_later_counts_and_raises_nothing_by_itself,
+                a_run_that_names_another_task_belongs_to_the_feed_that_lists_it,
+                a_run_that_is_gone_is_marked_kept_and_no_longer_re_read,
+                what_a_commit_changed_is_counted_by_kind,
+                a_commit_notifies_when_it_raises_events_and_nothing_else_does,
+            }
+            events {
+                ids_and_bodies_of_events,
+                events_are_read_in_order_in_parts_and_by_feed,
+                the_last_events_are_found_from_the_end,
+            }
+            feeds {
+                a_new_feed_is_fresh_and_a_known_one_goes_on,
+                a_failure_is_noted_once_and_cleared_by_the_next_success,
+                a_failure_that_goes_on_is_noted_again_after_a_while,
+                the_overview_tells_lost_tasks_from_failing_ones,
+                the_overview_counts_the_rows_of_a_feed,
+                an_audit_in_progress_is_kept_and_forgotten_with_the_commit,
+                distances_are_counted_in_the_list_behind_the_watermark,
+                what_is_unseen_is_listed_within_bounds_and_without_a_start,
+            }
+            tasks {
+                references_are_believed_for_a_while,
+                failures_of_references_no_longer_configured_are_forgotten,
+                what_the_api_leaves_out_of_a_task_is_kept,
+                tasks_are_known_by_their_names,
+            }
+            outbox {
+                one_event_of_a_run_is_due_at_a_time,
+                a_stream_gets_everything_in_order_whatever_the_runs,
+                having_been_tried_does_not_make_an_event_due_before_its_turn,
+                an_event_is_the_same_on_every_attempt,
+                fetching_is_bounded_in_bytes,
+                a_clock_that_was_set_back_does_not_put_retries_off,
+                what_is_held_does_not_hide_what_else_is_due,
+                a_delivery_set_aside_in_flight_stays_set_aside_unless_it_arrives,
+                the_parts_of_an_exchange_follow_one_another,
+                an_exchange_made_again_changes_nothing_that_matters,
+                sinks_do_not_get_in_each_others_way,
+            }
+            sinks {
+                what_status_shows_of_a_sink,
+                what_a_failing_sink_has_been_owed_for_too_long_is_set_aside,
+                setting_aside_ends_after_a_chunk,
+                a_sink_added_later_starts_now_or_at_the_beginning,
+                a_long_backlog_is_copied_in_chunks,
+                a_sink_that_is_removed_keeps_what_it_is_owed_and_goes_on_from_there,
+            }
+            deliveries {
+                deliveries_are_listed_by_state_oldest_first,
+                an_event_can_be_tried_again_or_dropped,
+                many_deliveries_are_changed_in_parts,
+                a_delivery_dropped_in_flight_stays_dropped,
+            }
+        }
+    };
+    (@list $name:ident, $open:path; $($subject:ident { $($check:ident,)+ })+) => {
+        mod $name {
+            $(mod $subject {
+                $(#[tokio::test]
+                async fn $check() {
+                    $crate::store::conformance::$subject::$check($open()).await;
+                })+
+            })+
+        }
+    };
+}
+pub(crate) use suite;

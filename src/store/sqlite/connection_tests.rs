@@ -1,0 +1,197 @@
+//! Opening, upgrading and refusing databases.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::connection::Db;
+use super::schema::{APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, expect_pragma};
+use crate::store::error::StoreError;
+use crate::store::states::SinkState;
+
+fn file() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("runs.db");
+    (dir, path)
+}
+
+#[test]
+fn a_new_file_gets_the_schema_and_opening_again_changes_nothing() {
+    let (_dir, path) = file();
+    for _ in 0..2 {
+        let db = Db::open(&path).unwrap();
+        let version: i64 = db
+            .connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(version, SCHEMA_VERSION);
+    }
+    Db::open_for_reading(&path).unwrap();
+}
+
+#[test]
+fn a_database_of_the_first_version_is_brought_up_to_date_with_what_is_owed() {
+    let (_dir, path) = file();
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(MIGRATIONS[0]).unwrap();
+    old.execute_batch(&format!(
+        "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;
+         INSERT INTO tasks (id, first_seen_at, updated_at) VALUES ('t', '', '');
+         INSERT INTO runs (id, status, first_seen_at, updated_at, feed_id, is_open)
+         VALUES ('a', 'READY', '', '', 't', 0), ('b', 'READY', '', '', 't', 0);
+         INSERT INTO events (id, run_id, task_id, type, status, occurred_at, observed_at, payload)
+         VALUES ('a_1', 'a', 't', 'x', 'x', '', '', ''), ('b_1', 'b', 't', 'x', 'x', '', '', ''),
+             ('a_2', 'a', 't', 'x', 'x', '', '', ''), ('a_3', 'a', 't', 'x', 'x', '', '', '');
+         INSERT INTO deliveries (sink, seq) VALUES ('stdout', 2), ('stdout', 3), ('stdout', 4);"
+    ))
+    .unwrap();
+    drop(old);
+    let error = Db::open_for_reading(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("schema version 1") && error.contains("apify-mirror sync"),
+        "{error}"
+    );
+
+    let db = Db::open(&path).unwrap();
+    let due: Vec<(i64, String, bool)> = db
+        .connection
+        .prepare("SELECT seq, run_id, due_at IS NOT NULL FROM deliveries ORDER BY seq")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(
+        due,
+        [
+            (2, "b".into(), true),
+            (3, "a".into(), true),
+            (4, "a".into(), false)
+        ]
+    );
+    assert_eq!(db.sinks().unwrap()[0].state, SinkState::Ok);
+    Db::open_beside(&path).unwrap();
+}
+
+#[test]
+fn every_table_is_strict() {
+    let db = Db::in_memory().unwrap();
+    let loose: i64 = db
+        .connection
+        .query_row(
+            "SELECT count(*) FROM pragma_table_list WHERE type = 'table' AND NOT strict AND name NOT LIKE 'sqlite_%'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(loose, 0);
+}
+
+#[test]
+fn a_newer_schema_is_refused_by_name() {
+    let (_dir, path) = file();
+    Db::open(&path)
+        .unwrap()
+        .connection
+        .execute_batch("PRAGMA user_version = 99")
+        .unwrap();
+    for error in [
+        Db::open(&path).unwrap_err(),
+        Db::open_for_reading(&path).unwrap_err(),
+    ] {
+        assert!(
+            matches!(error, StoreError::Newer { found: 99, .. }),
+            "{error}"
+        );
+        assert!(error.to_string().contains("schema version 99"), "{error}");
+    }
+}
+
+#[test]
+fn another_programs_database_is_refused() {
+    let (_dir, path) = file();
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("CREATE TABLE theirs (x)")
+        .unwrap();
+    assert!(matches!(Db::open(&path), Err(StoreError::Foreign { .. })));
+}
+
+#[test]
+fn a_file_that_everyone_can_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_dir, path) = file();
+    drop(Db::open(&path).unwrap());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let error = Db::open(&path).unwrap_err();
+    assert!(error.to_string().contains("mode 666"), "{error}");
+}
+
+#[test]
+fn reading_needs_a_database() {
+    let (_dir, path) = file();
+    assert!(matches!(
+        Db::open_for_reading(&path),
+        Err(StoreError::Missing { .. })
+    ));
+    std::fs::write(&path, "").unwrap();
+    assert!(matches!(
+        Db::open_for_reading(&path),
+        Err(StoreError::Missing { .. })
+    ));
+    std::fs::write(
+        &path,
+        "not a database, but long enough to be looked at as one".repeat(20),
+    )
+    .unwrap();
+    for error in [
+        Db::open_for_reading(&path).unwrap_err(),
+        Db::open(&path).unwrap_err(),
+    ] {
+        let error = error.to_string();
+        assert!(
+            error.contains("runs.db: file is not a database; the file is damaged"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_was_deleted_or_replaced_is_no_longer_written() {
+    let (dir, path) = file();
+    let db = Db::open(&path).unwrap();
+    db.check_file().unwrap();
+    std::fs::rename(&path, dir.path().join("away.db")).unwrap();
+    assert!(
+        matches!(db.check_file(), Err(StoreError::Replaced { .. })),
+        "deleted"
+    );
+    std::fs::write(&path, "").unwrap();
+    assert!(
+        matches!(db.check_file(), Err(StoreError::Replaced { .. })),
+        "replaced"
+    );
+}
+
+#[test]
+fn a_setting_that_was_not_taken_is_reported() {
+    let connection = Connection::open_in_memory().unwrap();
+    let error =
+        expect_pragma(&connection, Path::new("runs.db"), "journal_mode", "wal").unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("`PRAGMA journal_mode` is memory, not wal"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_path_through_a_file_is_the_systems_error() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    assert!(matches!(
+        Db::open(&dir.path().join("file/runs.db")),
+        Err(StoreError::Io { .. })
+    ));
+}

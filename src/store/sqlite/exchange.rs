@@ -1,0 +1,221 @@
+//! The exchange between a sink's worker and the outbox: backlog, records and dead letters in one transaction.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
+
+use super::connection::Db;
+use super::outbox::{add, promote, remove};
+use crate::model::{
+    EXCHANGE_CHUNK, Exchange, Exchanged, Overdue, Settled, Subscription, Timestamp, Verdict,
+};
+use crate::store::error::StoreError;
+
+/// Deliveries already looked up, to be changed together.
+struct Row {
+    seq: i64,
+    run_id: String,
+}
+
+impl Db {
+    /// Carries `exchange` out: what it writes in one transaction, then what it reads.
+    ///
+    /// # Errors
+    /// When SQLite fails. Nothing has been written then, unless only reading failed: then the same exchange, made
+    /// again, changes nothing that matters.
+    pub fn exchange(
+        &mut self,
+        exchange: &Exchange,
+        now: Timestamp,
+    ) -> Result<Exchanged, StoreError> {
+        let Exchange {
+            sink,
+            backlog,
+            settled,
+            set_aside,
+            fetch,
+        } = exchange;
+        let mut exchanged = Exchanged::default();
+        if backlog.is_some() || !settled.is_empty() || set_aside.is_some() {
+            let transaction = self
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let now = now.to_string();
+            if let Some(subscription) = backlog {
+                exchanged.live = copy_backlog(&transaction, subscription, &now)?;
+            }
+            record(&transaction, sink, settled, &now)?;
+            if let Some((which, error)) = set_aside {
+                exchanged.set_aside = set_aside_overdue(&transaction, sink, *which, error, &now)?;
+            }
+            transaction.commit()?;
+        }
+        exchanged.fetched = self.due(sink, fetch, now)?;
+        Ok(exchanged)
+    }
+}
+
+/// Records what became of deliveries to `sink`. One that somebody dropped meanwhile stays dropped, and one that is not
+/// its run's turn does not become due by having been tried.
+fn record(
+    connection: &Connection,
+    sink: &str,
+    settled: &[Settled],
+    now: &str,
+) -> Result<(), StoreError> {
+    if settled.is_empty() {
+        return Ok(());
+    }
+    for Settled {
+        seq,
+        verdict,
+        error,
+        ..
+    } in settled
+    {
+        let (due_at, dead_at) = match verdict {
+            Verdict::Delivered => {
+                remove(connection, sink, *seq)?;
+                continue;
+            }
+            Verdict::Retry { at } => (Some(at.to_string()), None),
+            Verdict::SetAside => (None, Some(now)),
+        };
+        connection
+            .prepare_cached(
+                "UPDATE deliveries SET due_at = iif(due_at IS NULL, NULL, :due), dead_at = :dead,
+                     attempts = attempts + 1, last_error = :error, last_attempt_at = :now,
+                     first_attempt_at = coalesce(first_attempt_at, :now)
+                 WHERE sink = :sink AND seq = :seq AND dead_at IS NULL",
+            )?
+            .execute(named_params! {
+                ":due": due_at, ":dead": dead_at, ":error": error, ":now": now, ":sink": sink, ":seq": seq,
+            })?;
+    }
+    for Settled { run_id, .. } in settled {
+        promote(connection, sink, run_id, now)?;
+    }
+    note_health(connection, sink, settled, now)
+}
+
+/// Sets deliveries to `sink` aside, at most [`EXCHANGE_CHUNK`], oldest first; gives how many.
+fn set_aside_overdue(
+    connection: &Connection,
+    sink: &str,
+    which: Overdue,
+    error: &str,
+    now: &str,
+) -> Result<usize, StoreError> {
+    let rows = overdue(connection, sink, which)?;
+    for Row { seq, .. } in &rows {
+        connection
+            .prepare_cached(
+                "UPDATE deliveries SET due_at = NULL, dead_at = ?3, last_error = ?4
+                 WHERE sink = ?1 AND seq = ?2",
+            )?
+            .execute((sink, seq, now, error))?;
+    }
+    for Row { run_id, .. } in &rows {
+        promote(connection, sink, run_id, now)?;
+    }
+    Ok(rows.len())
+}
+
+/// Copies events from before the sink was added out of the log, at most [`EXCHANGE_CHUNK`]; gives whether the sink is
+/// live now: from here on every commit writes its deliveries.
+fn copy_backlog(
+    connection: &Connection,
+    subscription: &Subscription,
+    now: &str,
+) -> Result<bool, StoreError> {
+    let sink = subscription.sink.as_str();
+    let state = connection
+        .query_row(
+            "SELECT live, booked_seq FROM sinks WHERE name = ?1 AND removed_at IS NULL",
+            [sink],
+            |row| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?)),
+        )
+        .optional()?;
+    let Some((false, copied)) = state else {
+        return Ok(true);
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, run_id, type FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    )?;
+    let events = statement
+        .query_map((copied, EXCHANGE_CHUNK as u64), |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
+        .collect::<Result<Vec<(i64, String, String)>, _>>()?;
+    for (seq, run_id, kind) in &events {
+        if subscription.wants(kind) {
+            add(connection, sink, *seq, run_id, now)?;
+        }
+    }
+    let live = events.len() < EXCHANGE_CHUNK;
+    let last = events.last().map_or(copied, |(seq, ..)| *seq);
+    connection.execute(
+        "UPDATE sinks SET booked_seq = ?2, live = ?3 WHERE name = ?1",
+        (sink, last, live),
+    )?;
+    Ok(live)
+}
+
+fn overdue(connection: &Connection, sink: &str, which: Overdue) -> Result<Vec<Row>, StoreError> {
+    let until = match which {
+        Overdue::All => None,
+        Overdue::OwedSince(until) => {
+            let until = until.to_string();
+            let failing = connection.query_row(
+                "SELECT count(*) FROM sinks WHERE name = ?1 AND failing_since <= ?2",
+                (sink, &until),
+                |row| row.get::<_, i64>(0),
+            )?;
+            if failing == 0 {
+                return Ok(Vec::new());
+            }
+            Some(until)
+        }
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT d.seq, d.run_id, e.observed_at FROM deliveries d INDEXED BY deliveries_owed JOIN events e ON e.seq = d.seq
+         WHERE d.sink = ?1 AND d.dead_at IS NULL ORDER BY d.seq LIMIT ?2",
+    )?;
+    let mut found = statement.query((sink, EXCHANGE_CHUNK as u64))?;
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        // In order of observation: behind the first that is young enough there is none that is not.
+        if until.as_ref().is_some_and(|until| {
+            row.get_ref(2)
+                .is_ok_and(|at| at.as_str().is_ok_and(|at| at > until.as_str()))
+        }) {
+            break;
+        }
+        rows.push(Row {
+            seq: row.get(0)?,
+            run_id: row.get(1)?,
+        });
+    }
+    Ok(rows)
+}
+
+/// Keeps what `status` shows of a sink.
+fn note_health(
+    connection: &Connection,
+    sink: &str,
+    settled: &[Settled],
+    now: &str,
+) -> Result<(), StoreError> {
+    let delivered = |settled: &Settled| settled.verdict == Verdict::Delivered;
+    let error = settled
+        .iter()
+        .rev()
+        .find_map(|settled| settled.error.as_deref());
+    let sql = if settled.iter().any(delivered) {
+        "UPDATE sinks SET last_delivered_at = ?2, failing_since = NULL, last_error = ?3 WHERE name = ?1"
+    } else {
+        "UPDATE sinks SET failing_since = coalesce(failing_since, ?2), last_error = ?3 WHERE name = ?1"
+    };
+    connection
+        .prepare_cached(sql)?
+        .execute((sink, now, error))?;
+    Ok(())
+}

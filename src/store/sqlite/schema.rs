@@ -1,0 +1,101 @@
+//! The schema's versions and the connection's settings.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::store::error::StoreError;
+
+/// The schema's version, kept in `PRAGMA user_version`.
+pub const SCHEMA_VERSION: i64 = 2;
+
+/// Each step takes the schema from its index to the next version.
+pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+
+/// Marks the file as ours (`PRAGMA application_id`): "apmr".
+pub(super) const APPLICATION_ID: i64 = 0x6170_6d72;
+
+/// Settings the promises rest on, and what SQLite must answer when asked for them again.
+///
+/// `synchronous = FULL`: a commit that was reported is on disk, so the cursor never runs ahead of its rows. The late
+/// checkpoint halves the cost of a long first sync, whose random keys dirty most pages again and again.
+const PRAGMAS: [(&str, &str, &str); 6] = [
+    ("journal_mode", "WAL", "wal"),
+    ("synchronous", "FULL", "2"),
+    ("foreign_keys", "ON", "1"),
+    ("wal_autocheckpoint", "16000", "16000"),
+    ("journal_size_limit", "67108864", "67108864"),
+    ("cache_size", "-65536", "-65536"),
+];
+
+/// The schema's version; 0 for a new file.
+pub(super) fn check_schema(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let application: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let path = || PathBuf::from(path);
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(StoreError::Foreign { path: path() });
+    }
+    if version > SCHEMA_VERSION {
+        return Err(StoreError::Newer {
+            path: path(),
+            found: version,
+            known: SCHEMA_VERSION,
+        });
+    }
+    Ok(version)
+}
+
+/// Takes the schema to the newest version in one transaction: readers never see one in between.
+pub(super) fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreError> {
+    if from == SCHEMA_VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for (_, step) in (1..)
+        .zip(MIGRATIONS)
+        .skip_while(|(version, _)| *version <= from)
+    {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Applies the settings, and checks that each was taken.
+pub(super) fn set_pragmas(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    for (pragma, value, wanted) in PRAGMAS {
+        connection.execute_batch(&format!("PRAGMA {pragma} = {value}"))?;
+        expect_pragma(connection, path, pragma, wanted)?;
+    }
+    Ok(())
+}
+
+pub(super) fn expect_pragma(
+    connection: &Connection,
+    path: &Path,
+    pragma: &'static str,
+    wanted: &'static str,
+) -> Result<(), StoreError> {
+    let found: rusqlite::types::Value =
+        connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))?;
+    let found = match found {
+        rusqlite::types::Value::Integer(number) => number.to_string(),
+        rusqlite::types::Value::Text(text) => text,
+        other => format!("{other:?}"),
+    };
+    if found == wanted {
+        return Ok(());
+    }
+    Err(StoreError::Pragma {
+        path: path.to_owned(),
+        pragma,
+        found,
+        wanted,
+    })
+}
