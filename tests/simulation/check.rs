@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use apify_mirror::model::{Run, RunStatus, Timestamp};
-use apify_mirror::store::Reader;
+use apify_mirror::store::{Reader, Written};
 use apify_mirror::sync::{Baseline, Commit, Stored};
 use serde_json::Value;
 
@@ -39,6 +39,7 @@ impl Checks {
         mirror: &dyn Reader,
         task: &str,
         commit: &Commit,
+        written: Written,
         account: &Account,
     ) -> Vec<Raised> {
         let ids = commit.observed.iter().map(|seen| seen.seen.run.id.clone());
@@ -50,8 +51,12 @@ impl Checks {
                 "{watermark:?} has no row"
             );
         }
-        let raised = self.follow_events(mirror, account);
-        if commit.covered.is_none() && commit.gone.is_empty() {
+        let raised = match written.events {
+            0 => Vec::new(),
+            _ => self.follow_events(mirror, account),
+        };
+        assert_eq!(raised.len() as u64, written.events);
+        if written.removed == 0 {
             return raised;
         }
         for run in account.world.runs(task) {

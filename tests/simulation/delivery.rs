@@ -15,7 +15,7 @@ use apify_mirror::model::{
     Verdict,
 };
 use apify_mirror::simulator::Rng;
-use apify_mirror::store::{Reader, Selection, SqliteReader, SqliteStore, Store, Which};
+use apify_mirror::store::{Reader, Selection, SinkStatus, SqliteReader, SqliteStore, Store, Which};
 
 use super::account::Account;
 use super::hazards::Hazard;
@@ -31,7 +31,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const SETTLED_WITHIN: Duration = Duration::from_secs(4 * 3_600);
 
 /// How much time passes at once while retries are waited for.
-const STRIDE_MS: i64 = 60_000;
+const STRIDE_MS: i64 = 300_000;
 
 /// Deliveries looked at when something is changed by hand.
 const LISTED: u64 = 10_000;
@@ -399,7 +399,8 @@ impl Deliveries {
             if happened {
                 continue;
             }
-            if self.sinks.iter().all(|sink| sink.is_settled(reader)) {
+            let status = ready(reader.sinks()).unwrap();
+            if self.sinks.iter().all(|sink| sink.is_settled(&status)) {
                 break;
             }
             assert!(
@@ -542,15 +543,14 @@ impl Sink {
     }
 
     /// Whether nothing is left to be delivered.
-    fn is_settled(&self, reader: &SqliteReader) -> bool {
+    fn is_settled(&self, status: &[SinkStatus]) -> bool {
         let idle = |worker: &Worker| {
             worker.in_flight.is_empty() && worker.exchange.is_none() && !worker.notified
         };
-        let status = ready(reader.sinks()).unwrap();
-        let pending = status
+        let mine = status
             .iter()
-            .find(|status| status.name == self.subscription.sink)
-            .map_or(0, |status| status.pending);
+            .find(|status| status.name == self.subscription.sink);
+        let pending = mine.map_or(0, |status| status.pending);
         self.ledger.is_live() && pending == 0 && self.worker.as_ref().is_some_and(idle)
     }
 

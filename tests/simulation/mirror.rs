@@ -250,10 +250,10 @@ impl Mirror {
             // The poll ends, and the feed goes on from what is on disk.
             return Err(Ended::Feed);
         }
-        ready(self.store.commit(task, commit.clone(), &sinks)).unwrap();
+        let written = ready(self.store.commit(task, commit.clone(), &sinks)).unwrap();
         let raised = self
             .checks
-            .after_commit(&self.reader, task, commit, account);
+            .after_commit(&self.reader, task, commit, written, account);
         self.deliveries.raised(&raised);
         if account.misbehaves(Hazard::Crashes, 1.5) {
             Err(Ended::Process)
