@@ -95,7 +95,13 @@ pub async fn plan(
     let hidden = settings.secret_variables();
     let mut sinks = Vec::new();
     for sink in settings.resolved_sinks(environment)? {
-        sinks.push(SinkPlan::build(sink, hidden.clone()).await?);
+        // A worker restarts when anything changes that its sink is made from: only what a sink needs is part of it.
+        let hidden = if sink.options.runs_programs() {
+            hidden.clone()
+        } else {
+            Vec::new()
+        };
+        sinks.push(SinkPlan::build(sink, hidden).await?);
     }
     Ok(Plan {
         tasks: settings.tasks.clone(),

@@ -15,7 +15,7 @@ use crate::web::is_loopback;
 /// Apify's own limit for each resource.
 const MOST_REQUESTS_PER_SECOND: u32 = 60;
 
-/// What a feed of runs is made of and how it is kept; everything the program can be told.
+/// Everything that can be configured, validated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// References to the tasks to mirror.

@@ -211,10 +211,10 @@ fn every_problem_is_told_by_its_path_with_a_remedy() {
         ),
     ];
     for (toml, expected) in cases {
-        let told = problems(toml);
+        let message = problems(toml);
         assert!(
-            told.iter().any(|problem| problem.starts_with(expected)),
-            "{toml}:\n{told:#?}"
+            message.iter().any(|problem| problem.starts_with(expected)),
+            "{toml}:\n{message:#?}"
         );
     }
     assert_eq!(
@@ -229,12 +229,12 @@ fn every_problem_is_told_by_its_path_with_a_remedy() {
 
 #[test]
 fn an_address_with_a_password_is_refused_without_repeating_it() {
-    let told = problems("[api]\nbase_url = \"https://me:hunter2@api.apify.com\"");
+    let message = problems("[api]\nbase_url = \"https://me:hunter2@api.apify.com\"");
     assert!(
-        told[0].starts_with("api.base_url: has a user or a password"),
-        "{told:?}"
+        message[0].starts_with("api.base_url: has a user or a password"),
+        "{message:?}"
     );
-    assert!(!told[0].contains("hunter2"));
+    assert!(!message[0].contains("hunter2"));
 }
 
 #[test]
@@ -253,42 +253,43 @@ fn loopback_may_be_plain() {
 
 #[test]
 fn a_file_that_is_no_toml_is_named_with_the_line() {
-    let told = from_toml("tasks = [\n[sync]\n").unwrap_err().to_string();
+    let message = from_toml("tasks = [\n[sync]\n").unwrap_err().to_string();
     assert!(
-        told.contains("config.toml") && told.contains("line 2"),
-        "{told}"
+        message.contains("config.toml") && message.contains("line 2"),
+        "{message}"
     );
 }
 
 #[test]
 fn a_named_file_must_exist() {
     let missing = Path::new("/nonexistent/config.toml");
-    let told = load(Some(missing), &Environment::new(), Overrides::default())
+    let message = load(Some(missing), &Environment::new(), Overrides::default())
         .unwrap_err()
         .to_string();
     assert!(
-        told.starts_with("--config: there is no file /nonexistent/config.toml"),
-        "{told}"
+        message.starts_with("--config: there is no file /nonexistent/config.toml"),
+        "{message}"
     );
     let variables = environment(&[("APIFY_MIRROR_CONFIG", "/nonexistent/config.toml")]);
-    let told = load(None, &variables, Overrides::default())
+    let message = load(None, &variables, Overrides::default())
         .unwrap_err()
         .to_string();
     assert!(
-        told.starts_with("APIFY_MIRROR_CONFIG: there is no file"),
-        "{told}"
+        message.starts_with("APIFY_MIRROR_CONFIG: there is no file"),
+        "{message}"
     );
 }
 
 #[test]
 fn an_unknown_variable_is_told_as_the_key_it_would_be() {
     let variables = environment(&[("APIFY_MIRROR_SYNC__POL_INTERVAL", "1s")]);
-    let told = load(None, &variables, Overrides::default())
+    let message = load(None, &variables, Overrides::default())
         .unwrap_err()
         .to_string();
     assert!(
-        told.starts_with("sync.pol_interval: is no known key; did you mean `sync.poll_interval`?"),
-        "{told}"
+        message
+            .starts_with("sync.pol_interval: is no known key; did you mean `sync.poll_interval`?"),
+        "{message}"
     );
 }
 

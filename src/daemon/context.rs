@@ -87,7 +87,7 @@ pub struct Context {
 }
 
 impl Plan {
-    /// What sinks want.
+    /// What the sinks subscribe to.
     pub fn subscriptions(&self) -> Vec<Subscription> {
         self.sinks
             .iter()

@@ -66,7 +66,7 @@ impl Feed {
     }
 
     /// Begins an audit after the next poll, or goes on with the one in progress, without waiting between its parts.
-    pub fn hurry_audit(&mut self) {
+    pub fn request_audit(&mut self) {
         self.machine.request_audit();
     }
 
@@ -75,51 +75,25 @@ impl Feed {
         self.machine.audited()
     }
 
-    /// Polls once, or carries an audit on by a page if no poll is due. May be cancelled at any point: what was committed stands, the rest is read again.
+    /// Polls once, or continues an audit by a page if no poll is due. May be cancelled at any point: what was committed
+    /// stands, and the rest is read again.
     ///
     /// # Errors
-    /// When the database fails. What the API does wrong is told in the [`Poll`].
+    /// When the database fails. Failures of the API are part of the [`Poll`].
     pub async fn poll(&mut self) -> Result<Poll, StoreError> {
-        let mut written = Written::default();
-        let mut error = None;
-        let store = Arc::clone(&self.context.store);
+        let (mut written, mut error) = (Written::default(), None);
         let mut command = self.machine.step(Input::Wake, Timestamp::now());
         loop {
-            let input = match command {
-                Command::Sleep { wait, outcome } => {
-                    self.finish(outcome, written, error.as_ref()).await?;
-                    return Ok(Poll {
-                        wait,
-                        outcome,
-                        written,
-                        error,
-                    });
-                }
-                Command::LoadOpen { within } => {
-                    let cursor = &self.machine.feed().cursor;
-                    Input::Open(store.open_runs(&self.task.id, cursor, within).await?)
-                }
-                Command::Locate(ids) => {
-                    let cursor = &self.machine.feed().cursor;
-                    Input::Located(store.distances(&self.task.id, cursor, &ids).await?)
-                }
-                Command::LoadUnseen { gaps, except } => {
-                    Input::Unseen(store.unseen(&self.task.id, &gaps, &except).await?)
-                }
-                Command::Read(windows) => match self.read(windows).await {
-                    Ok(pages) => Input::Pages(pages),
-                    Err(failed) => failure(&mut error, failed),
-                },
-                Command::ReadRuns(ids) => match self.read_runs(ids).await {
-                    Ok(runs) => Input::Runs(runs),
-                    Err(failed) => failure(&mut error, failed),
-                },
-                Command::Commit(commit) => {
-                    let subscriptions = self.context.plan().subscriptions();
-                    written.add(store.commit(&self.task.id, *commit, &subscriptions).await?);
-                    Input::Committed
-                }
-            };
+            if let Command::Sleep { wait, outcome } = command {
+                self.finish(outcome, written, error.as_ref()).await?;
+                return Ok(Poll {
+                    wait,
+                    outcome,
+                    written,
+                    error,
+                });
+            }
+            let input = self.carry_out(command, &mut written, &mut error).await?;
             command = self.machine.step(input, Timestamp::now());
             let feed = self.machine.feed();
             let at = feed
@@ -130,7 +104,40 @@ impl Feed {
         }
     }
 
-    /// Tells what a poll, or a part of an audit, came to: in the log and, where something is wrong, in the mirror.
+    /// Carries out one command and gives the machine's answer to it. Adds up what commits changed, and keeps the error
+    /// of a read that failed.
+    async fn carry_out(
+        &self,
+        command: Command,
+        written: &mut Written,
+        error: &mut Option<ApiError>,
+    ) -> Result<Input, StoreError> {
+        let (store, id) = (&self.context.store, self.task.id.as_str());
+        let cursor = &self.machine.feed().cursor;
+        Ok(match command {
+            Command::Sleep { .. } => Input::Wake,
+            Command::LoadOpen { within } => Input::Open(store.open_runs(id, cursor, within).await?),
+            Command::Locate(ids) => Input::Located(store.distances(id, cursor, &ids).await?),
+            Command::LoadUnseen { gaps, except } => {
+                Input::Unseen(store.unseen(id, &gaps, &except).await?)
+            }
+            Command::Read(windows) => match self.read(windows).await {
+                Ok(pages) => Input::Pages(pages),
+                Err(failed) => failure(error, failed),
+            },
+            Command::ReadRuns(ids) => match self.read_runs(ids).await {
+                Ok(runs) => Input::Runs(runs),
+                Err(failed) => failure(error, failed),
+            },
+            Command::Commit(commit) => {
+                let subscriptions = self.context.plan().subscriptions();
+                written.add(store.commit(id, *commit, &subscriptions).await?);
+                Input::Committed
+            }
+        })
+    }
+
+    /// Records the outcome of a poll, or of a part of an audit: in the log and, for failures, in the mirror.
     async fn finish(
         &mut self,
         outcome: Outcome,
@@ -160,7 +167,7 @@ impl Feed {
             }
             (Outcome::Audited, _) => {
                 self.repaired.add(written);
-                self.tell_audit();
+                self.log_audit();
                 return Ok(());
             }
             _ => return Ok(()),
@@ -172,7 +179,7 @@ impl Feed {
             .await
     }
 
-    fn tell_audit(&mut self) {
+    fn log_audit(&mut self) {
         let Written {
             added,
             returned,
@@ -227,12 +234,12 @@ impl Feed {
 }
 
 fn failure(slot: &mut Option<ApiError>, error: ApiError) -> Input {
-    let trouble = match error.class() {
+    let kind = match error.class() {
         ErrorClass::NotFound | ErrorClass::Forbidden => ReadFailure::Unavailable,
         _ => ReadFailure::Temporary,
     };
     *slot = Some(error);
-    Input::Failed(trouble)
+    Input::Failed(kind)
 }
 
 /// Runs `reads` side by side and gives their results in order, up to the first failure; reads behind a failure are

@@ -140,7 +140,7 @@ async fn catch_up(
     let mut written = Written::default();
     let mut audit = None;
     if scope == Scope::Audit {
-        feed.hurry_audit();
+        feed.request_audit();
     }
     loop {
         let resumed = feed.audited();

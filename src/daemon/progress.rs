@@ -41,7 +41,7 @@ impl Progress {
         MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10))
     }
 
-    /// Tells that the feed of `task` is read, or audited, up to the entry `at`.
+    /// Shows that the feed of `task` is read, or audited, up to the entry `at`.
     pub fn show(&self, task: &Task, at: u64, total: Option<u64>) {
         let Some(total) = total else { return };
         let mut all = self.shown.lock().unwrap_or_else(PoisonError::into_inner);

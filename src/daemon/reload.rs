@@ -31,7 +31,7 @@ impl Reload {
         })
     }
 
-    /// Puts a new plan into force each time one is asked for; one that is wrong is refused, and the old one stays.
+    /// Puts a new plan into force each time one is asked for. A plan that is not valid is refused, and the old one stays in force.
     /// Never ends.
     pub async fn serve(mut self, context: Arc<Context>) {
         while self.hangup.recv().await.is_some() {

@@ -38,7 +38,7 @@ pub struct Wanted {
 /// Resolves every configured reference and discovers tasks if that is wanted. Two names of one task give one task.
 ///
 /// # Errors
-/// When the database fails. References that cannot be resolved are told beside the tasks.
+/// When the database fails. References that cannot be resolved are listed beside the tasks.
 pub async fn wanted(context: &Context, plan: &Plan) -> Result<Wanted, StoreError> {
     let mut tasks = BTreeMap::new();
     let mut failures = Vec::new();

@@ -1,4 +1,4 @@
-//! Reading options: typed values out of a tree of settings, with every problem told by the path of its key, and the
+//! Reading options: typed values out of a tree of settings, with every problem reported by the path of its key, and the
 //! files and variables that options point to.
 //!
 //! The configuration and the sinks both read with this; it knows neither of them.

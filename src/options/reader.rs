@@ -1,4 +1,4 @@
-//! Taking typed values out of a tree of settings, and listing everything that is wrong with it.
+//! Taking typed values out of a table of options, and reporting everything that is wrong with it.
 //!
 //! Written by hand, because no library does all of this: every problem is found at once, by the path of its key; an
 //! unknown key comes with the nearest known one; a value from an environment variable, which is text, may stand for a
@@ -13,20 +13,21 @@ use config::{Map, Value, ValueKind};
 /// A key is suggested for another when they are at least this much alike (Jaro-Winkler).
 const ALIKE: f64 = 0.8;
 
-/// Something wrong with the configuration.
+/// A mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The key's path, e.g. `sync.page_size`.
     pub path: String,
-    /// What is wrong, and what to do about it.
+    /// The mistake, and its remedy.
     pub message: String,
 }
 
-/// Everything that is wrong with the configuration, at least one thing.
+/// All mistakes in the configuration, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problem {
+    /// A mistake at the key `path`.
     pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             path: path.into(),
@@ -53,9 +54,9 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// A value as messages tell of it: nothing of what is in a table or a list, which may hold secrets in their places, and
-/// nothing that looks like one.
-fn told(kind: &ValueKind) -> String {
+/// A value as messages show it: without the content of tables and lists, which may hold secrets, and without anything that
+/// looks like one.
+fn shown(kind: &ValueKind) -> String {
     match kind {
         ValueKind::Table(_) => "a table".to_owned(),
         ValueKind::Array(_) => "a list".to_owned(),
@@ -64,7 +65,8 @@ fn told(kind: &ValueKind) -> String {
     }
 }
 
-/// A table of settings, read key by key. What nobody asked for is unknown.
+/// A table of options, read key by key; keys that were never asked for are unknown. A value that is absent or wrong gives
+/// `None` or the default; one that is wrong is a problem, too.
 pub struct Reader<'a> {
     prefix: String,
     table: Map<String, Value>,
@@ -87,7 +89,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes what is wrong with `key`.
+    /// Reports that `key` is wrong; `message` says how, and how to repair it.
     pub fn problem(&mut self, key: &str, message: impl Into<String>) {
         self.problems
             .push(Problem::new(format!("{}{key}", self.prefix), message));
@@ -107,7 +109,7 @@ impl<'a> Reader<'a> {
             Some(other) => {
                 self.problem(
                     key,
-                    format!("is {}; it must be a section, `[{key}]`", told(&other)),
+                    format!("is {}; it must be a section, `[{key}]`", shown(&other)),
                 );
                 Map::new()
             }
@@ -159,7 +161,7 @@ impl<'a> Reader<'a> {
             other => {
                 self.problem(
                     key,
-                    format!("is {}; it must be text in quotes", told(&other)),
+                    format!("is {}; it must be text in quotes", shown(&other)),
                 );
                 None
             }
@@ -203,7 +205,7 @@ impl<'a> Reader<'a> {
                 let is = if matches!(other, ValueKind::String(_)) {
                     "text".to_owned()
                 } else {
-                    told(&other)
+                    shown(&other)
                 };
                 self.problem(
                     key,
@@ -218,15 +220,15 @@ impl<'a> Reader<'a> {
                 ValueKind::String(text) => texts.push(text),
                 other => self.problem(
                     &format!("{key}[{n}]"),
-                    format!("is {}; it must be text in quotes", told(&other)),
+                    format!("is {}; it must be text in quotes", shown(&other)),
                 ),
             }
         }
         Some(texts)
     }
 
-    /// Leaves alone what nobody asked for: what it should be is not known.
-    pub fn forgive(&mut self) {
+    /// Drops all keys that have not been read, so that none of them is reported as unknown.
+    pub fn ignore_rest(&mut self) {
         self.table.clear();
     }
 
@@ -274,7 +276,10 @@ impl<'a> Reader<'a> {
             ValueKind::String(text) if text == "true" => true,
             ValueKind::String(text) if text == "false" => false,
             other => {
-                self.problem(key, format!("is {}; it must be true or false", told(other)));
+                self.problem(
+                    key,
+                    format!("is {}; it must be true or false", shown(other)),
+                );
                 default
             }
         }
@@ -298,7 +303,7 @@ impl<'a> Reader<'a> {
             key,
             format!(
                 "is {}; it must be a whole number from {least} to {most}",
-                told(&value.kind)
+                shown(&value.kind)
             ),
         );
         default
@@ -330,13 +335,13 @@ impl<'a> Reader<'a> {
         let most = format!("{}h", most.as_secs() / 3_600);
         let message = format!(
             "is {}; it must be a time from {least} to {most}, with its unit: \"15s\", \"6h\"",
-            told(&value.kind)
+            shown(&value.kind)
         );
         self.problem(key, message);
         default
     }
 
-    /// Tells which keys nobody asked for.
+    /// Reports the keys that were not asked for.
     pub fn finish(self) {
         let mut unknown: Vec<_> = self.table.into_keys().collect();
         unknown.sort_unstable();

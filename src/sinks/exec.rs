@@ -1,5 +1,6 @@
 //! `type = "exec"`: one run of a program for each event.
 
+use std::fmt;
 use std::io;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
@@ -46,7 +47,7 @@ const VARIABLES: [(&str, &str); 8] = [
 ];
 
 /// The keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct ExecOptions {
     program: String,
     arguments: Vec<String>,
@@ -54,6 +55,18 @@ struct ExecOptions {
     timeout: Duration,
     /// The most runs of it at once.
     concurrency: usize,
+}
+
+/// Arguments may hold secrets.
+impl fmt::Debug for ExecOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecOptions")
+            .field("program", &self.program)
+            .field("arguments", &self.arguments.len())
+            .field("timeout", &self.timeout)
+            .field("concurrency", &self.concurrency)
+            .finish()
+    }
 }
 
 /// Reads the keys of this type.
@@ -79,6 +92,10 @@ pub(super) fn read(section: &mut Reader<'_>) -> Option<Arc<dyn SinkOptions>> {
 impl SinkOptions for ExecOptions {
     fn kind(&self) -> &'static str {
         "exec"
+    }
+
+    fn runs_programs(&self) -> bool {
+        true
     }
 
     fn resolve(self: Arc<Self>, _: &Environment) -> Result<Arc<dyn SinkOptions>, Problem> {
@@ -195,7 +212,7 @@ impl Sink for Exec {
 struct Group(Child);
 
 impl Group {
-    /// Hands the event over and waits for the end; `None` when that does not come in time.
+    /// Writes the event to the program and waits for its end; `None` when that does not come in time.
     async fn feed(
         &mut self,
         event: &Due,
@@ -267,8 +284,8 @@ async fn collect(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut stream) = stream else { return };
     let mut chunk = [0; 4096];
     while let Ok(read @ 1..) = stream.read(&mut chunk).await {
-        let room = MAX_OUTPUT.saturating_sub(kept.len());
-        kept.extend_from_slice(&chunk[..read.min(room)]);
+        let left = MAX_OUTPUT.saturating_sub(kept.len());
+        kept.extend_from_slice(&chunk[..read.min(left)]);
     }
 }
 

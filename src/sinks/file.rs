@@ -123,7 +123,7 @@ fn append(path: &Path, slot: &mut Option<fs::File>, lines: &[u8]) -> io::Result<
         Some(file) if is_still_at(&file, path) => file,
         _ => open(path)?,
     };
-    // After a failure the file is opened anew, which mends a line that was written in part.
+    // After a failure the file is opened anew, which repairs a line that was written in part.
     file.write_all(lines)?;
     if file.metadata()?.is_file() {
         file.sync_data()?;
@@ -149,16 +149,16 @@ fn open(path: &Path) -> io::Result<fs::File> {
         .create(true)
         .open(path)?;
     if file.metadata()?.is_file() {
-        mend(path, &mut file)?;
+        repair_last_line(path, &mut file)?;
         // What was acknowledged must be found again after a power cut, under its name.
         fs::File::open(folder(path))?.sync_all()?;
     }
     Ok(file)
 }
 
-/// Takes a line of ours away that a crash or a full disk left in part: its event comes again. What else the file may end
-/// in stays, and gets a line end.
-fn mend(path: &Path, file: &mut fs::File) -> io::Result<()> {
+/// Removes a line of ours that a crash or a full disk cut short: its event is delivered again. Any other last line stays, and
+/// gets a line end.
+fn repair_last_line(path: &Path, file: &mut fs::File) -> io::Result<()> {
     let last = last_line(path)?;
     if last.is_empty() {
         return Ok(());

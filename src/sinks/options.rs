@@ -27,6 +27,11 @@ pub trait SinkOptions: Comparable + fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether it runs programs, which then inherit the environment.
+    fn runs_programs(&self) -> bool {
+        false
+    }
+
     /// The same options with every secret they point to, as it is now: a changed secret makes other options.
     ///
     /// # Errors

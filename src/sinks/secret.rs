@@ -179,13 +179,13 @@ mod tests {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(error(SecretSource::File(file.clone())).contains("chmod 600"));
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        for told in [
+        for message in [
             error(SecretSource::File(file)),
             error(SecretSource::Variable("HOOK_SECRET".into())),
         ] {
             assert!(
-                told.contains("must begin with `whsec_`") && !told.contains("hunter2"),
-                "{told}"
+                message.contains("must begin with `whsec_`") && !message.contains("hunter2"),
+                "{message}"
             );
         }
         assert_eq!(

@@ -114,6 +114,7 @@ pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Vec<SinkSettings> 
     };
     let (mut names, mut places) = (HashSet::new(), HashSet::new());
     for (n, sink) in sinks.iter().enumerate() {
+        let Some(sink) = sink else { continue };
         if !names.insert(&sink.name) {
             let message = format!(
                 "is {:?}, as another sink's; give it one of its own",
@@ -135,10 +136,11 @@ pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Vec<SinkSettings> 
             );
         }
     }
-    sinks
+    sinks.into_iter().flatten().collect()
 }
 
-fn sink(section: &mut Reader<'_>) -> SinkSettings {
+/// Reads a section; `None` when a problem with its type or the keys of its type was noted.
+fn sink(section: &mut Reader<'_>) -> Option<SinkSettings> {
     let name = section.text("name").unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || !name.chars().all(plain) {
@@ -159,18 +161,17 @@ fn sink(section: &mut Reader<'_>) -> SinkSettings {
             let is = kind.map_or_else(|| "is missing".to_owned(), |kind| format!("is {kind:?}"));
             let names = TYPES.map(|(name, _)| format!("`{name}`"));
             section.problem("type", format!("{is}; it must be {}", one_of(&names)));
-            section.forgive();
+            section.ignore_rest();
             None
         }
     };
-    SinkSettings {
+    Some(SinkSettings {
         name,
         events,
         give_up_after,
         start,
-        // Where there are none, a problem has been noted, and nobody will see these.
-        options: options.unwrap_or_else(|| Arc::new(StdoutOptions)),
-    }
+        options: options?,
+    })
 }
 
 fn events(section: &mut Reader<'_>) -> Option<Vec<String>> {

@@ -60,7 +60,7 @@ fn defaults_of_each_type() {
     let sink = read("type = \"exec\"\ncommand = [\"prog\", \"a, b\"]").unwrap();
     assert_eq!(
         format!("{:?}", sink.options),
-        r#"ExecOptions { program: "prog", arguments: ["a, b"], timeout: 60s, concurrency: 1 }"#
+        r#"ExecOptions { program: "prog", arguments: 1, timeout: 60s, concurrency: 1 }"#
     );
 }
 
@@ -138,27 +138,36 @@ fn problems_are_told_by_their_path_without_a_secret() {
         (with("start = \"later\""), "sinks[0].start: is \"later\"; it must be one of `now`, `beginning`"),
         (with("events = []"), "sinks[0].events: is empty"),
     ] {
-        let told = problems(&sink);
-        assert!(told.lines().any(|line| line.starts_with(expected)), "{sink}:\n{told}");
-        assert!(!told.contains("hunter2") && !told.contains(SECRET), "{told}");
+        let message = problems(&sink);
+        assert!(message.lines().any(|line| line.starts_with(expected)), "{sink}:\n{message}");
+        assert!(!message.contains("hunter2") && !message.contains(SECRET), "{message}");
     }
 }
 
 #[test]
 fn lines_of_two_sinks_must_not_mix() {
-    let told = problems("type = \"stdout\"\n[[sinks]]\nname = \"b\"\ntype = \"stdout\"");
+    let message = problems("type = \"stdout\"\n[[sinks]]\nname = \"b\"\ntype = \"stdout\"");
     assert!(
-        told.starts_with("sinks[1].type: is another sink's too"),
-        "{told}"
+        message.starts_with("sinks[1].type: is another sink's too"),
+        "{message}"
     );
     let file = "type = \"file\"\npath = \"x\"\n";
-    let told = problems("type = \"file\"\npath = \"apify-mirror.db\"\n");
-    assert!(told.starts_with("sinks[0].path: is the database"), "{told}");
-    let told = problems(&format!("{file}[[sinks]]\nname = \"b\"\n{file}"));
+    let message = problems("type = \"file\"\npath = \"apify-mirror.db\"\n");
     assert!(
-        told.starts_with("sinks[1].path: is another sink's too"),
-        "{told}"
+        message.starts_with("sinks[0].path: is the database"),
+        "{message}"
     );
+    let message = problems(&format!("{file}[[sinks]]\nname = \"b\"\n{file}"));
+    assert!(
+        message.starts_with("sinks[1].path: is another sink's too"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_sink_with_problems_takes_no_place() {
+    let message = problems("type = \"stdout\"\n[[sinks]]\nname = \"b\"\ntype = \"webhook\"");
+    assert_eq!(message.lines().count(), 1, "{message}");
 }
 
 #[test]
@@ -178,7 +187,7 @@ fn what_is_in_the_wrong_place_is_not_repeated() {
         "secret = \"{SECRET}\"\nurl = \"https://x/T0KEN\"\nheaders = {{ authorization = \"hunter2\" }}\n"
     );
     let array = "[[sinks]]\nname = \"a\"\ntype = \"webhook\"\nurl = \"https://x/\"\n";
-    for told in [
+    for message in [
         read(&format!("[sinks]\n{inside}"), None),
         read(
             &format!("[api]\ntimeout = \"{SECRET}\"\nbase_url = [\"hunter2\"]"),
@@ -206,14 +215,14 @@ fn what_is_in_the_wrong_place_is_not_repeated() {
         assert!(
             !["hunter2", "T0KEN", SECRET]
                 .iter()
-                .any(|secret| told.contains(secret)),
-            "{told}"
+                .any(|secret| message.contains(secret)),
+            "{message}"
         );
     }
-    let told = read(array, Some(("APIFY_MIRROR_SINKS__0__SECRET", SECRET)));
+    let message = read(array, Some(("APIFY_MIRROR_SINKS__0__SECRET", SECRET)));
     assert!(
-        told.contains("an environment variable cannot set them"),
-        "{told}"
+        message.contains("an environment variable cannot set them"),
+        "{message}"
     );
 }
 

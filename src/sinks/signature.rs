@@ -1,4 +1,7 @@
 //! Signatures of webhooks, as Standard Webhooks defines them (standardwebhooks.com).
+//!
+//! Written by hand: it is one HMAC over three parts. The crate `standardwebhooks` takes one key at a time and brings older
+//! versions of what is used here.
 
 use std::fmt;
 

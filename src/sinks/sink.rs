@@ -12,8 +12,8 @@ pub trait Sink: Send + Sync {
     /// How much it takes at once.
     fn limits(&self) -> SinkLimits;
 
-    /// Hands over `events`, in order; gives an outcome for each, in the same order. May be dropped at any point; the
-    /// events are then handed over again.
+    /// Delivers `events`, in order; gives an outcome for each, in the same order. May be dropped at any point; the
+    /// events are then delivered again.
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome>;
 }
 
@@ -27,7 +27,7 @@ pub(super) fn lines(events: &[Due]) -> Vec<u8> {
     lines
 }
 
-/// Writes on a thread where that may block: a disk may be slow, and nobody may be reading our standard output.
+/// Writes on a thread that may block: a disk can be slow, and standard output can be a pipe that nobody reads.
 pub(super) async fn blocking(
     write: impl FnOnce() -> io::Result<()> + Send + 'static,
     what: &str,

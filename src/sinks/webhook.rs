@@ -278,7 +278,7 @@ impl Webhook {
                 }
             }
         };
-        // In vain is no harm: the next event gets a connection of its own.
+        // If that fails, the next event gets a connection of its own.
         let _ = tokio::time::timeout(BODY_WITHIN, drain).await;
         let error = || format!("{}: {status}", self.origin);
         match class(status) {
