@@ -165,7 +165,10 @@ fn hold(what: &str, holds: bool) -> bool {
 async fn until(mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(120), "waited in vain");
+        assert!(
+            began.elapsed() < Duration::from_secs(120),
+            "waited too long"
+        );
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -127,7 +127,7 @@ mod tests {
             (CliError::Token(TokenError::Missing), 77),
             (CliError::Store(locked), 69),
             (CliError::Store(StoreError::Closed), 74),
-            (CliError::Io(io::Error::other("odd")), 1),
+            (CliError::Io(io::Error::other("unexpected")), 1),
             (
                 CliError::UnknownTask {
                     reference: "~nothing".to_owned(),

@@ -113,7 +113,7 @@ fn later_layers_override_earlier_ones() {
 }
 
 #[test]
-fn every_problem_is_told_by_its_path_with_a_remedy() {
+fn every_problem_is_reported_by_its_path_with_a_remedy() {
     let cases = [
         (
             "task = [\"a\"]",
@@ -281,7 +281,7 @@ fn a_named_file_must_exist() {
 }
 
 #[test]
-fn an_unknown_variable_is_told_as_the_key_it_would_be() {
+fn an_unknown_variable_is_reported_as_the_key_it_would_be() {
     let variables = environment(&[("APIFY_MIRROR_SYNC__POL_INTERVAL", "1s")]);
     let message = load(None, &variables, Overrides::default())
         .unwrap_err()

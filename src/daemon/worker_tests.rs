@@ -167,7 +167,7 @@ impl Setup {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(LONG, wait).await.expect("waited in vain");
+        timeout(LONG, wait).await.expect("waited too long");
     }
 }
 

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_file_on_a_disk_needs_no_disk() {
+    async fn a_device_needs_no_sync() {
         assert_eq!(
             deliver(&File::new("/dev/null".into()), &["{}"]).await,
             AttemptOutcome::Delivered

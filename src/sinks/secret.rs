@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_repeating_the_secret() {
+    fn errors_do_not_repeat_the_secret() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
         let environment = Environment::from([("HOOK_SECRET".to_owned(), "hunter2".to_owned())]);

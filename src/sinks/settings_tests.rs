@@ -104,7 +104,7 @@ fn headers_are_taken_and_never_shown() {
 }
 
 #[test]
-fn problems_are_told_by_their_path_without_a_secret() {
+fn problems_are_reported_by_their_path_without_a_secret() {
     let webhook = "type = \"webhook\"\nurl = \"https://hook.example/\"\n";
     let with = |more: &str| format!("{webhook}{more}");
     for (sink, expected) in [

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_refused() {
+    fn text_that_is_no_secret_is_refused() {
         for (text, error) in [
             ("", InvalidKey::Missing),
             (" \n", InvalidKey::Missing),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_told_apart() {
+    fn keys_are_compared() {
         let keys = |text| SigningKeys::parse(text).unwrap();
         assert_eq!(keys("whsec_YWFh"), keys(" whsec_YWFh\n"));
         assert_ne!(keys("whsec_YWFh"), keys("whsec_YWFi"));

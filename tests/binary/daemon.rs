@@ -14,7 +14,7 @@ fn quick(setup: &Setup) -> std::process::Command {
 }
 
 #[test]
-fn runs_are_told_of_as_they_start_and_end() {
+fn events_arrive_as_runs_start_and_end() {
     let setup = Setup::with_runs(50);
     let daemon = Daemon::start(quick(&setup));
     wait_until("the first sync", || setup.is_synced());

@@ -109,7 +109,7 @@ fn a_receiver_written_for_apifys_webhooks_understands_ours() {
         .collect();
     assert_eq!(
         bodies, payloads,
-        "what is delivered is what is on the books"
+        "the bodies delivered are those in the log"
     );
 }
 
@@ -205,7 +205,7 @@ fn id_of(payload: &str) -> String {
 }
 
 #[test]
-fn a_sync_with_a_dead_webhook_ends_and_tells_what_stays() {
+fn a_sync_with_a_dead_webhook_ends_and_reports_what_is_pending() {
     let mut setup = Setup::with_runs(5);
     let mut receiver = setup.receiver();
     setup.configure(&hook(&receiver, ""));
@@ -214,11 +214,11 @@ fn a_sync_with_a_dead_webhook_ends_and_tells_what_stays() {
     setup.block_on(receiver.go_away());
     let output = setup.command(&["sync"]).output().unwrap();
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
-    let told = format!(
+    let message = format!(
         "sink hook: 80 events to be delivered: {}: cannot connect",
         receiver.url().replace("/hook", "")
     );
-    assert!(stdout(&output).contains(&told), "{}", stdout(&output));
+    assert!(stdout(&output).contains(&message), "{}", stdout(&output));
     let sink = setup.sink("hook");
     assert_eq!(
         (&sink["state"], &sink["pending"], &sink["type"]),
@@ -243,7 +243,7 @@ fn a_sync_with_a_dead_webhook_ends_and_tells_what_stays() {
 }
 
 #[test]
-fn what_is_refused_or_gone_is_set_aside_listed_tried_again_and_dropped() {
+fn refused_events_are_set_aside_listed_retried_and_dropped() {
     let mut setup = Setup::with_runs(5);
     let receiver = setup.receiver();
     setup.configure(&hook(&receiver, "events = [\"ACTOR.RUN.CREATED\"]"));
@@ -354,7 +354,7 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
-fn what_a_receiver_asks_for_is_obeyed() {
+fn retry_after_is_honoured() {
     let mut setup = Setup::with_runs(1);
     let receiver = setup.receiver();
     setup.configure(&hook(&receiver, "events = [\"ACTOR.RUN.CREATED\"]"));
@@ -430,7 +430,7 @@ fn standard_output_that_nobody_reads_does_not_keep_it_from_stopping() {
 fn secrets_are_nowhere_but_where_they_belong() {
     let mut setup = Setup::with_runs(5);
     let mut receiver = setup.receiver();
-    // Its answers repeat everything it was told.
+    // It answers with an error.
     receiver.set_reaction(|_| Reaction::Status(500));
     let path = setup.dir.path().join("secret");
     std::fs::write(&path, SECRET).unwrap();

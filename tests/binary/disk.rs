@@ -30,7 +30,7 @@ fn with_little_room(setup: &Setup, command: &str, kilobytes: u32) -> Command {
 }
 
 #[test]
-fn a_full_disk_is_told_and_costs_nothing_once_there_is_room() {
+fn a_full_disk_is_reported_and_loses_nothing() {
     let setup = Setup::with_runs(4_000);
     let output = with_little_room(&setup, "sync", 400).output().unwrap();
     assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
@@ -85,7 +85,7 @@ fn a_database_that_is_deleted_or_replaced_is_not_written_into_the_void() {
 }
 
 #[test]
-fn a_damaged_database_is_told_with_a_remedy() {
+fn a_damaged_database_is_reported_with_a_remedy() {
     let setup = Setup::with_runs(3_000);
     setup.sync();
     let mut file = std::fs::OpenOptions::new()

@@ -86,7 +86,7 @@ fn tasks_and_sinks_come_and_go_on_sighup_and_a_bad_file_is_refused() {
     });
     assert!(
         requests.iter().all(|request| request.contains(&other)),
-        "the first is left alone: {requests:?}"
+        "the first feed is not read again: {requests:?}"
     );
     assert_eq!(
         setup
@@ -98,7 +98,7 @@ fn tasks_and_sinks_come_and_go_on_sighup_and_a_bad_file_is_refused() {
 }
 
 #[test]
-fn a_deleted_task_is_told_keeps_its_rows_and_is_left_in_peace() {
+fn a_deleted_task_is_reported_keeps_its_rows_and_is_rarely_asked_for() {
     let setup = Setup::with_runs(5);
     setup.sync();
     setup

@@ -35,15 +35,15 @@ fn a_file_gets_a_line_for_each_event_also_after_rotation() {
 #[test]
 fn a_program_gets_each_event_and_says_what_became_of_it() {
     let mut setup = Setup::with_runs(5);
-    let script = setup.dir.path().join("told");
+    let script = setup.dir.path().join("notify");
     // Asks once to be tried again, and never takes what failed.
     let text = "#!/bin/sh\nd=$(dirname \"$0\")\ncase $APIFY_EVENT_TYPE in\n\
         ACTOR.RUN.FAILED) exit 3;;\nesac\n[ -e \"$d/once\" ] || { touch \"$d/once\"; exit 75; }\n\
-        printf '%s\\n' \"$(cat)\" >> \"$d/out\"\necho told of $APIFY_RUN_ID\n";
+        printf '%s\\n' \"$(cat)\" >> \"$d/out\"\necho notified of $APIFY_RUN_ID\n";
     std::fs::write(&script, text).unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     setup.configure(&format!(
-        "{QUICK}[[sinks]]\nname = \"tell\"\ntype = \"exec\"\ncommand = [\"./told\", \"with spaces; and $signs\"]\nconcurrency = 2\n"
+        "{QUICK}[[sinks]]\nname = \"notify\"\ntype = \"exec\"\ncommand = [\"./notify\", \"with spaces; and $signs\"]\nconcurrency = 2\n"
     ));
     setup.sync();
     // The first of five failed, the others succeeded.
@@ -53,21 +53,22 @@ fn a_program_gets_each_event_and_says_what_became_of_it() {
     let daemon = Daemon::start(run);
     let out = || std::fs::read_to_string(setup.dir.path().join("out")).unwrap_or_default();
     wait_until("nine events", || out().lines().count() == 9);
-    let told: Vec<Value> = out()
+    let events: Vec<Value> = out()
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert!(
-        told.iter()
+        events
+            .iter()
             .all(|event| event["eventType"] != "ACTOR.RUN.FAILED")
     );
-    daemon.log_line(&format!("told of {}", ids[4]));
-    wait_until("all but one to be off the books", || {
-        setup.sink("tell")["pending"] == 1
+    daemon.log_line(&format!("notified of {}", ids[4]));
+    wait_until("all but one to be delivered", || {
+        setup.sink("notify")["pending"] == 1
     });
     let list = stdout(&setup.bare(&["deliveries", "list"]).output().unwrap());
     assert!(
-        list.contains("retrying") && list.contains("./told: exit status: 3"),
+        list.contains("retrying") && list.contains("./notify: exit status: 3"),
         "{list}"
     );
 }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// How long anything may take before a test gives up on it: far longer than it does.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where the simulated accounts' runs begin.
 pub const PAST: i64 = 1_750_000_000_000;
@@ -148,7 +148,7 @@ impl Setup {
 
     fn try_db(&self) -> rusqlite::Result<Connection> {
         let db = Connection::open_with_flags(self.database(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        db.busy_timeout(PATIENCE)?;
+        db.busy_timeout(TIMEOUT)?;
         Ok(db)
     }
 
@@ -229,11 +229,11 @@ pub fn sequences(text: &str) -> Vec<i64> {
     numbers.map(Option::unwrap).collect()
 }
 
-/// Waits until `is_so`, for as long as patience lasts.
+/// Waits until `is_so`, for at most [`TIMEOUT`].
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "waited too long for: {what}");
+        assert!(began.elapsed() < TIMEOUT, "waited too long for: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -299,7 +299,7 @@ impl Daemon {
     pub fn event(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let began = Instant::now();
         loop {
-            let left = PATIENCE.saturating_sub(began.elapsed());
+            let left = TIMEOUT.saturating_sub(began.elapsed());
             let line = self
                 .events
                 .recv_timeout(left)

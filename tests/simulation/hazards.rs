@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// One kind of trouble.
+/// One kind of misbehaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hazard {
     Ties,

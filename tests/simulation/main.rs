@@ -1,13 +1,17 @@
-//! Seeded histories of an account, played against the real state machine and the real store.
+//! Seeded histories of an account, played against the real state machines and the real store, up to simulated receivers.
 //!
 //! Each seed makes an account of one to three tasks whose runs are created, change status, end, are resurrected,
-//! deleted, retained away, hidden, registered late and tied, while a mirror polls and audits it through a server that
-//! caps and truncates pages, ignores offsets and fails, while clocks jump, and while the process dies before and after
-//! commits. What must always be true is checked after each commit. Then the account comes to rest, and the mirror must
-//! equal it, with exactly the events that happened.
+//! deleted, retained away, hidden, registered late and tied. A mirror polls and audits it through a server that caps and
+//! truncates pages, ignores offsets and fails; clocks jump, the database is locked, and the process dies before and
+//! after commits, and while attempts and exchanges are in flight. One to three sinks deliver the events to receivers that
+//! fail, reject, hang, lose acknowledgements, throttle and go away; sinks leave the configuration and come back, and
+//! somebody retries and drops deliveries by hand.
+//!
+//! What must always be true is checked after each commit and each delivery. Then the account comes to rest: the mirror
+//! must equal it, with exactly the events that happened, and every event must reach every sink that is owed it.
 //!
 //! `SIM_SEEDS=100000 cargo test --release --test simulation` plays more histories, from `SIM_FROM` on. A history that
-//! fails is made as small as it gets, and told; `SIM_SEED=42 SIM_POLLS=7 SIM_WITHOUT=ties,late` plays it again.
+//! fails is shrunk and printed; `SIM_SEED=42 SIM_POLLS=7 SIM_WITHOUT=ties,late` plays it again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -34,8 +38,8 @@ const SEEDS: u64 = 300;
 /// Polls amid changes in each history.
 const POLLS: u64 = 20;
 
-/// The most that is told of what happened in a failing history.
-const TOLD: usize = 120;
+/// The most lines printed of what happened in a failing history.
+const MAX_TRACE: usize = 120;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| {
@@ -162,7 +166,7 @@ fn plus(mut all: Totals, more: Totals) -> Totals {
     all
 }
 
-/// Plays the history of one seed; if it fails, finds a small one that fails too, and tells that.
+/// Plays the history of one seed; if it fails, finds a small one that fails too, and prints it.
 fn play(seed: u64) -> Totals {
     let mut hazards = Hazards::of(seed, number("SIM_POLLS").unwrap_or(POLLS));
     for name in std::env::var("SIM_WITHOUT")
@@ -183,7 +187,7 @@ fn play(seed: u64) -> Totals {
                 ..small.clone()
             };
             let (trace, problem) = attempt(seed, &traced).err().unwrap_or_default();
-            let skipped = trace.len().saturating_sub(TOLD);
+            let skipped = trace.len().saturating_sub(MAX_TRACE);
             eprintln!(
                 "\nthe history of seed {seed} failed. What happened, as small as it gets ({skipped} lines left out):"
             );

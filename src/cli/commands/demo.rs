@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_tells_when_what_and_which() {
+    fn a_line_shows_time_event_and_run() {
         let payload = r#"{"createdAt": "2026-01-02T03:04:05.678Z", "eventType": "ACTOR.RUN.SUCCEEDED",
             "status": "SUCCEEDED", "previousStatus": "RUNNING", "eventData": {"actorRunId": "abc"}}"#;
         assert_eq!(

@@ -64,7 +64,7 @@ pub async fn a_failure_that_goes_on_is_noted_again_after_a_while(mirror: Mirror)
     }
 }
 
-pub async fn the_overview_tells_lost_tasks_from_failing_ones(mirror: Mirror) {
+pub async fn lost_tasks_differ_from_failing_ones(mirror: Mirror) {
     mirror.start(&[]).await;
     mirror.commit(&commit(10, 1, &[]), &[]).await;
     let state = async || {

@@ -39,7 +39,7 @@ macro_rules! suite {
                 a_new_feed_is_fresh_and_a_known_one_goes_on,
                 a_failure_is_noted_once_and_cleared_by_the_next_success,
                 a_failure_that_goes_on_is_noted_again_after_a_while,
-                the_overview_tells_lost_tasks_from_failing_ones,
+                lost_tasks_differ_from_failing_ones,
                 the_overview_counts_the_rows_of_a_feed,
                 an_audit_in_progress_is_kept_and_forgotten_with_the_commit,
                 distances_are_counted_in_the_list_behind_the_watermark,

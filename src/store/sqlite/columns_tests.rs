@@ -80,7 +80,7 @@ fn a_run_that_is_gone_has_the_time_it_was_missed_until_it_is_back() {
 }
 
 #[test]
-fn events_say_when_it_happened_where_the_run_tells() {
+fn events_carry_the_times_of_the_run_where_it_has_them() {
     let mut db = db();
     let mut ended = run("a", 1, "SUCCEEDED");
     ended["finishedAt"] = json!(at(7).to_string());
@@ -99,9 +99,9 @@ fn a_status_that_is_no_end_did_not_happen_at_the_end() {
     let mut db = db();
     db.commit(FEED, &commit(10, 1, &[run("a", 1, "READY")]), &[])
         .unwrap();
-    let mut odd = run("a", 1, "ABORTING");
-    odd["finishedAt"] = json!(at(7).to_string());
-    db.commit(FEED, &commit(20, 1, &[odd]), &[]).unwrap();
+    let mut aborting = run("a", 1, "ABORTING");
+    aborting["finishedAt"] = json!(at(7).to_string());
+    db.commit(FEED, &commit(20, 1, &[aborting]), &[]).unwrap();
     assert_eq!(
         column(
             &db,

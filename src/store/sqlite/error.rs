@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn temporary_failures_are_told_from_lasting_ones() {
+    fn temporary_failures_differ_from_lasting_ones() {
         // SQLITE_BUSY, _READONLY, _IOERR, _FULL, and SQLITE_IOERR_FSYNC.
         for code in [5, 8, 10, 13, 1034] {
             let error = sqlite(code);
