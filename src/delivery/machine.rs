@@ -3,7 +3,7 @@
 mod exchanging;
 mod waiting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,13 +141,40 @@ impl Machine {
             && self.outbox.is_available()
             && self.is_admitted(now)
         {
-            let size = self.settings.limits.batch.min(self.ready.len());
-            let events: Arc<[Due]> = self.ready.drain(..size).collect();
+            let events = self.next_batch();
+            if events.is_empty() {
+                break;
+            }
             self.last_attempt.0 += 1;
             let id = self.last_attempt;
             self.in_flight.insert(id, Arc::clone(&events));
             commands.push(Command::Attempt { id, events });
         }
+    }
+
+    /// The oldest ready events that may be attempted now. Where runs are independent, a run with an event in flight has to
+    /// wait: the outbox gives out one event of a run at a time, but when that one is dropped or another one retried by
+    /// hand, it gives out the next although the first may still arrive.
+    fn next_batch(&mut self) -> Arc<[Due]> {
+        let batch = self.settings.limits.batch;
+        if self.settings.limits.order == Order::Stream {
+            let size = batch.min(self.ready.len());
+            return self.ready.drain(..size).collect();
+        }
+        let in_flight = self.in_flight.values().flat_map(|events| events.iter());
+        let busy: BTreeSet<&str> = in_flight.map(|due| due.run_id.as_str()).collect();
+        let mut events: Vec<Due> = Vec::new();
+        let mut place = 0;
+        while events.len() < batch && place < self.ready.len() {
+            let run_id = self.ready[place].run_id.as_str();
+            let waits = busy.contains(run_id) || events.iter().any(|due| due.run_id == run_id);
+            if waits {
+                place += 1;
+            } else {
+                events.extend(self.ready.remove(place));
+            }
+        }
+        events.into()
     }
 
     fn completed(

@@ -55,6 +55,19 @@ fn everything_due_is_delivered_once_and_in_order_for_each_run() {
     assert_eq!(world.at_once.iter().max(), Some(&BY_RUN.concurrency));
 }
 
+/// The receiver may still get it, and must not get a later one of the run first.
+#[test]
+fn an_event_waits_for_the_one_of_its_run_in_flight_even_if_that_was_dropped() {
+    let mut world = begun(BY_RUN, (1, 2), delivered);
+    world.until(|world| !world.in_flight.is_empty());
+    world.outbox.drop(1, world.now.wall);
+    world.input(Input::Notified);
+    world.answer();
+    assert_eq!((world.machine.held(), world.attempts()), (2, 1));
+    world.until_empty();
+    assert_eq!(world.accepted, [1, 2]);
+}
+
 #[test]
 fn a_stream_stays_in_order_whatever_fails() {
     for failing in [

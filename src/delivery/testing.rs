@@ -60,6 +60,14 @@ impl Outbox {
         self.rows.insert(self.last_seq, row);
     }
 
+    /// Somebody drops a delivery by hand.
+    pub fn drop(&mut self, seq: i64, now: Timestamp) {
+        if let Some(row) = self.rows.remove(&seq) {
+            self.no_longer_pending(seq, &row.run_id);
+            self.promote(&row.run_id, now);
+        }
+    }
+
     pub fn pending(&self) -> usize {
         self.pending.values().map(BTreeSet::len).sum()
     }
@@ -323,6 +331,13 @@ impl World {
             .collect();
         for due in events.iter() {
             assert!(!others.contains(&due.seq), "{} twice at once", due.seq);
+            let of_run = self.in_flight.values().flat_map(|of| of.iter());
+            let alone = of_run.filter(|other| other.run_id == due.run_id).count() == 0;
+            assert!(
+                alone || self.settings.limits.order == Order::Stream,
+                "another event of {} is in flight",
+                due.run_id
+            );
             self.attempted.push((due.seq, self.now.uptime));
         }
         assert!(self.in_flight.insert(id, events).is_none());

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::opening;
@@ -43,6 +44,14 @@ impl OpenFile {
     }
 }
 
+/// Lets statements be prepared once and keep their plan. Otherwise SQLite prepares a statement again whenever a value
+/// is bound that its statistics might plan differently for, which costs more than most statements do.
+fn prepare_once(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
+}
+
 impl Db {
     /// Opens the database at `path`, makes it if there is none, and brings its schema up to date.
     ///
@@ -54,7 +63,7 @@ impl Db {
         let open = || {
             let mut connection = Connection::open(path)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
-            connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            prepare_once(&connection)?;
             let version = check_schema(&connection, path)?;
             set_pragmas(&connection, path)?;
             migrate(&mut connection, version)?;
@@ -88,7 +97,7 @@ impl Db {
     pub fn in_memory() -> Result<Self, StoreError> {
         let mut connection = Connection::open_in_memory()?;
         connection.execute_batch("PRAGMA foreign_keys = ON")?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        prepare_once(&connection)?;
         migrate(&mut connection, 0)?;
         Ok(Self {
             connection,
