@@ -18,7 +18,6 @@ use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
 use apify_mirror::sinks::{SecretSource, SigningKeys, SinkSettings, Start, WebhookOptions};
 use apify_mirror::store::{SqliteReader, SqliteStore};
 use apify_mirror::sync::Settings;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Changes whose way is measured.
@@ -104,14 +103,10 @@ impl Bench {
         let (store, _) = SqliteStore::open(&path).unwrap();
         let reader = Arc::new(SqliteReader::open(&path).unwrap());
         let plan = plan(url).await;
-        let context = Context {
-            client,
-            store: Arc::new(store),
-            reader,
-            plan: watch::Sender::new(Arc::new(plan.clone())),
-            progress: Progress::new(None),
-        };
-        context.adopt(plan).await.unwrap();
+        let (store, progress) = (Arc::new(store), Progress::new(None));
+        let context = Context::new(client, store, reader, progress, plan)
+            .await
+            .unwrap();
         Self {
             server,
             task,

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use super::error::CliError;
 use super::globals::{Globals, TaskArgs};
 use super::{logging, settings};
@@ -60,15 +58,7 @@ impl Setup {
         let client = client(settings, token)?;
         let (store, writer) = SqliteStore::open(&settings.database)?;
         let reader = Arc::new(store.reader(&settings.database)?);
-        let current = watch::Sender::new(Arc::new(plan.clone()));
-        let context = Context {
-            client,
-            store: Arc::new(store),
-            reader,
-            plan: current,
-            progress,
-        };
-        context.adopt(plan).await?;
+        let context = Context::new(client, Arc::new(store), reader, progress, plan).await?;
         Ok(Self {
             context: Arc::new(context),
             writer,

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
 use super::progress::Progress;
 use super::worker::Worker;
 use crate::api::Client;
 use crate::model::{Registration, Subscription, Timestamp};
 use crate::sinks::{BuildError, Sink, SinkSettings};
-use crate::store::{Reader, Store, StoreError};
-use crate::sync::Settings;
+use crate::store::{Reader, Store, StoreError, Written};
+use crate::sync::{Commit, Settings};
 
 /// Which tasks to mirror and which sinks to deliver to, and how: what can change while the daemon runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,10 +80,13 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// The mirror, to read beside that.
     pub reader: Arc<dyn Reader>,
-    /// The plan in force.
-    pub plan: watch::Sender<Arc<Plan>>,
     /// Shows how far long catch-ups and audits have come.
     pub progress: Progress,
+    /// The plan in force.
+    pub(super) plan: watch::Sender<Arc<Plan>>,
+    /// Held for reading by every commit, and for writing while a plan is put into force: a commit must not raise events
+    /// for the sinks of one plan after those of another were registered, or a new sink would miss them.
+    committing: RwLock<()>,
 }
 
 impl Plan {
@@ -105,6 +108,29 @@ impl Plan {
 }
 
 impl Context {
+    /// Puts `plan` into force, as [`Context::adopt`] does.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn new(
+        client: Client,
+        store: Arc<dyn Store>,
+        reader: Arc<dyn Reader>,
+        progress: Progress,
+        plan: Plan,
+    ) -> Result<Self, StoreError> {
+        let context = Self {
+            client,
+            store,
+            reader,
+            progress,
+            plan: watch::Sender::new(Arc::new(plan.clone())),
+            committing: RwLock::new(()),
+        };
+        context.adopt(plan).await?;
+        Ok(context)
+    }
+
     /// The plan in force.
     pub fn plan(&self) -> Arc<Plan> {
         Arc::clone(&self.plan.borrow())
@@ -118,11 +144,26 @@ impl Context {
         let sinks = plan.sinks.iter();
         let registrations: Vec<Registration> =
             sinks.map(|sink| sink.settings.registration()).collect();
+        let _alone = self.committing.write().await;
         self.store
             .register(&registrations, Timestamp::now())
             .await?;
         self.plan.send_replace(Arc::new(plan));
         Ok(())
+    }
+
+    /// Commits to a feed, for the sinks of the plan in force.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn commit(
+        &self,
+        feed_id: &str,
+        commit: Commit,
+    ) -> Result<Written, StoreError> {
+        let _in_force = self.committing.read().await;
+        let subscriptions = self.plan().subscriptions();
+        self.store.commit(feed_id, commit, &subscriptions).await
     }
 
     /// A worker for a sink, which must have no other.
@@ -142,5 +183,89 @@ impl fmt::Debug for Context {
         f.debug_struct("Context")
             .field("plan", &self.plan)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU32, NonZeroUsize};
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::api::{ClientOptions, Token};
+    use crate::model::Seed;
+    use crate::options::Environment;
+    use crate::store::SqliteStore;
+
+    /// A plan with the sinks that `toml` configures.
+    async fn plan(toml: &str, environment: &Environment) -> Plan {
+        let overrides = crate::config::Overrides::default();
+        let settings =
+            crate::config::parse(Some(toml), environment, overrides, String::new).unwrap();
+        let mut sinks = Vec::new();
+        for sink in settings.resolved_sinks(environment).unwrap() {
+            sinks.push(SinkPlan::build(sink, Vec::new()).await.unwrap());
+        }
+        Plan {
+            tasks: Vec::new(),
+            discover_tasks: false,
+            sync: Settings {
+                seed: Seed(1),
+                ..settings.sync
+            },
+            sinks,
+        }
+    }
+
+    async fn context(plan: Plan) -> Context {
+        let options = ClientOptions {
+            base_url: "http://127.0.0.1:1".parse().unwrap(),
+            timeout: Duration::from_secs(1),
+            requests_per_second: NonZeroU32::MIN,
+            concurrency: NonZeroUsize::MIN,
+        };
+        let client = Client::new(options, &Token::new("token").unwrap()).unwrap();
+        let (store, reader) = SqliteStore::in_memory().unwrap();
+        Context::new(
+            client,
+            Arc::new(store),
+            Arc::new(reader),
+            Progress::new(None),
+            plan,
+        )
+        .await
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_plan_comes_into_force_between_two_commits() {
+        let none = Environment::new();
+        let context = context(plan("sinks = []", &none).await).await;
+        let under_way = context.committing.read().await;
+        let mut adopt = pin!(context.adopt(plan("", &none).await));
+        tokio::select! {
+            biased;
+            _ = &mut adopt => panic!("a commit for the old plan is under way"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert_eq!(context.reader.sinks().await.unwrap().len(), 0);
+        drop(under_way);
+        adopt.await.unwrap();
+        assert_eq!(context.reader.sinks().await.unwrap()[0].name, "stdout");
+        assert_eq!(context.plan().subscriptions().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_changed_secret_makes_another_sink_and_nothing_else_does() {
+        let toml = "[[sinks]]\nname = \"a\"\ntype = \"stdout\"\n[[sinks]]\nname = \"b\"\ntype = \"webhook\"\n\
+                    url = \"http://127.0.0.1:1/\"\nsecret_env = \"HOOK\"";
+        let with = |secret: &str| Environment::from([("HOOK".to_owned(), secret.to_owned())]);
+        let before = plan(toml, &with("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).await;
+        let same = plan(toml, &with("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).await;
+        assert_eq!(before.sinks, same.sinks);
+        let after = plan(toml, &with("whsec_YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh")).await;
+        assert_eq!(before.sinks[0], after.sinks[0]);
+        assert_ne!(before.sinks[1], after.sinks[1]);
     }
 }

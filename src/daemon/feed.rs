@@ -130,8 +130,7 @@ impl Feed {
                 Err(failed) => failure(error, failed),
             },
             Command::Commit(commit) => {
-                let subscriptions = self.context.plan().subscriptions();
-                written.add(store.commit(id, *commit, &subscriptions).await?);
+                written.add(self.context.commit(id, *commit).await?);
                 Input::Committed
             }
         })

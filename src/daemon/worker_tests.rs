@@ -299,10 +299,12 @@ async fn a_locked_database_stops_deliveries_for_as_long_as_it_is_locked() {
         let other = other.lock().unwrap();
         other.as_ref().unwrap().execute_batch(sql).unwrap();
     };
-    let intruder = Arc::clone(&other);
+    let (intruder, is_locked) = (Arc::clone(&other), Arc::new(Notify::new()));
+    let locked = Arc::clone(&is_locked);
     let setup = Setup::new(move |due| {
         if due.seq == 2 {
             execute(&intruder, "BEGIN IMMEDIATE");
+            locked.notify_one();
         }
         Some(AttemptOutcome::Delivered)
     })
@@ -316,9 +318,7 @@ async fn a_locked_database_stops_deliveries_for_as_long_as_it_is_locked() {
     setup.raise("READY", 1).await;
     setup.until_empty().await;
     setup.raise("RUNNING", 1_000).await;
-    while setup.handed() < 2 {
-        setup.sink.called.notified().await;
-    }
+    timeout(LONG, is_locked.notified()).await.unwrap();
     let error = setup.worker("other").drain(LONG).await.unwrap_err();
     assert!(error.is_temporary(), "a pass does not wait: {error}");
     let handed = setup.handed();

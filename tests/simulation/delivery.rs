@@ -11,8 +11,8 @@ use apify_mirror::delivery::{
     AHEAD, AttemptId, Command, DRAIN, Input, Machine, Mode, Next, Settings, Step,
 };
 use apify_mirror::model::{
-    Due, Exchange, Moment, Order, Registration, Seed, Settled, SinkLimits, Subscription, Timestamp,
-    Verdict,
+    Due, Exchange, Exchanged, Moment, Order, Registration, Seed, Settled, SinkLimits, Subscription,
+    Timestamp, Verdict,
 };
 use apify_mirror::simulator::Rng;
 use apify_mirror::store::{Reader, Selection, SinkStatus, SqliteReader, SqliteStore, Store, Which};
@@ -166,11 +166,18 @@ impl Deliveries {
                         ledger,
                         ..
                     } = &mut self.sinks[n];
-                    answer(*mood, limits.order, &events, ledger, &mut self.rng);
+                    answer(
+                        *mood,
+                        limits.order,
+                        &events,
+                        ledger,
+                        &mut self.rng,
+                        account.now,
+                    );
                 }
             }
             if let Some(exchange) = worker.exchange.filter(|_| self.rng.chance(50.0)) {
-                self.sinks[n].exchange(&exchange, store, reader, account.local_now());
+                self.sinks[n].exchange(&exchange, store, reader, account);
             }
         }
         self.started = account.now;
@@ -216,17 +223,29 @@ impl Deliveries {
             }
             Event::Complete(id) => {
                 let (events, _) = worker.in_flight.remove(&id).unwrap();
-                let outcomes = answer(*mood, limits.order, &events, ledger, &mut self.rng);
+                let outcomes = answer(
+                    *mood,
+                    limits.order,
+                    &events,
+                    ledger,
+                    &mut self.rng,
+                    account.now,
+                );
                 Input::Completed { id, outcomes }
             }
             Event::Exchange => {
                 let exchange = worker.exchange.take().unwrap();
                 self.exchanges += 1;
-                if account.misbehaves(Hazard::LockedStore, 5.0) {
+                let fails = account.misbehaves(Hazard::LockedStore, 5.0);
+                let sink = &mut self.sinks[n];
+                // One that fails may have been carried out, but for its reading.
+                if fails && self.rng.chance(50.0) {
+                    sink.exchange(&exchange, store, reader, account);
+                    Input::ExchangeFailed
+                } else if fails {
                     Input::ExchangeFailed
                 } else {
-                    let sink = &mut self.sinks[n];
-                    Input::Exchanged(sink.exchange(&exchange, store, reader, account.local_now()))
+                    Input::Exchanged(sink.exchange(&exchange, store, reader, account))
                 }
             }
         };
@@ -367,6 +386,8 @@ impl Deliveries {
         if self.rng.chance(60.0) {
             let retried = ready(store.retry_deliveries(&selection, now)).unwrap();
             assert_eq!(retried, seqs.len() as u64);
+            let ledger = &mut self.sinks[n].ledger;
+            seqs.into_iter().for_each(|seq| ledger.retried(seq));
             account.note("retried by hand", "");
         } else {
             let dropped = ready(store.drop_deliveries(&selection, now)).unwrap();
@@ -504,15 +525,21 @@ impl Sink {
         exchange: &Exchange,
         store: &SqliteStore,
         reader: &SqliteReader,
-        now: Timestamp,
-    ) -> apify_mirror::model::Exchanged {
-        let exchanged = ready(store.exchange(exchange.clone(), now)).unwrap();
+        account: &Account,
+    ) -> Exchanged {
+        let (now, give_up_after) = (account.believed_now(), self.give_up_after);
+        let exchanged = ready(store.exchange(exchange.clone(), account.local_now())).unwrap();
         for Settled { seq, verdict, .. } in &exchange.settled {
             match verdict {
                 Verdict::Delivered => self.ledger.recorded(*seq),
-                Verdict::SetAside => self.ledger.set_aside(*seq),
-                Verdict::Retry { .. } => {}
+                Verdict::SetAside => self.ledger.set_aside(*seq, give_up_after, now),
+                Verdict::Retry { .. } => self.ledger.failed(*seq),
             }
+        }
+        if !exchange.settled.is_empty() {
+            let delivered = |settled: &Settled| settled.verdict == Verdict::Delivered;
+            self.ledger
+                .health(exchange.settled.iter().any(delivered), account.now);
         }
         if exchanged.set_aside > 0 {
             let dead = Selection {
@@ -520,8 +547,9 @@ impl Sink {
                 ..Selection::default()
             };
             let dead = ready(reader.deliveries(&dead, LISTED)).unwrap();
-            dead.iter()
-                .for_each(|delivery| self.ledger.set_aside(delivery.seq));
+            let dead: Vec<i64> = dead.iter().map(|delivery| delivery.seq).collect();
+            let which = exchange.set_aside.as_ref().unwrap().0;
+            self.ledger.cleared(which, &dead, give_up_after, now);
         }
         if exchange.backlog.is_some() && exchanged.live {
             self.ledger.caught_up();

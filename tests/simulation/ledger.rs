@@ -1,8 +1,10 @@
 //! What one sink is owed by the events that were raised, worked out without the store; and what it has received.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use apify_mirror::model::{Due, Order, Subscription};
+use apify_mirror::delivery::MAX_REJECTIONS;
+use apify_mirror::model::{AttemptOutcome, Due, Order, Overdue, Subscription, Timestamp};
 
 /// An event as the log has it.
 #[derive(Clone, Debug)]
@@ -35,9 +37,26 @@ pub struct Ledger {
     /// Of those: recorded as delivered.
     recorded: BTreeSet<i64>,
     /// Set aside, or dropped by hand, at some time: later events of their runs may have come first.
-    excused: BTreeSet<i64>,
+    out_of_order: BTreeSet<i64>,
+    /// Set aside, and not retried by hand since.
+    dead: BTreeSet<i64>,
     dropped: BTreeSet<i64>,
     received: BTreeMap<i64, u32>,
+    attempts: BTreeMap<i64, Attempts>,
+    /// Since when, by the account's clock, no delivery has been recorded although failures were.
+    failing_since: Option<Timestamp>,
+    /// The receiver has said at some time that it will never accept anything.
+    gone: bool,
+}
+
+/// What is known of the attempts at one event.
+#[derive(Clone, Debug, Default)]
+struct Attempts {
+    /// When the first one ended, by the account's clock.
+    first: Option<Timestamp>,
+    /// Failed ones that were recorded; more than there were, where a record was repeated.
+    recorded: u32,
+    last: Option<AttemptOutcome>,
 }
 
 impl Ledger {
@@ -50,9 +69,13 @@ impl Ledger {
             log: Vec::new(),
             owed: BTreeSet::new(),
             recorded: BTreeSet::new(),
-            excused: BTreeSet::new(),
+            out_of_order: BTreeSet::new(),
+            dead: BTreeSet::new(),
             dropped: BTreeSet::new(),
             received: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            failing_since: None,
+            gone: false,
         }
     }
 
@@ -111,15 +134,7 @@ impl Ledger {
     /// The outbox gave this event out to be delivered.
     pub fn fetched(&self, due: &Due) {
         let seq = due.seq;
-        assert!(
-            self.owed.contains(&seq),
-            "{seq} is not owed to {}",
-            self.subscription.sink
-        );
-        assert!(
-            !self.recorded.contains(&seq),
-            "{seq} was recorded as delivered"
-        );
+        self.check_owed(seq);
         assert!(!self.dropped.contains(&seq), "{seq} was dropped");
         let event = self.event(seq);
         assert_eq!(
@@ -129,18 +144,27 @@ impl Ledger {
         );
     }
 
-    /// The machine asks for an attempt.
+    /// The machine asks for an attempt. The event may have been dropped by hand since it was read.
     pub fn attempted(&self, due: &Due) {
+        self.check_owed(due.seq);
+    }
+
+    fn check_owed(&self, seq: i64) {
+        let sink = &self.subscription.sink;
+        assert!(self.owed.contains(&seq), "{seq} is not owed to {sink}");
         assert!(
-            self.owed.contains(&due.seq),
-            "{} is attempted, but not owed",
-            due.seq
+            !self.recorded.contains(&seq),
+            "{seq} was recorded as delivered"
         );
-        assert!(
-            !self.recorded.contains(&due.seq),
-            "{} is attempted, but was recorded",
-            due.seq
-        );
+        assert!(!self.dead.contains(&seq), "{seq} was set aside");
+    }
+
+    /// An attempt ended at `now`, by the account's clock.
+    pub fn answered(&mut self, seq: i64, outcome: &AttemptOutcome, now: Timestamp) {
+        let attempts = self.attempts.entry(seq).or_default();
+        attempts.first.get_or_insert(now);
+        attempts.last = Some(outcome.clone());
+        self.gone |= matches!(outcome, AttemptOutcome::Gone { .. });
     }
 
     /// The receiver took it: not before the earlier ones.
@@ -151,7 +175,7 @@ impl Ledger {
             before.filter(|earlier| self.order == Order::Stream || earlier.run == event.run)
         {
             let seq = earlier.seq;
-            let settled = self.received.contains_key(&seq) || self.excused.contains(&seq);
+            let settled = self.received.contains_key(&seq) || self.out_of_order.contains(&seq);
             assert!(
                 settled || !self.owed.contains(&seq),
                 "{} received {} of {} before {seq}",
@@ -172,19 +196,81 @@ impl Ledger {
         self.recorded.insert(seq);
     }
 
-    pub fn set_aside(&mut self, seq: i64) {
-        self.excused.insert(seq);
+    /// What became of several attempts was recorded at once, at `now` by the account's clock.
+    pub fn health(&mut self, any_delivered: bool, now: Timestamp) {
+        match any_delivered {
+            true => self.failing_since = None,
+            false => {
+                self.failing_since.get_or_insert(now);
+            }
+        }
+    }
+
+    /// A failed attempt was recorded.
+    pub fn failed(&mut self, seq: i64) {
+        self.attempts.entry(seq).or_default().recorded += 1;
+    }
+
+    /// An event was set aside after an attempt, at `now` by the account's clock; `give_up_after` its first attempt, unless
+    /// the receiver has refused it for good, or often enough.
+    pub fn set_aside(&mut self, seq: i64, give_up_after: Duration, now: Timestamp) {
+        self.failed(seq);
+        let attempts = &self.attempts[&seq];
+        let old = attempts
+            .first
+            .is_some_and(|first| now.since(first) >= give_up_after);
+        let refused = match &attempts.last {
+            Some(AttemptOutcome::Refused { .. } | AttemptOutcome::Gone { .. }) => true,
+            Some(AttemptOutcome::Rejected { .. }) => attempts.recorded >= MAX_REJECTIONS,
+            _ => false,
+        };
+        assert!(
+            old || refused,
+            "{seq} was given up too early: {attempts:?} at {now}"
+        );
+        self.died(seq);
+    }
+
+    /// Several events were set aside at once; `seqs` are all that are now.
+    pub fn cleared(
+        &mut self,
+        which: Overdue,
+        seqs: &[i64],
+        give_up_after: Duration,
+        now: Timestamp,
+    ) {
+        let allowed = match which {
+            Overdue::All => self.gone,
+            Overdue::OwedSince(_) => self
+                .failing_since
+                .is_some_and(|since| now.since(since) >= give_up_after),
+        };
+        assert!(
+            allowed,
+            "a sink was given up too early, at {now}: {which:?}"
+        );
+        seqs.iter().for_each(|seq| self.died(*seq));
+    }
+
+    fn died(&mut self, seq: i64) {
+        self.out_of_order.insert(seq);
+        self.dead.insert(seq);
+    }
+
+    /// Somebody retries an event by hand. What is known of it stays: an attempt may be in flight.
+    pub fn retried(&mut self, seq: i64) {
+        self.dead.remove(&seq);
     }
 
     pub fn drop(&mut self, seq: i64) {
-        self.excused.insert(seq);
+        self.out_of_order.insert(seq);
         self.dropped.insert(seq);
     }
 
     /// In the end, everything owed was received at least once, but for what was set aside or dropped.
     pub fn check_complete(&self) {
         for seq in &self.owed {
-            let excused = self.excused.contains(seq);
+            let excused = self.dead.contains(seq) || self.dropped.contains(seq);
             let received = self.received.contains_key(seq);
             assert!(
                 received || excused,

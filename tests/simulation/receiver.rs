@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use apify_mirror::model::{AttemptOutcome, Due, Order};
+use apify_mirror::model::{AttemptOutcome, Due, Order, Timestamp};
 use apify_mirror::simulator::Rng;
 
 use super::ledger::Ledger;
@@ -64,6 +64,7 @@ pub fn answer(
     events: &[Due],
     ledger: &mut Ledger,
     rng: &mut Rng,
+    now: Timestamp,
 ) -> Vec<AttemptOutcome> {
     let failed = || AttemptOutcome::Failed {
         error: "simulated failure".into(),
@@ -106,6 +107,10 @@ pub fn answer(
             .take_while(|outcome| **outcome == AttemptOutcome::Delivered)
             .count();
         outcomes.truncate(answered);
+    }
+    let unanswered = failed();
+    for (n, event) in events.iter().enumerate() {
+        ledger.answered(event.seq, outcomes.get(n).unwrap_or(&unanswered), now);
     }
     outcomes
 }

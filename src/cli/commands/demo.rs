@@ -225,12 +225,20 @@ impl Sink for Lines {
     }
 
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
-        let outcome = |event: &Due| match line(&event.payload).and_then(|line| print(&line)) {
-            Ok(()) => AttemptOutcome::Delivered,
-            Err(error) => AttemptOutcome::Failed {
-                error: error.to_string(),
-                retry_after: None,
-            },
+        let mut failed = None;
+        let outcome = |event: &Due| {
+            let printed = match &failed {
+                None => line(&event.payload).and_then(|line| print(&line)),
+                // A stream ends where it fails.
+                Some(_) => Ok(()),
+            };
+            failed = failed
+                .take()
+                .or(printed.err().map(|error| AttemptOutcome::Failed {
+                    error: error.to_string(),
+                    retry_after: None,
+                }));
+            failed.clone().unwrap_or(AttemptOutcome::Delivered)
         };
         events.iter().map(outcome).collect()
     }
