@@ -2,7 +2,7 @@
 //! retrying, is [`crate::delivery`]'s business.
 //!
 //! Everything about one type of sink stands in its file: the keys it is configured by, their validation, how it is made
-//! from them, how it is checked, and how it delivers. A new type is a new file and a line in [`settings`].
+//! from them, how it is checked, and how it delivers. A new type is a new file and a line in `settings`.
 
 mod exec;
 mod file;

@@ -4,7 +4,7 @@
 //! state on disk in which one exists without the others. One process writes; anyone may read at any time, and is never
 //! blocked.
 //!
-//! The comparison of stored and seen runs is the core's ([`observe`](crate::sync::observe)); a store only carries it
+//! The comparison of stored and seen runs is the core's (`sync::observe`); a store only carries it
 //! out inside its transaction.
 
 #[cfg(test)]
