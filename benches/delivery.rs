@@ -1,8 +1,8 @@
-//! How long events take to arrive, how many of them arrive in a second, and what a dead receiver costs: each against a
-//! stated limit. `cargo bench --bench delivery`
+//! Measures the latency and throughput of deliveries, and the cost of a dead receiver, each against a limit.
+//! `cargo bench --bench delivery`
 //!
-//! Everything is real but the account: the daemon, its database on disk, HTTP on loopback. Receiver and account run in
-//! the same process, so the figures contain their work too.
+//! Only the account is simulated; the daemon, its database on disk and HTTP on loopback are real. Receiver and account run
+//! in the same process, so the figures include their work.
 
 #![allow(clippy::unwrap_used)]
 
@@ -20,28 +20,28 @@ use apify_mirror::store::{SqliteReader, SqliteStore};
 use apify_mirror::sync::Settings;
 use tokio_util::sync::CancellationToken;
 
-/// Changes whose way is measured.
+/// Number of changes in the latency measurement.
 const CHANGES: usize = 300;
 
-/// From the answer that showed a change to the first byte at the receiver, at the median and at the 99th percentile.
+/// Limits on the time from the API's answer to the first byte at the receiver, at the median and the 99th percentile.
 const LATENCY_LIMITS: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(50)];
 
-/// Events of the burst, one for each of as many runs.
+/// Number of events in the burst, one for each run.
 const BURST: usize = 10_000;
 
-/// Events that must arrive in a second, in the burst.
+/// The least number of events per second in the burst.
 const RATE_LIMIT: f64 = 2_000.0;
 
-/// Events that a dead receiver is owed.
+/// Number of events that the dead receiver is owed.
 const BACKLOG: usize = 50_000;
 
-/// Polls with and without such a backlog.
+/// Number of polls with and without a dead receiver.
 const POLLS: usize = 200;
 
-/// How much longer a poll may take at the median with it.
+/// Limit on the additional median time of a poll with a dead receiver.
 const DELAY_LIMIT: Duration = Duration::from_millis(2);
 
-/// How much more memory the process may take with it.
+/// Limit on the additional memory with a dead receiver.
 const MEMORY_LIMIT: usize = 64 << 20;
 
 struct Bench {
@@ -115,14 +115,14 @@ impl Bench {
         }
     }
 
-    /// A run that has ended, so that no poll need read it again.
+    /// Creates a run that has ended, so that polls do not read it again.
     fn create(&self) {
         let mut world = self.server.world();
         let id = world.create(&self.task, Timestamp::now());
         world.finish(&id, RunStatus::Succeeded, Timestamp::now());
     }
 
-    /// A feed that has seen all there is.
+    /// Loads a feed and catches up.
     async fn feed(&self) -> Feed {
         let task = Task {
             id: self.task.clone(),
@@ -151,7 +151,7 @@ fn show(name: &str, mut durations: Vec<Duration>) -> Vec<Duration> {
     durations
 }
 
-/// Says whether a limit holds; gives whether it does.
+/// Prints and returns whether a limit holds.
 fn hold(what: &str, holds: bool) -> bool {
     println!("  {} {what}", if holds { "ok  " } else { "OVER" });
     holds
@@ -168,7 +168,7 @@ async fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// From the answer that showed a change to the first byte at the receiver.
+/// Measures the time from the API's answer that shows a change to the first byte at the receiver.
 async fn latency() -> bool {
     let receiver = Receiver::start().await.unwrap();
     let bench = Bench::new(&receiver.url()).await;
@@ -201,7 +201,7 @@ async fn latency() -> bool {
     )
 }
 
-/// Many events at once.
+/// Measures the throughput of many events at once.
 async fn burst() -> bool {
     let receiver = Receiver::start().await.unwrap();
     let bench = Bench::new(&receiver.url()).await;
@@ -231,7 +231,7 @@ async fn burst() -> bool {
     )
 }
 
-/// Polls that find a change each, beside a receiver that is owed much and is not there.
+/// Measures polls that find one change each while a dead receiver is owed many events.
 async fn dead_receiver() -> bool {
     let mut receiver = Receiver::start().await.unwrap();
     let bench = Bench::new(&receiver.url()).await;
@@ -239,12 +239,12 @@ async fn dead_receiver() -> bool {
     let plain = polls(&bench, &mut feed).await;
     (0..BACKLOG).for_each(|_| bench.create());
     while feed.poll().await.unwrap().written.added > 0 {}
-    // Compared at the same size of everything, so that nothing is left to differ but the worker.
+    // Both measurements use the same database, so that they differ only in the worker.
     let without = polls(&bench, &mut feed).await;
     receiver.go_away().await;
     let memory = resident();
     let stop = CancellationToken::new();
-    // A daemon that has no task has workers for sinks only.
+    // A daemon without tasks only runs the workers of sinks.
     bench
         .context
         .adopt(Plan {
@@ -261,7 +261,7 @@ async fn dead_receiver() -> bool {
     daemon.await.unwrap().unwrap();
     assert!(owed >= BACKLOG as u64, "{owed} are owed");
     show("poll: nothing owed", plain);
-    let without = show("poll: owed, and nobody delivers", without);
+    let without = show("poll: owed, without a worker", without);
     let with = show("poll: owed to a dead receiver", with);
     let delay = percentile(&with, 50).saturating_sub(percentile(&without, 50));
     hold(
@@ -288,7 +288,7 @@ async fn polls(bench: &Bench, feed: &mut Feed) -> Vec<Duration> {
     durations
 }
 
-/// The memory this process takes, in bytes; 0 where the system does not tell.
+/// The resident memory of this process, in bytes; 0 if unknown.
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<usize>().ok());

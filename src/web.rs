@@ -26,7 +26,7 @@ pub fn parse_retry_after(value: &str, now: jiff::Timestamp) -> Option<Duration> 
     Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 
-/// Says what became of a request that got no answer, or not all of it, without its address.
+/// Describes the error of a request that got no complete answer, without its address.
 pub fn describe(error: &reqwest::Error) -> String {
     let what = if error.is_connect() {
         "cannot connect"

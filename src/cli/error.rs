@@ -115,7 +115,7 @@ mod tests {
         let missing = StoreError::Missing {
             path: "runs.db".into(),
         };
-        assert_snapshot!(CliError::from(missing), @"there is no database at runs.db; make one with `apify-mirror sync`, or name another with `--db`");
+        assert_snapshot!(CliError::from(missing), @"there is no database at runs.db; create one with `apify-mirror sync`, or name another with `--db`");
     }
 
     #[test]

@@ -57,7 +57,7 @@ enum Command {
     Demo(demo::Args),
 }
 
-/// Runs the program: reads arguments and environment, runs the command, and gives the code to exit with.
+/// Runs the program: reads arguments and environment, runs the command, and returns the code to exit with.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // No name or value of ours is anything but Unicode.

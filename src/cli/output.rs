@@ -23,7 +23,7 @@ pub fn print_json(value: &impl Serialize) -> io::Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// Writes `text` to standard output; gives whether standard output still has a reader.
+/// Writes `text` to standard output; returns whether standard output still has a reader.
 ///
 /// # Errors
 /// When it cannot be written for any other reason.
@@ -39,7 +39,7 @@ pub fn print_if_read(text: &str) -> io::Result<bool> {
     }
 }
 
-/// Waits for `wait`, or until the reader of standard output ends; gives whether it still has one.
+/// Waits for `wait`, or until the reader of standard output ends; returns whether it still has one.
 ///
 /// # Errors
 /// When the system cannot watch standard output.

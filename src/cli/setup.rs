@@ -26,7 +26,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Reads the settings, starts the log, finds the token, and goes on as [`Setup::new`] does. Also gives the settings.
+    /// Reads the settings, starts the log, finds the token, and continues as [`Setup::new`] does. Also returns the settings.
     ///
     /// # Errors
     /// When the settings are not valid or name no task, when there is no token, and as for [`Setup::new`].
@@ -76,7 +76,7 @@ pub fn seed() -> Seed {
 /// What `settings` say of tasks and sinks, which can change while the daemon runs, with the secrets they point to.
 ///
 /// # Errors
-/// When a secret cannot be had, or a sink cannot be made.
+/// When a secret cannot be read, or a sink cannot be built.
 pub async fn plan(
     settings: &Settings,
     environment: &Environment,

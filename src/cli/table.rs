@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 /// The space between two columns.
 const BETWEEN: &str = "  ";
 
-/// A table with a row for each of some items, without lines around its cells. Its `Display` gives a head and the rows,
+/// A table with a row for each of some items, without lines around its cells. Its `Display` writes a head and the rows,
 /// a line each and without spaces at the end; or nothing where there are no items.
 ///
 /// Columns whose cells all begin with a digit or are `-` hold numbers and are aligned to the right, others to the left.

@@ -1,4 +1,4 @@
-//! Where settings come from.
+//! The layers that settings come from.
 
 use std::path::{Path, PathBuf};
 
@@ -7,17 +7,17 @@ use config::{Config, File, FileFormat, Map, Source, Value};
 use super::settings::{Overrides, Settings};
 use crate::options::{Environment, Problem, Problems};
 
-/// What every variable of ours begins with.
+/// The prefix of the program's environment variables.
 const PREFIX: &str = "APIFY_MIRROR_";
 
-/// Names the configuration file; no key of its own.
+/// The variable that names the configuration file; not a key.
 const FILE_VARIABLE: &str = "APIFY_MIRROR_CONFIG";
 
-/// Reads and validates the settings; gives the file they come from too, if there is one. A file that is named by
-/// `file` or by the environment must exist.
+/// Reads and validates the settings; also returns the configuration file, if there is one. A file named by `file` or by
+/// the environment must exist.
 ///
 /// # Errors
-/// Every problem there is, except that a file which cannot be read as TOML at all is a problem by itself.
+/// All problems of the settings, or the single problem that the file cannot be read or is not TOML.
 pub fn load(
     file: Option<&Path>,
     environment: &Environment,
@@ -45,8 +45,8 @@ pub fn load(
     ))
 }
 
-/// Validates the settings in `text`, which is TOML, under those of `environment` and `overrides`. What cannot be read at
-/// all is a problem of `source`.
+/// Validates the settings in `text`, which is TOML, overridden by `environment` and `overrides`. `source` names the origin
+/// of a syntax error.
 ///
 /// # Errors
 /// As for [`load`].
@@ -61,7 +61,7 @@ pub fn parse(
     Settings::from_tree(tree, overrides)
 }
 
-/// A syntax error without the lines that show the place: there may be a secret in it.
+/// Removes the excerpt of the file from a syntax error: it may contain a secret.
 fn without_excerpt(error: &str) -> String {
     let is_excerpt = |line: &str| {
         line.trim_start_matches([' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])

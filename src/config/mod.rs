@@ -1,8 +1,8 @@
-//! Settings: from file, environment and flags to values that the rest can rely on.
+//! Settings: reads file, environment and flags, and validates them.
 //!
 //! The layers, each overriding the one before: defaults, a TOML file, environment variables
-//! (`APIFY_MIRROR_SYNC__POLL_INTERVAL=5s`), flags. Everything is checked before anything starts, and every problem is
-//! listed at once, by the path of its key.
+//! (`APIFY_MIRROR_SYNC__POLL_INTERVAL=5s`), flags. Everything is validated before anything starts, and all problems are
+//! listed at once, by the paths of their keys.
 
 mod layers;
 mod settings;
@@ -12,4 +12,4 @@ mod token;
 
 pub use layers::{load, parse};
 pub use settings::{ApiSettings, LogFormat, LogLevel, Overrides, Settings};
-pub use token::{TokenError, find_token};
+pub(crate) use token::{TokenError, find_token};

@@ -1,4 +1,4 @@
-//! The settings, validated, and the ranges they are held to.
+//! The validated settings, and their ranges.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::options::{DAY, Environment, HOUR, Problem, Problems, Reader, SECOND};
 use crate::sinks::{self, SinkSettings};
 use crate::web::is_loopback;
 
-/// Apify's own limit for each resource.
+/// Apify's own rate limit for each resource.
 const MOST_REQUESTS_PER_SECOND: u32 = 60;
 
 /// Everything that can be configured, validated.
@@ -20,30 +20,30 @@ const MOST_REQUESTS_PER_SECOND: u32 = 60;
 pub struct Settings {
     /// References to the tasks to mirror.
     pub tasks: Vec<String>,
-    /// Whether every task of the account is mirrored.
+    /// Whether to mirror every task of the account.
     pub discover_tasks: bool,
-    /// How the API is reached.
+    /// Settings of the API client.
     pub api: ApiSettings,
     /// The database file.
     pub database: PathBuf,
     /// How feeds are polled. The seed is 0 and the number of pages read ahead is `api.concurrency`.
     pub sync: crate::sync::Settings,
-    /// Where events go.
+    /// The sinks.
     pub sinks: Vec<SinkSettings>,
-    /// How much is logged.
+    /// The level of the log.
     pub log_level: LogLevel,
-    /// In which form.
+    /// The form of log lines.
     pub log_format: LogFormat,
 }
 
-/// How the API is reached.
+/// Settings of the API client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiSettings {
-    /// Where it is.
+    /// The base URL, https unless it is loopback.
     pub base_url: Url,
-    /// A file with the token, and nothing else.
+    /// A file that contains the token and nothing else.
     pub token_file: Option<PathBuf>,
-    /// The longest one attempt may take.
+    /// The longest one attempt of a request may take.
     pub timeout: Duration,
     /// The most requests in a second, all feeds together.
     pub requests_per_second: NonZeroU32,
@@ -51,18 +51,18 @@ pub struct ApiSettings {
     pub concurrency: NonZeroUsize,
 }
 
-/// How much is logged.
+/// The level of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Nothing.
     Off,
-    /// What ends or endangers the work.
+    /// Errors that end the program or need action.
     Error,
-    /// What somebody should look at.
+    /// Problems worth a look.
     Warn,
-    /// What happens.
+    /// Events of normal operation.
     Info,
-    /// How it happens.
+    /// Details.
     Debug,
     /// Everything.
     Trace,
@@ -77,7 +77,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// What flags say.
+/// Settings from flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// Replaces the configured tasks, unless empty.
@@ -97,17 +97,7 @@ impl Settings {
         let mut problems = Vec::new();
         let mut root = Reader::new("", tree, &mut problems);
 
-        let configured = root.texts("tasks").unwrap_or_default();
-        let tasks = if overrides.tasks.is_empty() {
-            configured
-        } else {
-            overrides.tasks
-        };
-        for task in &tasks {
-            if let Err(message) = check_reference(task) {
-                root.problem("tasks", message);
-            }
-        }
+        let tasks = tasks(&mut root, overrides.tasks);
         let discover_tasks = root.flag("discover_tasks", false);
         let api = root.section("api", api);
         let database = root.section("database", |section| section.text("path"));
@@ -117,17 +107,7 @@ impl Settings {
             .unwrap_or_else(|| "apify-mirror.db".into());
         let mut sync = root.section("sync", sync);
         let sinks = sinks::read(&mut root, &database);
-        root.section("http", |section| {
-            if section
-                .text("listen")
-                .is_some_and(|listen| !listen.is_empty())
-            {
-                section.problem(
-                    "listen",
-                    "is set, but this version has no HTTP endpoint; leave it empty",
-                );
-            }
-        });
+        root.section("http", http);
         let (log_level, log_format) = root.section("log", log);
         root.finish();
 
@@ -148,18 +128,18 @@ impl Settings {
         })
     }
 
-    /// The settings of someone who configured nothing.
+    /// The default settings.
     ///
     /// # Errors
-    /// Never, as the tests show; the defaults go through the same checks as everything else.
+    /// Never; the defaults pass the same validation as everything else, which a test checks.
     pub fn defaults() -> Result<Self, Problems> {
         Self::from_tree(Map::new(), Overrides::default())
     }
 
-    /// The sinks with every secret that they point to, as it is now.
+    /// The sinks with the current value of every secret.
     ///
     /// # Errors
-    /// When there is none where a sink's settings say that there is.
+    /// When a sink's secret is missing or not valid.
     pub fn resolved_sinks(&self, environment: &Environment) -> Result<Vec<SinkSettings>, Problems> {
         let (mut resolved, mut problems) = (Vec::new(), Vec::new());
         for (n, sink) in self.sinks.iter().enumerate() {
@@ -184,10 +164,10 @@ impl Settings {
         variables.map(str::to_owned).collect()
     }
 
-    /// That there is something to mirror.
+    /// Checks that there is something to mirror.
     ///
     /// # Errors
-    /// When no task is named and none shall be discovered.
+    /// When no task is named and discovery is off.
     pub fn require_tasks(&self) -> Result<(), Problems> {
         if self.tasks.is_empty() && !self.discover_tasks {
             let message = "names no task; add one (`tasks = [\"janedoe~my-task\"]` or `--task janedoe~my-task`), \
@@ -195,6 +175,26 @@ impl Settings {
             return Err(Problem::new("tasks", message).into());
         }
         Ok(())
+    }
+}
+
+/// Reads the configured tasks; `flags` replace them unless empty.
+fn tasks(root: &mut Reader<'_>, flags: Vec<String>) -> Vec<String> {
+    let configured = root.texts("tasks").unwrap_or_default();
+    let tasks = if flags.is_empty() { configured } else { flags };
+    for task in &tasks {
+        if let Err(message) = check_reference(task) {
+            root.problem("tasks", message);
+        }
+    }
+    tasks
+}
+
+fn http(section: &mut Reader<'_>) {
+    let listen = section.text("listen");
+    if listen.is_some_and(|listen| !listen.is_empty()) {
+        let message = "is set, but this version has no HTTP endpoint; leave it empty";
+        section.problem("listen", message);
     }
 }
 
@@ -227,7 +227,7 @@ fn sync(section: &mut Reader<'_>) -> crate::sync::Settings {
             Duration::from_millis(100)..=DAY,
             15 * SECOND,
         ),
-        // A page of one entry could never join the one before it and bring something new as well.
+        // A page of one entry could not both overlap the previous page and contain something new.
         page_size: section.number("page_size", 2..=1_000, 1_000),
         overlap: section.number("overlap", 0..=500, 20),
         watch_interval: section.duration("watch_interval", Duration::ZERO..=30 * DAY, 60 * SECOND),
@@ -282,13 +282,12 @@ fn check_reference(task: &str) -> Result<(), String> {
 }
 
 fn check_base_url(text: &str) -> Result<Url, String> {
-    // Not repeated where it may hold a password.
+    // Messages contain the address only where it cannot hold a password.
     let url = Url::parse(text)
         .map_err(|error| format!("is not an address ({error}); write \"https://api.apify.com\""))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(
-            "has a user or a password in it; take that out, the token is all that is needed"
-                .to_owned(),
+            "has a user or a password in it; remove that, only the token is needed".to_owned(),
         );
     }
     if url.query().is_some() || url.fragment().is_some() {
@@ -300,7 +299,7 @@ fn check_base_url(text: &str) -> Result<Url, String> {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
         "http" => Err(format!(
-            "is {text:?}; use https, or the token could be read on the way (http is for loopback only)"
+            "is {text:?}; use https to protect the token (http is for loopback only)"
         )),
         _ => Err(format!("is {text:?}; it must begin with https://")),
     }

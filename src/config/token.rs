@@ -11,10 +11,10 @@ use crate::options::{Environment, SecretError, read_secret};
 /// The systemd credential that holds the token.
 const CREDENTIAL: &str = "apify-token";
 
-/// The token cannot be had. No message repeats any of it.
+/// The token is not available. Messages never contain any of it.
 #[derive(Debug, Error)]
 pub enum TokenError {
-    /// There is none.
+    /// There is no token.
     #[error(
         "there is no API token; set the environment variable APIFY_TOKEN, or `api.token_file`, or the systemd credential `apify-token` (Apify Console, Settings, API & Integrations)"
     )]
@@ -22,12 +22,12 @@ pub enum TokenError {
     /// The file that should hold it cannot be used.
     #[error("token file {0}")]
     File(#[from] SecretError),
-    /// What was found is no token.
+    /// The value found is no token.
     #[error("{invalid} (from {origin})")]
     Invalid {
         /// Where it was found.
         origin: String,
-        /// What is wrong with it.
+        /// Why it is not valid.
         invalid: InvalidToken,
     },
 }
@@ -35,7 +35,7 @@ pub enum TokenError {
 /// Finds the token: in `token_file`, else in `APIFY_TOKEN`, else in the systemd credential.
 ///
 /// # Errors
-/// When there is none, or the first place that should have one has none that can be used.
+/// When there is none, or the first of these places that is set has no valid token.
 pub fn find_token(
     token_file: Option<&Path>,
     environment: &Environment,
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_places_in_order() {
+    fn the_token_is_found_in_file_variable_or_credential() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         std::fs::write(&file, "from_file\n").unwrap();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_file_must_be_there_private_and_hold_a_token() {
+    fn a_token_file_must_exist_be_protected_and_hold_a_token() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         let error = || find_token(Some(&file), &Environment::new()).unwrap_err();

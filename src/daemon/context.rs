@@ -1,4 +1,4 @@
-//! What every part of the daemon shares.
+//! The state shared by all parts of the daemon.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use crate::sinks::{BuildError, Sink, SinkSettings};
 use crate::store::{Reader, Store, StoreError, Written};
 use crate::sync::{Commit, Settings};
 
-/// Which tasks to mirror and which sinks to deliver to, and how: what can change while the daemon runs.
+/// The part of the configuration that a running daemon can change: tasks, polling and sinks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// References to tasks: ids, `username~name` or `~name`.
     pub tasks: Vec<String>,
-    /// Whether every task of the account is mirrored too.
+    /// Whether to mirror every task of the account as well.
     pub discover_tasks: bool,
-    /// How feeds are polled; the seed is mixed with each task's id.
+    /// How feeds are polled; each feed derives its own seed from this one and its task's id.
     pub sync: Settings,
     /// Where events go.
     pub sinks: Vec<SinkPlan>,
 }
 
-/// A sink, ready to be delivered to. Two are equal when they are configured alike, secrets included.
+/// A sink, ready for deliveries. Two are equal when their configurations, secrets included, are equal.
 #[derive(Clone)]
 pub struct SinkPlan {
     settings: SinkSettings,
@@ -35,11 +35,11 @@ pub struct SinkPlan {
 }
 
 impl SinkPlan {
-    /// Makes the sink that `settings` describe, whose secrets have been resolved. `hidden` are environment variables
-    /// that hold secrets of sinks, for a program that the sink runs not to see.
+    /// Builds the sink that `settings` describe, whose secrets must be resolved. `hidden` names environment variables that
+    /// hold secrets of sinks; programs that the sink runs do not get them.
     ///
     /// # Errors
-    /// When the system refuses something that the sink needs. The message names the sink.
+    /// When the system denies a resource that the sink needs. The message names the sink.
     pub async fn build(settings: SinkSettings, hidden: Vec<String>) -> Result<Self, BuildError> {
         let built = settings.options.build(&hidden).await;
         let sink = built.map_err(|BuildError(problem)| {
@@ -52,7 +52,12 @@ impl SinkPlan {
         })
     }
 
-    /// What is configured.
+    /// Delivers to `sink` in the place of the one that was built.
+    pub(crate) fn replace(&mut self, sink: Arc<dyn Sink>) {
+        self.sink = sink;
+    }
+
+    /// The sink's configuration.
     pub fn settings(&self) -> &SinkSettings {
         &self.settings
     }
@@ -72,15 +77,15 @@ impl fmt::Debug for SinkPlan {
     }
 }
 
-/// What every part of the daemon shares.
+/// The state shared by all parts of the daemon.
 pub struct Context {
-    /// The API.
+    /// The client of the API.
     pub client: Client,
-    /// The mirror, to write.
+    /// The writing side of the mirror.
     pub store: Arc<dyn Store>,
-    /// The mirror, to read beside that.
+    /// The reading side of the mirror.
     pub reader: Arc<dyn Reader>,
-    /// Shows how far long catch-ups and audits have come.
+    /// Shows the progress of long catch-ups and audits.
     pub progress: Progress,
     /// The plan in force.
     pub(super) plan: watch::Sender<Arc<Plan>>,
@@ -98,7 +103,7 @@ impl Plan {
             .collect()
     }
 
-    /// How the feed of the task `id` is polled: as every other, but not in step with them.
+    /// The settings for the feed of the task `id`, with a seed of its own so that feeds do not poll in step.
     pub fn settings_for(&self, id: &str) -> Settings {
         Settings {
             seed: self.sync.seed.of(id),
@@ -136,10 +141,10 @@ impl Context {
         Arc::clone(&self.plan.borrow())
     }
 
-    /// Puts `plan` into force: its sinks are registered before the first event is raised under it.
+    /// Puts `plan` into force, after registering its sinks, so that no event is raised for an unregistered sink.
     ///
     /// # Errors
-    /// When the database fails; what was in force stays.
+    /// When the database fails; the previous plan stays in force.
     pub async fn adopt(&self, plan: Plan) -> Result<(), StoreError> {
         let sinks = plan.sinks.iter();
         let registrations: Vec<Registration> =
@@ -166,7 +171,7 @@ impl Context {
         self.store.commit(feed_id, commit, &subscriptions).await
     }
 
-    /// A worker for a sink, which must have no other.
+    /// Creates a worker for a sink that has no other.
     pub(super) fn worker(&self, sink: &SinkPlan) -> Worker {
         Worker::new(
             Arc::clone(&self.store),

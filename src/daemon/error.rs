@@ -1,15 +1,15 @@
-//! Why the daemon ended by itself.
+//! Errors that end the daemon.
 
 use crate::api::ApiError;
 use crate::store::StoreError;
 
-/// Why the daemon ended by itself.
+/// An error that ends the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The API refused the token when the daemon started.
     #[error(transparent)]
     Token(ApiError),
-    /// The database failed in a way that does not pass.
+    /// The database failed permanently.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

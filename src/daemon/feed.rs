@@ -1,4 +1,4 @@
-//! One feed: its machine's commands, carried out.
+//! One feed: executes its machine's commands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,31 +11,31 @@ use crate::model::{Task, Timestamp};
 use crate::store::{Condition, StoreError, Written};
 use crate::sync::{Command, Input, Machine, Outcome, Page, ReadFailure, Seen, Window};
 
-/// The runs of one task, being mirrored.
+/// Mirrors the runs of one task.
 #[derive(Debug)]
 pub struct Feed {
     context: Arc<Context>,
     task: Task,
     machine: Machine,
-    /// What the audit in progress has changed so far, as far as this process made it.
+    /// The changes of the audit in progress, made by this process.
     repaired: Written,
 }
 
-/// How a poll went, or a part of an audit.
+/// The result of a poll, or of a part of an audit.
 #[derive(Debug)]
 pub struct Poll {
-    /// How long to wait for the next one.
+    /// How long to wait before the next one.
     pub wait: Duration,
     /// How it ended.
     pub outcome: Outcome,
-    /// What it changed, failed or not.
+    /// What it changed, even if it failed.
     pub written: Written,
     /// Why it failed, if it did.
     pub error: Option<ApiError>,
 }
 
 impl Feed {
-    /// The feed of `task`, going on where the mirror left off.
+    /// Loads the feed of `task`, to continue from the mirror's cursor.
     ///
     /// # Errors
     /// When the database fails.
@@ -60,26 +60,26 @@ impl Feed {
         self.machine.feed().complete
     }
 
-    /// How many runs the server listed last, if it said.
+    /// The number of runs that the server last reported.
     pub fn total(&self) -> Option<u64> {
         self.machine.feed().total
     }
 
-    /// Begins an audit after the next poll, or goes on with the one in progress, without waiting between its parts.
+    /// Starts an audit after the next poll, or continues the one in progress, without waiting between its parts.
     pub fn request_audit(&mut self) {
         self.machine.request_audit();
     }
 
-    /// Up to which entry of the list the audit in progress, or else the last one, has come.
+    /// How many entries of the list the audit in progress, or else the last one, has compared.
     pub fn audited(&self) -> u64 {
         self.machine.audited()
     }
 
-    /// Polls once, or continues an audit by a page if no poll is due. May be cancelled at any point: what was committed
-    /// stands, and the rest is read again.
+    /// Polls once, or continues an audit by one page if no poll is due. Safe to cancel at any point: commits stay, the
+    /// rest is read again.
     ///
     /// # Errors
-    /// When the database fails. Failures of the API are part of the [`Poll`].
+    /// When the database fails. [`Poll`] reports errors of the API.
     pub async fn poll(&mut self) -> Result<Poll, StoreError> {
         let (mut written, mut error) = (Written::default(), None);
         let mut command = self.machine.step(Input::Wake, Timestamp::now());
@@ -93,20 +93,24 @@ impl Feed {
                     error,
                 });
             }
-            let input = self.carry_out(command, &mut written, &mut error).await?;
+            let input = self.execute(command, &mut written, &mut error).await?;
             command = self.machine.step(input, Timestamp::now());
-            let feed = self.machine.feed();
-            let at = feed
-                .audit
-                .as_ref()
-                .map_or(feed.cursor.offset, |audit| audit.cursor.offset);
-            self.context.progress.show(&self.task, at, feed.total);
+            self.show_progress();
         }
     }
 
-    /// Carries out one command and gives the machine's answer to it. Adds up what commits changed, and keeps the error
-    /// of a read that failed.
-    async fn carry_out(
+    fn show_progress(&self) {
+        let feed = self.machine.feed();
+        let at = feed
+            .audit
+            .as_ref()
+            .map_or(feed.cursor.offset, |audit| audit.cursor.offset);
+        self.context.progress.show(&self.task, at, feed.total);
+    }
+
+    /// Executes one command and returns the input that answers it. Adds the changes of a commit to `written`, and stores
+    /// the error of a failed read in `error`.
+    async fn execute(
         &self,
         command: Command,
         written: &mut Written,
@@ -123,11 +127,11 @@ impl Feed {
             }
             Command::Read(windows) => match self.read(windows).await {
                 Ok(pages) => Input::Pages(pages),
-                Err(failed) => failure(error, failed),
+                Err(failed) => failed_read(error, failed),
             },
             Command::ReadRuns(ids) => match self.read_runs(ids).await {
                 Ok(runs) => Input::Runs(runs),
-                Err(failed) => failure(error, failed),
+                Err(failed) => failed_read(error, failed),
             },
             Command::Commit(commit) => {
                 written.add(self.context.commit(id, *commit).await?);
@@ -154,7 +158,7 @@ impl Feed {
             }
             (Outcome::Stalled, _) => {
                 let problem = format!(
-                    "the API says that there are {} runs, but shows none beyond offset {}",
+                    "the API reports {} runs, but lists none beyond offset {}",
                     self.total().unwrap_or_default(),
                     self.machine.feed().cursor.offset
                 );
@@ -202,7 +206,7 @@ impl Feed {
         );
     }
 
-    /// Reads `windows` at once: the pages in order, up to the first that failed.
+    /// Reads `windows` concurrently; returns the pages in order, up to the first failure.
     async fn read(&self, windows: Vec<Window>) -> Result<Vec<Page>, ApiError> {
         let reads = windows.into_iter().map(|window| {
             let (client, id) = (self.context.client.clone(), self.task.id.clone());
@@ -212,14 +216,14 @@ impl Feed {
         match failed {
             Some(failed) if pages.is_empty() => Err(failed),
             Some(failed) => {
-                tracing::debug!(task = self.task.label(), error = %failed, "dropped a page that was read ahead");
+                tracing::debug!(task = self.task.label(), error = %failed, "discarded a page that was read ahead");
                 Ok(pages)
             }
             None => Ok(pages),
         }
     }
 
-    /// Reads the runs `ids` at once, all or none.
+    /// Reads the runs `ids` concurrently; fails if any of them fails.
     async fn read_runs(&self, ids: Vec<String>) -> Result<Vec<(String, Option<Seen>)>, ApiError> {
         let reads = ids.into_iter().map(|id| {
             let client = self.context.client.clone();
@@ -232,7 +236,7 @@ impl Feed {
     }
 }
 
-fn failure(slot: &mut Option<ApiError>, error: ApiError) -> Input {
+fn failed_read(slot: &mut Option<ApiError>, error: ApiError) -> Input {
     let kind = match error.class() {
         ErrorClass::NotFound | ErrorClass::Forbidden => ReadFailure::Unavailable,
         _ => ReadFailure::Temporary,
@@ -241,8 +245,8 @@ fn failure(slot: &mut Option<ApiError>, error: ApiError) -> Input {
     Input::Failed(kind)
 }
 
-/// Runs `reads` side by side and gives their results in order, up to the first failure; reads behind a failure are
-/// given up. Dropping the future gives up all of them.
+/// Runs `reads` concurrently and returns their results in order, up to the first failure; reads after a failure are
+/// cancelled. Dropping the future cancels all of them.
 async fn in_order<T: Send + 'static>(
     reads: impl Iterator<Item = impl Future<Output = Result<T, ApiError>> + Send + 'static>,
 ) -> (Vec<T>, Option<ApiError>) {

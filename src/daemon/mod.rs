@@ -1,9 +1,8 @@
-//! Carries out what the core decides: reads, commits, waits; and knows when to stop.
+//! Executes the core's decisions (reads, commits, waits), and stops on request.
 //!
-//! [`run()`] polls every feed until it is asked to stop, [`pass()`] brings every feed up to date once. Both drive each feed's
-//! [`Machine`](crate::sync::Machine) through [`Feed`], one task of the runtime for each, so that a failing feed never
-//! holds up another; and both deliver to each sink with a worker of its own, so that a slow sink holds up no
-//! feed.
+//! [`run()`] polls every feed until it is stopped, [`pass()`] brings every feed up to date once. Both drive each feed's
+//! [`Machine`](crate::sync::Machine) through [`Feed`] in a runtime task of its own, so that a failing feed delays no
+//! other. Both deliver to each sink with a worker of its own, so that a slow sink delays no feed.
 
 mod context;
 mod error;
@@ -22,9 +21,10 @@ mod worker_tests;
 pub use context::{Context, Plan, SinkPlan};
 pub use error::RunError;
 pub use feed::{Feed, Poll};
-pub use pass::{AuditReport, FeedReport, Report, Scope, pass};
+#[cfg(test)]
+pub(crate) use pass::AuditReport;
+pub(crate) use pass::{FeedReport, Report, Scope, pass};
 pub use progress::Progress;
 pub use reload::Reload;
 pub use run::run;
-pub use signals::on_signals;
-pub use tasks::{Failure, Wanted, wanted};
+pub(crate) use signals::on_signals;

@@ -13,21 +13,21 @@ use crate::model::Task;
 use crate::store::{SinkStatus, StoreError, Written};
 use crate::sync::Outcome;
 
-/// The longest a pass delivers events. What is left stays due.
+/// The longest a pass delivers events. Remaining events stay due.
 const DELIVER_WITHIN: Duration = Duration::from_secs(60);
 
-/// What a pass came to.
+/// The result of a pass.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// One for each task, by name.
+    /// One report for each task, by name.
     pub feeds: Vec<FeedReport>,
     /// References that could not be resolved.
     pub unresolved: Vec<Failure>,
-    /// What is owed to sinks in the end.
+    /// The state of configured sinks at the end.
     pub owed: Vec<SinkStatus>,
 }
 
-/// What a pass came to in one feed.
+/// The result of a pass in one feed.
 #[derive(Debug)]
 pub struct FeedReport {
     /// The task.
@@ -36,43 +36,43 @@ pub struct FeedReport {
     pub outcome: Outcome,
     /// What it changed.
     pub written: Written,
-    /// What an audit came to, if there was one.
+    /// The result of the audit, if there was one.
     pub audit: Option<AuditReport>,
-    /// How many runs the server lists.
+    /// The number of runs that the server reports.
     pub total: Option<u64>,
     /// Why it failed, if it did.
     pub error: Option<ApiError>,
 }
 
-/// What an audit came to in one feed.
+/// The result of an audit in one feed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AuditReport {
-    /// The entry at which an audit that was interrupted was taken up; 0 for one from the beginning.
+    /// The entry at which an interrupted audit resumed; 0 for an audit from the beginning.
     pub resumed_at: u64,
-    /// Entries of the list that were compared with the mirror.
+    /// Number of entries of the list compared with the mirror.
     pub compared: u64,
-    /// What differed.
+    /// The differences, repaired.
     pub repaired: Written,
 }
 
 /// What a pass does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Catches every task up.
+    /// Catches up every task, then delivers.
     CatchUp,
-    /// Compares every task's whole list with the mirror too.
+    /// Also compares every task's whole list with the mirror; does not deliver.
     Audit,
 }
 
 impl Report {
-    /// Every error of the pass.
+    /// All API errors of the pass.
     pub fn errors(&self) -> impl Iterator<Item = &ApiError> {
         let unresolved = self.unresolved.iter().map(|failure| &failure.error);
         unresolved.chain(self.feeds.iter().filter_map(|feed| feed.error.as_ref()))
     }
 }
 
-/// Brings every wanted task up to date, side by side, then every sink what it is owed.
+/// Brings every wanted task up to date, concurrently, then delivers to every sink.
 ///
 /// # Errors
 /// When the database fails.
@@ -95,7 +95,7 @@ pub async fn pass(context: Arc<Context>, scope: Scope) -> Result<Report, StoreEr
     }
     report.feeds.sort_by_key(|feed| feed.task.label());
     context.progress.clear();
-    // An audit's account has standard output to itself; what it raised is delivered by the next sync, or the daemon.
+    // An audit prints its report to standard output; the next sync, or the daemon, delivers the events it raised.
     if scope == Scope::CatchUp {
         deliver(&context, &plan).await?;
         report.owed = owed(&context, &plan).await?;
@@ -103,7 +103,7 @@ pub async fn pass(context: Arc<Context>, scope: Scope) -> Result<Report, StoreEr
     Ok(report)
 }
 
-/// Brings every sink what is due to it, side by side, within bounds.
+/// Delivers due events to every sink, concurrently, within [`DELIVER_WITHIN`].
 async fn deliver(context: &Context, plan: &Plan) -> Result<(), StoreError> {
     let mut work = JoinSet::new();
     for sink in &plan.sinks {
@@ -118,7 +118,7 @@ async fn deliver(context: &Context, plan: &Plan) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What configured sinks are owed.
+/// The state of configured sinks.
 async fn owed(context: &Context, plan: &Plan) -> Result<Vec<SinkStatus>, StoreError> {
     let sinks = context.reader.sinks().await?;
     let is_ours = |owed: &SinkStatus| {
@@ -129,8 +129,8 @@ async fn owed(context: &Context, plan: &Plan) -> Result<Vec<SinkStatus>, StoreEr
     Ok(sinks.into_iter().filter(is_ours).collect())
 }
 
-/// Polls until there is nothing left to read, then audits if that is wanted. Every poll that stays behind has read a
-/// bounded, large number of pages, so only a list that grows faster than it can be read would keep this going.
+/// Polls until there is nothing left to read, then audits if `scope` asks for it. Each poll that stays behind has read many
+/// pages, so this ends unless the list grows faster than it can be read.
 async fn catch_up(
     context: Arc<Context>,
     task: Task,
@@ -151,7 +151,7 @@ async fn catch_up(
                     resumed_at: resumed,
                     ..AuditReport::default()
                 });
-                // What the poll before it found is part of the account too.
+                // The report includes the changes of the poll before the audit.
                 audit.repaired.add(std::mem::take(&mut written));
                 audit.repaired.add(poll.written);
                 audit.compared = feed.audited().saturating_sub(audit.resumed_at);

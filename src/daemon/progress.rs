@@ -1,4 +1,4 @@
-//! Progress of long catch-ups: a bar on a terminal, a log line now and then elsewhere.
+//! Progress of long catch-ups: a bar on a terminal, else a log line every few seconds.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,10 +11,10 @@ use crate::model::Task;
 /// Time between log lines where there is no terminal.
 const LOG_EVERY: Duration = Duration::from_secs(5);
 
-/// A catch-up with fewer entries to go is over before anyone could read of it.
+/// Catch-ups with fewer remaining entries end too soon to be worth showing.
 const WORTH_SHOWING: u64 = 1_000;
 
-/// Shows how far catch-ups have come.
+/// Shows the progress of catch-ups.
 #[derive(Debug)]
 pub struct Progress {
     bars: Option<MultiProgress>,
@@ -28,7 +28,7 @@ struct Shown {
 }
 
 impl Progress {
-    /// Progress on `bars`, which the log shares the terminal with; or in the log, where there is no terminal.
+    /// Shows progress on `bars`, or in the log if there is no terminal.
     pub fn new(bars: Option<MultiProgress>) -> Self {
         Self {
             bars,
@@ -76,7 +76,7 @@ impl Progress {
         }
     }
 
-    /// Takes everything off the terminal.
+    /// Removes all bars from the terminal.
     pub fn clear(&self) {
         let shown = self
             .shown
@@ -98,6 +98,6 @@ fn new_bar(task: &Task, position: u64) -> ProgressBar {
     let bar = ProgressBar::no_length()
         .with_style(style)
         .with_prefix(task.label());
-    // Time left is judged from here, not from the list's beginning.
+    // The estimate of the remaining time counts from here, not from the beginning of the list.
     bar.with_position(position)
 }

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again, and taken if it is right.
+//! SIGHUP: reads the configuration again, and applies it if it is valid.
 
 use std::io;
 use std::pin::Pin;
@@ -10,14 +10,14 @@ use super::context::{Context, Plan};
 
 type Loading = Pin<Box<dyn Future<Output = Result<Plan, String>> + Send>>;
 
-/// Reads the configuration again whenever SIGHUP asks for it.
+/// Reads the configuration again on SIGHUP.
 pub struct Reload {
     hangup: Signal,
     load: Box<dyn Fn() -> Loading + Send>,
 }
 
 impl Reload {
-    /// Reads plans with `load`, which gives all that is wrong with the configuration as its error.
+    /// Creates a handler that reads plans with `load`, whose error lists the problems of the configuration.
     ///
     /// # Errors
     /// When signals cannot be caught.
@@ -31,8 +31,7 @@ impl Reload {
         })
     }
 
-    /// Puts a new plan into force each time one is asked for. A plan that is not valid is refused, and the old one stays in force.
-    /// Never ends.
+    /// Puts a new plan into force on each SIGHUP; an invalid one is refused and the old one stays. Never returns.
     pub async fn serve(mut self, context: Arc<Context>) {
         while self.hangup.recv().await.is_some() {
             match (self.load)().await {
@@ -40,17 +39,19 @@ impl Reload {
                     let changed = *context.plan() != plan;
                     match context.adopt(plan).await {
                         Ok(()) => tracing::info!(changed, "SIGHUP: read the configuration again"),
-                        Err(error) => tracing::error!("SIGHUP: what was in force stays: {error}"),
+                        Err(error) => tracing::error!(
+                            "SIGHUP: the previous configuration stays in force: {error}"
+                        ),
                     }
                 }
                 Err(problems) => {
                     tracing::error!(
-                        "SIGHUP: the configuration was not taken, what was in force stays: {problems}"
+                        "SIGHUP: the new configuration is not valid, the previous one stays in force: {problems}"
                     );
                 }
             }
         }
-        // Without the signal's stream there is nothing left to wait for, which must not end the daemon.
+        // The end of the signal stream must not end the daemon.
         std::future::pending().await
     }
 }

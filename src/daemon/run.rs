@@ -1,4 +1,4 @@
-//! The daemon: polls until it is asked to stop.
+//! The daemon: polls until it is stopped.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,22 +18,20 @@ use super::reload::Reload;
 use super::sinks::supervise_sinks;
 use super::tasks::{self, Failure};
 use crate::api::ErrorClass;
+use crate::delivery::STORE_RETRY;
 use crate::model::Task;
 use crate::store::Written;
 use crate::sync::{Outcome, Settings};
 
-/// How often unresolved references are resolved again, and new tasks looked for.
+/// How often to resolve unresolved references again and to discover tasks.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// How long after a failure of the database work begins again.
-const STORE_RETRY: Duration = Duration::from_secs(5);
-
-/// Mirrors until `shutdown`. Feeds begin as their tasks are resolved or discovered; a failing one is retried at growing
-/// intervals. A plan that `reload` puts into force is followed at once.
+/// Mirrors until `shutdown`. Feeds start as their tasks are resolved or discovered; a failing feed is retried at growing
+/// intervals. A plan that `reload` puts into force takes effect at once.
 ///
 /// # Errors
-/// When the token is refused at the start (later the daemon waits for it to be accepted again), or the database fails in
-/// a way that does not pass.
+/// When the token is refused at the start (later the daemon waits until it is accepted again), or the database fails
+/// permanently.
 pub async fn run(
     context: Arc<Context>,
     shutdown: CancellationToken,
@@ -46,19 +44,19 @@ pub async fn run(
         }
     };
     let mut sinks = pin!(supervise_sinks(Arc::clone(&context), shutdown.clone()));
-    // What follows drops every feed, whatever it waits for.
+    // Leaving the `select!` drops every feed, whatever it waits for.
     tokio::select! {
         () = shutdown.cancelled() => {}
-        error = while_temporary(|| supervise_feeds(Arc::clone(&context))) => return Err(error),
+        error = retry_while_temporary(|| supervise_feeds(Arc::clone(&context))) => return Err(error),
         result = &mut sinks => return result,
         () = reloads => {}
     }
-    // Attempts in flight get the time to end, so that they need not be made again.
+    // Attempts in flight get time to end, so that they need not be repeated.
     sinks.await
 }
 
-/// Repeats `work` as long as it fails in ways that may pass, such as a full disk; gives the error that ends it.
-async fn while_temporary<F: Future<Output = Result<Infallible, RunError>>>(
+/// Repeats `work` as long as its errors are temporary, such as a full disk; returns the first permanent one.
+async fn retry_while_temporary<F: Future<Output = Result<Infallible, RunError>>>(
     work: impl Fn() -> F,
 ) -> RunError {
     loop {
@@ -77,12 +75,12 @@ async fn while_temporary<F: Future<Output = Result<Infallible, RunError>>>(
 #[derive(Default)]
 struct Feeds {
     tasks: JoinMap<String, Result<Infallible, RunError>>,
-    /// What each was started with.
+    /// The settings each was started with.
     settings: HashMap<String, Settings>,
 }
 
 impl Feeds {
-    /// Starts `work` for the feed `id`, in the place of what was started with other settings; gives whether it did.
+    /// Starts `work` for the feed `id`, replacing work with other settings; returns false if it already runs with these.
     fn ensure<F>(&mut self, id: &str, settings: &Settings, work: F) -> bool
     where
         F: Future<Output = Result<Infallible, RunError>> + Send + 'static,
@@ -95,7 +93,7 @@ impl Feeds {
         true
     }
 
-    /// Stops all whose id is not `wanted`; gives their ids.
+    /// Stops all whose id is not `wanted`; returns their ids.
     fn keep(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let unwanted = self.settings.extract_if(|id, _| !wanted(id));
         let ids: Vec<String> = unwanted.map(|(id, _)| id).collect();
@@ -105,7 +103,7 @@ impl Feeds {
         ids
     }
 
-    /// Waits until one ends by itself, which none does but for an error.
+    /// Waits until one fails, which is the only way one ends by itself.
     async fn failed(&mut self) -> RunError {
         loop {
             match self.tasks.join_next().await {
@@ -138,8 +136,8 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
                 tracing::info!(task = task.label(), id = task.id, "mirroring");
             }
         }
-        // A task that is no longer wanted ends with the plan; one that is merely not discovered any more has its feed
-        // say what became of it.
+        // Stop tasks that the plan no longer names. A task that is no longer discovered keeps its feed, which reports
+        // that it is lost.
         if !plan.discover_tasks && wanted.complete {
             for id in feeds.keep(|id| wanted.tasks.iter().any(|task| task.id == id)) {
                 tracing::info!(id, "no longer mirroring");
@@ -154,14 +152,14 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
     }
 }
 
-/// Polls the feed of `task` until the database fails in a way that does not pass; `first` as for [`poll`].
+/// Polls the feed of `task` until the database fails permanently; `first` as for [`poll`].
 fn keep_polling(
     context: &Arc<Context>,
     task: &Task,
     first: bool,
 ) -> impl Future<Output = Result<Infallible, RunError>> + Send + 'static {
     let (context, task) = (Arc::clone(context), task.clone());
-    async move { Err(while_temporary(|| poll(Arc::clone(&context), task.clone(), first)).await) }
+    async move { Err(retry_while_temporary(|| poll(Arc::clone(&context), task.clone(), first)).await) }
 }
 
 /// Polls one feed until the database fails, or the token is refused at the `first` poll of the daemon.

@@ -1,12 +1,12 @@
-//! SIGTERM and SIGINT: the first asks for an orderly end, the second ends at once.
+//! SIGTERM and SIGINT: the first stops the daemon in an orderly way, the second exits at once.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that the first SIGTERM or SIGINT cancels. The second ends the process at once, with the shell's code for a
-/// signal; the database survives that as it survives any crash.
+/// Returns a token that the first SIGTERM or SIGINT cancels. The second exits at once, with the shell's code for a signal;
+/// the database survives this like any crash.
 ///
 /// # Errors
 /// When signals cannot be caught.

@@ -1,4 +1,4 @@
-//! A worker for every sink, as the plan has it.
+//! Keeps a worker for every sink of the plan.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -16,7 +16,7 @@ use crate::store::StoreError;
 #[derive(Default)]
 struct Workers {
     tasks: JoinMap<String, Result<(), StoreError>>,
-    /// What those that have not ended were started with.
+    /// The workers that have not ended.
     running: HashMap<String, Running>,
 }
 
@@ -25,10 +25,10 @@ struct Running {
     stop: CancellationToken,
 }
 
-/// Keeps a worker running for every sink of the plan until `shutdown`; then lets what is in flight end.
+/// Keeps a worker running for every sink of the plan until `shutdown`; then lets attempts in flight end.
 ///
 /// # Errors
-/// When the database fails in a way that does not pass.
+/// When the database fails permanently.
 pub async fn supervise_sinks(
     context: Arc<Context>,
     shutdown: CancellationToken,
@@ -65,13 +65,16 @@ impl Workers {
         self.running.insert(name.clone(), Running { plan, stop });
     }
 
-    /// Stops all that are not to stay, and waits until they have ended: a sink must not have two workers.
+    /// Stops all workers that `stays` does not keep, and waits until they have ended: a sink must not have two workers.
     async fn stop_unless(&mut self, stays: impl Fn(&SinkPlan) -> bool) -> Result<(), RunError> {
         let mut stopped = Vec::new();
         for (name, running) in &self.running {
             if !stays(&running.plan) {
                 running.stop.cancel();
-                tracing::debug!(sink = name, "stopping deliveries as they were configured");
+                tracing::debug!(
+                    sink = name,
+                    "stopping the worker of a changed or removed sink"
+                );
                 stopped.push(name.clone());
             }
         }
@@ -81,7 +84,7 @@ impl Workers {
         Ok(())
     }
 
-    /// Waits until one has ended: because it was stopped, or because the database failed.
+    /// Waits until a worker ends, because it was stopped or the database failed.
     async fn ended(&mut self) -> Result<(), RunError> {
         match self.tasks.join_next().await {
             None => pending().await,

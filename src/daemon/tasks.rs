@@ -1,4 +1,4 @@
-//! Which tasks are meant: references resolved to tasks, and tasks discovered.
+//! Finds the tasks to mirror: resolves references and discovers tasks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use crate::api::{ApiError, ErrorClass};
 use crate::model::{Task, Timestamp};
 use crate::store::StoreError;
 
-/// How long a resolved reference is believed. A name can come to mean another task, but rarely does; asking every time
+/// How long a resolved reference is trusted. A name rarely comes to refer to another task, and resolving it every time
 /// would double the requests of a `sync` that finds nothing new.
 const REFERENCE_MAX_AGE: Duration = Duration::from_secs(3_600);
 
-/// What stands for the list of tasks where a reference is named.
+/// Shown in place of a reference when the list of tasks cannot be read.
 const DISCOVERY: &str = "(every task of the account)";
 
 /// A reference that could not be resolved.
@@ -20,22 +20,22 @@ const DISCOVERY: &str = "(every task of the account)";
 pub struct Failure {
     /// The reference as configured.
     pub reference: String,
-    /// Why.
+    /// Why it could not be resolved.
     pub error: ApiError,
 }
 
-/// The tasks that are wanted.
+/// The tasks to mirror.
 #[derive(Debug, Default)]
 pub struct Wanted {
-    /// All that are known.
+    /// The tasks that were resolved or discovered.
     pub tasks: Vec<Task>,
-    /// What could not be found out.
+    /// The references that could not be resolved.
     pub failures: Vec<Failure>,
-    /// Whether that is all: every task of the account is known, if every one is wanted.
+    /// Whether discovery succeeded, or was not needed.
     pub complete: bool,
 }
 
-/// Resolves every configured reference and discovers tasks if that is wanted. Two names of one task give one task.
+/// Resolves every configured reference, and discovers tasks if the plan asks for it. Two names of one task give one task.
 ///
 /// # Errors
 /// When the database fails. References that cannot be resolved are listed beside the tasks.
@@ -76,8 +76,8 @@ pub async fn wanted(context: &Context, plan: &Plan) -> Result<Wanted, StoreError
     })
 }
 
-/// What `reference` means. A task once known under it stays meant when the API does not answer, or no longer knows the
-/// name: the task may have been renamed, and keeps its feed. If it was deleted, its feed says so.
+/// Resolves `reference`. If the API does not answer, or no longer knows the name, the last known task is used: it may have
+/// been renamed, and keeps its feed. If it was deleted, its feed reports that.
 async fn resolve(context: &Context, reference: &str) -> Result<Result<Task, ApiError>, StoreError> {
     let known = context
         .store
@@ -106,14 +106,14 @@ async fn resolve(context: &Context, reference: &str) -> Result<Result<Task, ApiE
     Ok(answer)
 }
 
-/// The task `known` as it is called now, if that can be found out.
+/// Reads the task `known` by its id, for its current name; falls back to `known`.
 async fn renamed(context: &Context, reference: &str, known: Task, error: &ApiError) -> Task {
     match context.client.task(&known.id).await {
         Ok(task) => {
             tracing::warn!(
                 task = reference,
                 id = task.id,
-                "is called {} now; name it so",
+                "is called {} now; update the configuration",
                 task.label()
             );
             task
@@ -122,7 +122,7 @@ async fn renamed(context: &Context, reference: &str, known: Task, error: &ApiErr
             tracing::warn!(
                 task = reference,
                 id = known.id,
-                "{error}; going on with the task last known by this name"
+                "{error}; continuing with the task last known by this name"
             );
             known
         }

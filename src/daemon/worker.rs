@@ -1,4 +1,4 @@
-//! Drives the delivery machine of one sink: carries out its commands, and feeds back what happened and when.
+//! Drives the delivery machine of one sink: executes its commands and feeds results back.
 
 use std::future::pending;
 use std::panic::resume_unwind;
@@ -17,7 +17,7 @@ use crate::model::{AttemptOutcome, Exchanged, Moment, Seed, Subscription, Timest
 use crate::sinks::Sink;
 use crate::store::{Store, StoreError};
 
-/// Delivers to one sink what it is owed. A sink must not have two at the same time: each would deliver everything.
+/// Delivers the events that one sink is owed. A sink must not have two workers at once: each would deliver everything.
 pub struct Worker {
     store: Arc<dyn Store>,
     sink: Arc<dyn Sink>,
@@ -28,13 +28,13 @@ pub struct Worker {
 
 type Exchanging = Pin<Box<dyn Future<Output = Result<Exchanged, StoreError>> + Send>>;
 
-/// What is in flight. Dropping it leaves all of it behind.
+/// Attempts and the exchange in flight. Dropping this cancels them.
 struct InFlight {
     attempts: JoinSet<(AttemptId, Vec<AttemptOutcome>)>,
     exchange: Option<Exchanging>,
 }
 
-/// Reads both clocks; uptime counts from when this was made.
+/// Reads both clocks; uptime counts from the instant inside.
 struct Clock(Instant);
 
 impl Clock {
@@ -47,8 +47,8 @@ impl Clock {
 }
 
 impl Worker {
-    /// A worker that delivers to `sink` the events that `subscription` wants. An event is set aside `give_up_after`
-    /// its first attempt; `seed` sets the sink's waits apart from others'.
+    /// Creates a worker that delivers to `sink` the events that `subscription` wants. An event is set aside `give_up_after`
+    /// its first attempt; `seed` is for the jitter of waits.
     pub fn new(
         store: Arc<dyn Store>,
         sink: Arc<dyn Sink>,
@@ -65,18 +65,18 @@ impl Worker {
         }
     }
 
-    /// Delivers until `stop`, whenever the store notifies of events or a delivery becomes due; then gives what is in
+    /// Delivers until `stop`, whenever the store notifies of events or a delivery becomes due; then gives attempts in
     /// flight a short time to end.
     ///
     /// # Errors
-    /// When the database fails in a way that does not pass. It waits for what may, such as a full disk.
+    /// When the database fails permanently. Temporary failures, such as a full disk, are retried.
     pub async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
         self.drive(Mode::UntilStopped, Clock(Instant::now()), &stop)
             .await
     }
 
-    /// Delivers what is due, for at most `within` and the short time that what is in flight then gets. Waits for no
-    /// retry.
+    /// Delivers due events, for at most `within` plus the short time that attempts in flight then get. Does not wait for
+    /// retries.
     ///
     /// # Errors
     /// When the database fails.
@@ -104,7 +104,7 @@ impl Worker {
         loop {
             let Step { commands, next } = machine.step(input, clock.now());
             for command in commands {
-                self.carry_out(command, &mut in_flight);
+                self.execute(command, &mut in_flight);
             }
             let Next::Sleep { wait } = next else {
                 return Ok(());
@@ -138,7 +138,7 @@ impl Worker {
         }
     }
 
-    fn carry_out(&self, command: Command, in_flight: &mut InFlight) {
+    fn execute(&self, command: Command, in_flight: &mut InFlight) {
         match command {
             Command::Attempt { id, events } => {
                 let sink = Arc::clone(&self.sink);
@@ -173,7 +173,7 @@ impl Worker {
     }
 }
 
-/// Waits for the answer of `exchange`; forever without one.
+/// Waits for the answer of `exchange`, or forever if there is none in flight.
 async fn answer(exchange: &mut Option<Exchanging>) -> Result<Exchanged, StoreError> {
     match exchange {
         Some(exchange) => exchange.await,
@@ -181,37 +181,28 @@ async fn answer(exchange: &mut Option<Exchanging>) -> Result<Exchanged, StoreErr
     }
 }
 
-/// Logs what whoever runs this should know of `sink`.
+/// Logs a notice about `sink`.
 fn report(sink: &str, notice: &Notice) {
     match notice {
         Notice::BreakerOpened { wait, error } => tracing::warn!(
             sink,
-            "the sink takes nothing; trying one batch at a time, the next in {:.1} s: {error}",
+            "the sink accepts nothing; trying one batch at a time, the next in {:.1} s: {error}",
             wait.as_secs_f64()
         ),
-        Notice::BreakerClosed => tracing::info!(sink, "the sink answers again"),
+        Notice::BreakerClosed => tracing::info!(sink, "the sink accepts events again"),
         Notice::SinkGone { error } => tracing::error!(
             sink,
-            "the sink says that it is gone for good; setting aside everything it is owed, see `apify-mirror \
+            "the sink reports that it is gone for good; setting aside everything it is owed, see `apify-mirror \
              deliveries list`: {error}"
         ),
         Notice::GaveUp { events, error } => {
-            tracing::error!(
-                sink,
-                events,
-                "gave up on events, and set them aside: {error}"
-            );
+            tracing::error!(sink, events, "set events aside: {error}");
         }
         Notice::SetAside {
             event,
             attempts,
             error,
-        } => tracing::warn!(
-            sink,
-            event,
-            attempts,
-            "gave up on an event, and set it aside: {error}"
-        ),
+        } => tracing::warn!(sink, event, attempts, "set an event aside: {error}"),
         Notice::Retry {
             event,
             attempts,

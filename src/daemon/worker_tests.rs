@@ -1,5 +1,5 @@
-//! Workers, with sinks that answer as planned and a database in a file. What a machine decides is tested with it;
-//! here it is that its commands are carried out, and that nothing keeps a worker from hearing what happens.
+//! Workers, with scripted sinks and a database in a file. The machine has its own tests; these check that its commands are
+//! executed and that every result reaches it.
 
 use std::future::pending;
 use std::sync::{Arc, Mutex};
@@ -22,16 +22,16 @@ use crate::sync::{Baseline, Commit, FeedState, Judgement, Observed, Seen, Source
 
 const SINK: &str = "sink";
 
-/// Longer than anything here takes.
+/// Timeout, longer than any test takes.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What becomes of an event; `None` if that is never known.
+/// The outcome of an event; `None` for an attempt that never ends.
 type Plan = Box<dyn Fn(&Due) -> Option<AttemptOutcome> + Send + Sync>;
 
-/// A sink that answers as planned and remembers which events it was handed.
+/// A sink that answers as planned and records the events it received.
 struct Fake {
     plan: Plan,
-    handed: Mutex<Vec<i64>>,
+    received: Mutex<Vec<i64>>,
     called: Notify,
 }
 
@@ -47,7 +47,7 @@ impl Sink for Fake {
 
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
         let seqs = events.iter().map(|event| event.seq);
-        self.handed.lock().unwrap().extend(seqs);
+        self.received.lock().unwrap().extend(seqs);
         self.called.notify_one();
         tokio::task::yield_now().await;
         match events.iter().map(&self.plan).collect() {
@@ -73,7 +73,7 @@ fn subscription(sink: &str) -> Subscription {
 }
 
 impl Setup {
-    /// A sink that is owed nothing yet, in a database of its own.
+    /// Creates a registered sink with an empty outbox, in a database of its own.
     async fn new(plan: impl Fn(&Due) -> Option<AttemptOutcome> + Send + Sync + 'static) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("runs.db");
@@ -90,7 +90,7 @@ impl Setup {
             reader,
             sink: Arc::new(Fake {
                 plan: Box::new(plan),
-                handed: Mutex::default(),
+                received: Mutex::default(),
                 called: Notify::new(),
             }),
             stop: CancellationToken::new(),
@@ -116,7 +116,7 @@ impl Setup {
         Worker::new(store, fake, subscription(sink), LONG, Seed(1))
     }
 
-    /// Has a worker run in the background.
+    /// Starts a worker in the background.
     fn start(&self) -> JoinHandle<()> {
         let work = self.worker(SINK).run(self.stop.clone());
         tokio::spawn(async move { work.await.unwrap() })
@@ -156,8 +156,8 @@ impl Setup {
         self.reader.sinks().await.unwrap().remove(0)
     }
 
-    fn handed(&self) -> usize {
-        self.sink.handed.lock().unwrap().len()
+    fn received(&self) -> usize {
+        self.sink.received.lock().unwrap().len()
     }
 
     /// Waits until nothing is pending.
@@ -176,15 +176,15 @@ fn delivered(_: &Due) -> Option<AttemptOutcome> {
 }
 
 #[tokio::test]
-async fn a_drain_delivers_all_that_is_due_once() {
+async fn a_drain_delivers_every_due_event_once() {
     let setup = Setup::new(delivered).await;
     for status in ["READY", "RUNNING", "SUCCEEDED"] {
         setup.raise(status, 300).await;
     }
     setup.worker(SINK).drain(LONG).await.unwrap();
-    let mut handed = setup.sink.handed.lock().unwrap().clone();
-    handed.sort_unstable();
-    assert_eq!(handed, (1..=900).collect::<Vec<_>>());
+    let mut received = setup.sink.received.lock().unwrap().clone();
+    received.sort_unstable();
+    assert_eq!(received, (1..=900).collect::<Vec<_>>());
     let status = setup.status().await;
     assert_eq!(
         (status.pending, status.dead, status.state),
@@ -202,8 +202,8 @@ async fn a_notification_wakes_a_worker_that_has_nothing_to_do() {
         setup.raise(status, 1).await;
         setup.until_empty().await;
     }
-    assert_eq!(setup.handed(), 10);
-    // Looking by itself every five seconds, it would take fifty.
+    assert_eq!(setup.received(), 10);
+    // Without notifications, it would look every five seconds, and take fifty.
     assert!(
         began.elapsed() < Duration::from_secs(30),
         "{:?}",
@@ -214,7 +214,7 @@ async fn a_notification_wakes_a_worker_that_has_nothing_to_do() {
 }
 
 #[tokio::test]
-async fn what_failed_is_retried() {
+async fn failed_attempts_are_retried() {
     let setup = Setup::new(|due| {
         Some(match due.attempts {
             0 => AttemptOutcome::Failed {
@@ -228,14 +228,14 @@ async fn what_failed_is_retried() {
     let work = setup.start();
     setup.raise("READY", 3).await;
     setup.until_empty().await;
-    assert_eq!(setup.handed(), 6);
+    assert_eq!(setup.received(), 6);
     assert_eq!(setup.status().await.last_error, None);
     setup.stop.cancel();
     work.await.unwrap();
 }
 
 #[tokio::test]
-async fn the_backlog_goes_on_where_a_worker_was_stopped() {
+async fn a_stopped_worker_resumes_its_backlog() {
     let setup = Setup::new(delivered).await;
     setup.raise("READY", 12_000).await;
     setup.register(&["other"]).await;
@@ -245,13 +245,13 @@ async fn the_backlog_goes_on_where_a_worker_was_stopped() {
     assert_eq!(setup.status().await.state, SinkState::CatchingUp);
     setup.worker("other").drain(LONG).await.unwrap();
     assert_eq!(
-        (setup.status().await.state, setup.handed()),
+        (setup.status().await.state, setup.received()),
         (SinkState::Ok, 12_000)
     );
 }
 
 #[tokio::test]
-async fn draining_has_a_bound() {
+async fn a_drain_ends_after_its_time_limit() {
     let setup = Setup::new(|_| None).await;
     setup.raise("READY", 100).await;
     let drained = setup.worker(SINK).drain(Duration::from_millis(50));
@@ -260,7 +260,7 @@ async fn draining_has_a_bound() {
 }
 
 #[tokio::test]
-async fn what_is_in_flight_when_a_worker_is_stopped_is_recorded() {
+async fn attempts_in_flight_are_recorded_when_a_worker_stops() {
     let setup = Setup::new(delivered).await;
     let work = setup.start();
     setup.raise("READY", 1).await;
@@ -272,7 +272,7 @@ async fn what_is_in_flight_when_a_worker_is_stopped_is_recorded() {
 }
 
 #[tokio::test]
-async fn a_sink_that_hangs_does_not_keep_a_worker_from_stopping() {
+async fn a_hanging_sink_does_not_keep_a_worker_from_stopping() {
     let setup = Setup::new(|_| None).await;
     let work = setup.start();
     setup.raise("READY", 1).await;
@@ -283,27 +283,27 @@ async fn a_sink_that_hangs_does_not_keep_a_worker_from_stopping() {
 }
 
 #[tokio::test]
-#[should_panic = "a mistake in a sink"]
-async fn a_sink_that_panics_takes_its_worker_with_it() {
-    let setup = Setup::new(|_| panic!("a mistake in a sink")).await;
+#[should_panic = "a bug in a sink"]
+async fn a_panic_in_a_sink_ends_its_worker() {
+    let setup = Setup::new(|_| panic!("a bug in a sink")).await;
     setup.raise("READY", 1).await;
-    // The panic's own message goes to standard error; what counts is that it goes on.
+    // The panic must propagate.
     let _ = setup.worker(SINK).drain(LONG).await;
 }
 
-/// While another process keeps the database locked, nothing is delivered that cannot be recorded.
+/// While another process keeps the database locked, deliveries that could not be recorded are not attempted.
 #[tokio::test]
-async fn a_locked_database_stops_deliveries_for_as_long_as_it_is_locked() {
+async fn deliveries_pause_while_the_database_is_locked() {
     let other: Arc<Mutex<Option<rusqlite::Connection>>> = Arc::default();
     let execute = |other: &Mutex<Option<rusqlite::Connection>>, sql| {
         let other = other.lock().unwrap();
         other.as_ref().unwrap().execute_batch(sql).unwrap();
     };
-    let (intruder, is_locked) = (Arc::clone(&other), Arc::new(Notify::new()));
+    let (blocker, is_locked) = (Arc::clone(&other), Arc::new(Notify::new()));
     let locked = Arc::clone(&is_locked);
     let setup = Setup::new(move |due| {
         if due.seq == 2 {
-            execute(&intruder, "BEGIN IMMEDIATE");
+            execute(&blocker, "BEGIN IMMEDIATE");
             locked.notify_one();
         }
         Some(AttemptOutcome::Delivered)
@@ -311,7 +311,7 @@ async fn a_locked_database_stops_deliveries_for_as_long_as_it_is_locked() {
     .await;
     let path = setup.dir.path().join("runs.db");
     let connection = rusqlite::Connection::open(path).unwrap();
-    // The store may be busy for a moment on a slow disk.
+    // On a slow disk the store may hold the lock for a moment.
     connection.busy_timeout(LONG).unwrap();
     *other.lock().unwrap() = Some(connection);
     let work = setup.start();
@@ -321,13 +321,13 @@ async fn a_locked_database_stops_deliveries_for_as_long_as_it_is_locked() {
     timeout(LONG, is_locked.notified()).await.unwrap();
     let error = setup.worker("other").drain(LONG).await.unwrap_err();
     assert!(error.is_temporary(), "a pass does not wait: {error}");
-    let handed = setup.handed();
-    assert!(handed < 100, "{handed} were handed over");
+    let received = setup.received();
+    assert!(received < 100, "{received} were delivered");
     execute(&other, "COMMIT");
     setup.until_empty().await;
-    let mut handed = setup.sink.handed.lock().unwrap().clone();
-    handed.sort_unstable();
-    assert_eq!(handed, (1..=1_001).collect::<Vec<_>>(), "each once");
+    let mut received = setup.sink.received.lock().unwrap().clone();
+    received.sort_unstable();
+    assert_eq!(received, (1..=1_001).collect::<Vec<_>>(), "each once");
     setup.stop.cancel();
     work.await.unwrap();
 }

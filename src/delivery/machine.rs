@@ -22,6 +22,7 @@ pub const DRAIN: Duration = Duration::from_millis(700);
 
 /// The least number of different runs that must fail in a row to open the circuit breaker.
 const MIN_THRESHOLD: usize = 8;
+
 /// One sink's state machine. See [the module](super) for its parts.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -73,7 +74,7 @@ impl Machine {
     /// Takes one input at `now` and says what to do next.
     ///
     /// # Panics
-    /// When `input` answers a command that was not given, or a second time: a mistake of the caller.
+    /// When `input` answers a command that was not given, or a second time: a bug in the caller.
     pub fn step(&mut self, input: Input, now: Moment) -> Step {
         let mut commands = Vec::new();
         if self.phase != Phase::Finished {

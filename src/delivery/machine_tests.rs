@@ -262,7 +262,7 @@ fn a_sink_that_is_gone_has_everything_set_aside() {
         events: 7_500 - world.attempts(),
         error: "410".into()
     }));
-    // What comes later is tried, as somebody may have mended it.
+    // Later events are attempted, as the receiver may have been repaired.
     let before = world.attempts();
     world.raise(1, 1);
     world.until_empty();
@@ -494,7 +494,7 @@ fn a_drain_has_a_bound() {
     world.drain(MINUTE);
     world.answer();
     assert_eq!(world.in_flight.len(), 4);
-    // They hang. Looking for more goes on, and time passes.
+    // They hang. The machine keeps looking for more as time passes.
     while let Next::Sleep { wait } = world.next {
         match world.exchange.is_some() {
             true => world.answer(),

@@ -35,8 +35,8 @@
 //!    again, under the same id and with the same bytes, but loses nothing.
 //! 2. No event is ready or in flight twice. Every fetch excludes those that are; whatever else was read before is
 //!    recorded by the same exchange, before it fetches.
-//! 3. Events are attempted in the order in which the outbox gave them, those of one run one after the other. A stream has one attempt in flight, and after a
-//!    failure everything read ahead is given back, a fetch in flight included.
+//! 3. Events are attempted in the order in which the outbox gave them, those of one run one after the other. A stream
+//!    has one attempt in flight, and after a failure everything read ahead is given back, a fetch in flight included.
 //! 4. At most [`SinkLimits::concurrency`](crate::model::SinkLimits) attempts are in flight, one while the breaker is
 //!    half-open, none are begun while it is open, while deliveries are set aside or while the outbox is unavailable.
 //! 5. At most [`AHEAD`] batches for each of these are ready.

@@ -1,4 +1,4 @@
-//! What passes between a machine and whoever drives it.
+//! The inputs and commands of a machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,11 +77,11 @@ pub enum Command {
     /// Exchange with the outbox; answered by [`Input::Exchanged`] or [`Input::ExchangeFailed`]. The next one is asked
     /// for only then.
     Exchange(Exchange),
-    /// Report this to whoever runs the program. There is no answer.
+    /// Report this to the operator. There is no answer.
     Report(Notice),
 }
 
-/// What a step comes to: things to do at once, and then to wait for.
+/// The result of a step: commands to execute at once, and what follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// To be begun now, in this order.
@@ -102,7 +102,7 @@ pub enum Next {
     Finish,
 }
 
-/// What whoever runs this should know. No text contains a secret.
+/// A message for the operator. No text contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The circuit breaker opened.
@@ -132,7 +132,7 @@ pub enum Notice {
         event: String,
         /// Attempts made.
         attempts: u32,
-        /// What the last one came to.
+        /// Why the last one failed.
         error: String,
     },
     /// An event will be retried.
@@ -143,7 +143,7 @@ pub enum Notice {
         attempts: u32,
         /// Not before this.
         at: Timestamp,
-        /// What the last attempt came to.
+        /// Why the last attempt failed.
         error: String,
     },
 }

@@ -60,7 +60,7 @@ impl Outbox {
         self.rows.insert(self.last_seq, row);
     }
 
-    /// Somebody drops a delivery by hand.
+    /// An operator drops a delivery.
     pub fn drop(&mut self, seq: i64, now: Timestamp) {
         if let Some(row) = self.rows.remove(&seq) {
             self.no_longer_pending(seq, &row.run_id);
@@ -394,7 +394,7 @@ impl World {
         self.now.wall = self.now.wall.plus(time);
     }
 
-    /// Lets the next thing happen: answers first, then attempts, then time. Gives whether the machine goes on.
+    /// Lets the next thing happen: answers first, then attempts, then time. Returns whether the machine continues.
     pub fn go_on(&mut self) -> bool {
         match self.next {
             Next::Finish => return false,

@@ -76,6 +76,15 @@ impl SinkLimits {
         batch: STREAM_BATCH,
         concurrency: 1,
     };
+
+    /// Runs independent of one another, one event at a time, at most `concurrency` in flight.
+    pub const fn independent_runs(concurrency: usize) -> Self {
+        Self {
+            order: Order::Run,
+            batch: 1,
+            concurrency,
+        }
+    }
 }
 
 /// An event that is due for a sink.
@@ -147,7 +156,7 @@ pub enum Verdict {
         /// The earliest time of the next attempt.
         at: Timestamp,
     },
-    /// It becomes a dead letter: kept, without further attempts, until somebody retries or drops it.
+    /// It becomes a dead letter: kept, without further attempts, until an operator retries or drops it.
     SetAside,
 }
 

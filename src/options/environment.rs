@@ -2,5 +2,5 @@
 
 use std::collections::HashMap;
 
-/// The process's environment, or one made up for a test.
+/// The process's environment, or a test's.
 pub type Environment = HashMap<String, String>;

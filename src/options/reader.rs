@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use config::{Map, Value, ValueKind};
 
-/// A key is suggested for another when they are at least this much alike (Jaro-Winkler).
+/// The least similarity (Jaro-Winkler) at which a known key is suggested for an unknown one.
 const ALIKE: f64 = 0.8;
 
 /// A mistake in the configuration.
@@ -70,12 +70,12 @@ fn shown(kind: &ValueKind) -> String {
 pub struct Reader<'a> {
     prefix: String,
     table: Map<String, Value>,
-    asked: Vec<&'static str>,
+    known: Vec<&'static str>,
     problems: &'a mut Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads `table`, whose keys' paths begin with `prefix`, e.g. `sync.`.
+    /// Reads `table`; the paths of its keys begin with `prefix`, e.g. `sync.`.
     pub fn new(
         prefix: impl Into<String>,
         table: Map<String, Value>,
@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
         Self {
             prefix: prefix.into(),
             table,
-            asked: Vec::new(),
+            known: Vec::new(),
             problems,
         }
     }
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, key: &'static str) -> Option<Value> {
-        self.asked.push(key);
+        self.known.push(key);
         self.table.remove(key)
     }
 
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Text that no message may repeat; `None` when absent.
+    /// Text that must not appear in messages; `None` when absent.
     pub fn secret(&mut self, key: &'static str) -> Option<String> {
         let ValueKind::String(text) = self.take(key)?.kind else {
             self.problem(key, "must be text in quotes");
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    /// A table of texts that no message may repeat, by name; empty when absent.
+    /// A table of texts that must not appear in messages, sorted by name; empty when absent.
     pub fn secret_table(&mut self, key: &'static str) -> Vec<(String, String)> {
         let Some(value) = self.take(key) else {
             return Vec::new();
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
         texts
     }
 
-    /// A list of text; `None` when absent.
+    /// A list of texts; `None` when absent.
     pub fn list(&mut self, key: &'static str) -> Option<Vec<String>> {
         let values = match self.take(key)?.kind {
             ValueKind::Array(values) => values,
@@ -232,7 +232,7 @@ impl<'a> Reader<'a> {
         self.table.clear();
     }
 
-    /// A list of text, or text with commas, as an environment variable has it; `None` when absent.
+    /// A list of text, or comma-separated text from an environment variable; `None` when absent.
     pub fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
         if let Some(ValueKind::String(text)) = self.table.get(key).map(|value| &value.kind) {
             let parts = text
@@ -348,13 +348,13 @@ impl<'a> Reader<'a> {
         for key in unknown {
             let alike = |known: &&str| strsim::jaro_winkler(known, &key);
             let nearest = self
-                .asked
+                .known
                 .iter()
                 .max_by(|a, b| alike(a).total_cmp(&alike(b)))
                 .filter(|known| alike(known) >= ALIKE);
             let hint = match nearest {
                 Some(known) => format!("did you mean `{}{known}`?", self.prefix),
-                None => format!("known here: {}", self.asked.join(", ")),
+                None => format!("known here: {}", self.known.join(", ")),
             };
             self.problems.push(Problem::new(
                 format!("{}{key}", self.prefix),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use thiserror::Error;
 
-/// A file with a secret cannot be used. No message repeats any of its content.
+/// A file with a secret cannot be used. Messages never contain its content.
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// The file cannot be read.
@@ -14,12 +14,12 @@ pub enum SecretError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Everyone could put another secret there.
+    /// Every user of the system may write to the file.
     #[error(
-        "{path} can be written by everyone (mode {mode:o}); take that away with `chmod 600 {path}`"
+        "{path} can be written by everyone (mode {mode:o}); restrict it with `chmod 600 {path}`"
     )]
     WritableByOthers {
         /// The file.
@@ -29,7 +29,7 @@ pub enum SecretError {
     },
 }
 
-/// Reads a file that holds a secret.
+/// Reads a file that holds a secret, and refuses one that everyone can write to.
 pub fn read_secret(path: &Path) -> Result<SecretString, SecretError> {
     let unreadable = |source| SecretError::Unreadable {
         path: path.to_owned(),

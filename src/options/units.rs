@@ -1,4 +1,4 @@
-//! Lengths of time in which ranges and defaults are written.
+//! Units of time for ranges and defaults.
 
 use std::time::Duration;
 

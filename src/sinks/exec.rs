@@ -16,25 +16,25 @@ use async_trait::async_trait;
 
 use super::options::{BuildError, CheckError, SinkOptions};
 use super::sink::Sink;
-use crate::model::{AttemptOutcome, Due, Order, SinkLimits};
+use crate::model::{AttemptOutcome, Due, SinkLimits};
 use crate::options::{Environment, HOUR, Problem, Reader, SECOND};
 
-/// The code by which a program asks to be tried again later (`EX_TEMPFAIL`).
+/// The exit code by which a program asks for a retry (`EX_TEMPFAIL`).
 const TRY_AGAIN: i32 = 75;
 
-/// How much of what a program prints goes to the log, in bytes for each of its two streams.
+/// The most output that is logged, in bytes for each of the two streams.
 const MAX_OUTPUT: usize = 64 << 10;
 
-/// How long to wait for what a program printed, once it has ended: something it started may hold its streams open.
+/// How long to wait for the rest of the output once the program has ended: its children may hold the streams open.
 const OUTPUT_WITHIN: Duration = Duration::from_millis(100);
 
-/// The longest value of a variable, in bytes: the system refuses to run a program with one that is much longer.
+/// The longest value of an environment variable, in bytes, well below the system's limit.
 const MAX_VARIABLE: usize = 4 << 10;
 
-/// Variables that hold secrets of ours, or lead to them.
+/// Variables that hold this program's own secrets, or lead to them.
 const OUR_SECRETS: [&str; 2] = ["APIFY_TOKEN", "CREDENTIALS_DIRECTORY"];
 
-/// Which parts of an event's body go to a program's environment.
+/// The parts of an event's body that are passed in the environment.
 const VARIABLES: [(&str, &str); 8] = [
     ("APIFY_EVENT_ID", "/id"),
     ("APIFY_EVENT_SEQUENCE", "/sequence"),
@@ -46,14 +46,14 @@ const VARIABLES: [(&str, &str); 8] = [
     ("APIFY_PREVIOUS_STATUS", "/previousStatus"),
 ];
 
-/// The keys.
+/// The configuration.
 #[derive(Clone, PartialEq, Eq)]
 struct ExecOptions {
     program: String,
     arguments: Vec<String>,
-    /// The longest one run of the program may take.
+    /// The longest that one process may run.
     timeout: Duration,
-    /// The most runs of it at once.
+    /// The most concurrent processes.
     concurrency: usize,
 }
 
@@ -115,20 +115,20 @@ impl SinkOptions for ExecOptions {
     }
 }
 
-/// Finds `program` as the system does.
+/// Looks up `program` on `path`, as the system does.
 fn check(program: &str, path: &str) -> Result<String, String> {
     match which::which_in(program, Some(path), ".") {
         Ok(file) => Ok(format!("runs {}", file.display())),
         Err(_) => Err(format!(
-            "there is no program {program} that could be run; give its path, or set PATH"
+            "there is no program {program} to run; give its path, or set PATH"
         )),
     }
 }
 
-/// Runs a program for each event: its body on standard input, its main parts in the environment.
+/// Runs a program for each event, with the body on standard input and its main parts in the environment.
 struct Exec {
     options: ExecOptions,
-    /// Variables that hold secrets of other sinks: kept from the program, as the API token is.
+    /// Variables with secrets of other sinks, removed from the program's environment like the API token.
     hidden: Vec<String>,
 }
 
@@ -192,11 +192,7 @@ impl Exec {
 #[async_trait]
 impl Sink for Exec {
     fn limits(&self) -> SinkLimits {
-        SinkLimits {
-            order: Order::Run,
-            batch: 1,
-            concurrency: self.options.concurrency,
-        }
+        SinkLimits::independent_runs(self.options.concurrency)
     }
 
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
@@ -208,11 +204,11 @@ impl Sink for Exec {
     }
 }
 
-/// A program that runs, with whatever it has started. All of it is killed when this is dropped before the program ended.
+/// A running program and its process group, which is killed if this is dropped before the program has ended.
 struct Group(Child);
 
 impl Group {
-    /// Writes the event to the program and waits for its end; `None` when that does not come in time.
+    /// Writes the event to standard input and waits for the exit status; `None` on timeout.
     async fn feed(
         &mut self,
         event: &Due,
@@ -225,7 +221,7 @@ impl Group {
         let mut printed = (Vec::new(), Vec::new());
         let write = async {
             if let Some(mut stdin) = stdin {
-                // A program that does not read what it is given may know enough from its environment.
+                // A program need not read its input: the environment may be enough for it.
                 let _ = stdin.write_all(event.payload.as_bytes()).await;
             }
         };
@@ -236,12 +232,12 @@ impl Group {
             )
         };
         let status = {
-            let mut talk = pin!(async { tokio::join!(write, read) });
-            let mut talked = false;
+            let mut io = pin!(async { tokio::join!(write, read) });
+            let mut io_done = false;
             let ended = tokio::time::timeout(timeout, async {
                 loop {
                     tokio::select! {
-                        _ = &mut talk, if !talked => talked = true,
+                        _ = &mut io, if !io_done => io_done = true,
                         status = child.wait() => return status,
                     }
                 }
@@ -249,9 +245,8 @@ impl Group {
             let Ok(status) = ended.await else {
                 return Ok(None);
             };
-            if !talked {
-                // What it printed is worth a moment, no more.
-                let _ = tokio::time::timeout(OUTPUT_WITHIN, talk).await;
+            if !io_done {
+                let _ = tokio::time::timeout(OUTPUT_WITHIN, io).await;
             }
             status?
         };
@@ -267,19 +262,19 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // No id: it has ended and was waited for.
+        // Without an id it has ended and was waited for.
         if let Some(id) = self
             .0
             .id()
             .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
         {
-            // Failing means that it has ended meanwhile.
+            // Fails only if it has ended meanwhile.
             let _ = kill_process_group(id, Signal::KILL);
         }
     }
 }
 
-/// Reads a stream to its end, and keeps the beginning.
+/// Reads a stream to its end, and keeps at most [`MAX_OUTPUT`] bytes.
 async fn collect(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut stream) = stream else { return };
     let mut chunk = [0; 4096];
@@ -330,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn codes_and_what_they_come_to() {
+    async fn exit_codes_decide_the_outcome() {
         assert_eq!(outcome("exit 0").await, AttemptOutcome::Delivered);
         assert!(matches!(
             outcome("exit 75").await,
@@ -381,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn much_input_that_nobody_reads_and_much_output_are_no_matter() {
+    async fn large_unread_input_and_large_output_do_not_block() {
         let payload = format!(r#"{{"id":"{}"}}"#, "x".repeat(1 << 20));
         let chatty = shell("head -c 1000000 /dev/zero", Duration::from_secs(30));
         assert_eq!(
@@ -391,7 +386,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_it_leaves_running_does_not_hold_it_up() {
+    async fn a_background_process_does_not_delay_the_outcome() {
         let began = std::time::Instant::now();
         assert_eq!(
             outcome("sleep 60 & exit 0").await,
@@ -401,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_its_time_is_up_the_whole_group_is_killed() {
+    async fn a_timeout_kills_the_process_group() {
         let dir = tempfile::tempdir().unwrap();
         let id = dir.path().join("id");
         let script = format!(
@@ -417,7 +412,7 @@ mod tests {
             panic!()
         };
         assert!(error.contains("did not end within 3s"), "{error}");
-        let id = std::fs::read_to_string(id).expect("it got that far in three seconds");
+        let id = std::fs::read_to_string(id).expect("the script started within three seconds");
         let is_running = || {
             std::fs::read_to_string(format!("/proc/{}/stat", id.trim()))
                 .is_ok_and(|stat| !stat.contains(") Z "))
@@ -433,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_found_as_the_system_finds_them() {
+    fn programs_are_looked_up_on_the_path() {
         assert_eq!(
             check("sh", "/nonexistent:/bin"),
             Ok("runs /bin/sh".to_owned())

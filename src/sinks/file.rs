@@ -1,4 +1,4 @@
-//! `type = "file"`: one JSON object a line, appended to a file and on the disk before it is acknowledged.
+//! `type = "file"`: appends one JSON object per line to a file, and syncs it to disk before acknowledging.
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -14,13 +14,13 @@ use super::sink::{Sink, blocking, lines};
 use crate::model::{AttemptOutcome, Due, SinkLimits};
 use crate::options::{Environment, Problem, Reader};
 
-/// How a line of ours begins, whole or torn.
+/// The beginning of every line that this sink writes.
 const BEGINNING: &[u8] = b"{\"id\":\"evt_";
 
-/// How far back the beginning of the last line is looked for at first, in bytes.
+/// How far back to look for the beginning of the last line at first, in bytes.
 const TAIL: u64 = 64 << 10;
 
-/// The keys.
+/// The configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FileOptions {
     path: PathBuf,
@@ -61,16 +61,19 @@ impl SinkOptions for FileOptions {
     }
 }
 
-/// Whether the file at `path` can be appended to; does not create it.
+/// Checks that the file at `path` can be appended to, without creating it.
 fn check(path: &Path) -> Result<String, String> {
     let folder = folder(path);
     if !folder.is_dir() {
-        return Err(format!("there is no folder {}; make it", folder.display()));
+        return Err(format!(
+            "there is no folder {}; create it",
+            folder.display()
+        ));
     }
     if rustix::fs::access(folder, Access::WRITE_OK).is_err() {
         return Err(format!("folder {} cannot be written to", folder.display()));
     }
-    // Opening what is no file, such as a pipe, could wait for somebody at the other end.
+    // Only regular files: opening a pipe could block until another process opens it.
     if path.is_file() {
         let opened = fs::OpenOptions::new().append(true).open(path);
         opened.map_err(|error| format!("cannot append to {}: {error}", path.display()))?;
@@ -85,14 +88,14 @@ fn folder(path: &Path) -> &Path {
     folder.unwrap_or(Path::new("."))
 }
 
-/// Appends events to a file. One that was renamed or deleted, as log rotation does, is opened anew under its path.
+/// Appends events to a file. If it was renamed or deleted, as by log rotation, a new file is opened at the path.
 struct File {
     path: PathBuf,
     open: Arc<Mutex<Option<fs::File>>>,
 }
 
 impl File {
-    /// Appends to the file at `path`, which need not exist; its folder must.
+    /// The file at `path` need not exist, but its folder must.
     fn new(path: PathBuf) -> Self {
         Self {
             path,
@@ -123,7 +126,7 @@ fn append(path: &Path, slot: &mut Option<fs::File>, lines: &[u8]) -> io::Result<
         Some(file) if is_still_at(&file, path) => file,
         _ => open(path)?,
     };
-    // After a failure the file is opened anew, which repairs a line that was written in part.
+    // After a failure the slot stays empty: the next call reopens the file, which repairs a partial line.
     file.write_all(lines)?;
     if file.metadata()?.is_file() {
         file.sync_data()?;
@@ -150,14 +153,14 @@ fn open(path: &Path) -> io::Result<fs::File> {
         .open(path)?;
     if file.metadata()?.is_file() {
         repair_last_line(path, &mut file)?;
-        // What was acknowledged must be found again after a power cut, under its name.
+        // The directory entry of a new file must survive a power cut too.
         fs::File::open(folder(path))?.sync_all()?;
     }
     Ok(file)
 }
 
-/// Removes a line of ours that a crash or a full disk cut short: its event is delivered again. Any other last line stays, and
-/// gets a line end.
+/// Removes a partial line of this sink, left by a crash or a full disk: its event is delivered again. Terminates any
+/// other last line that has no line end.
 fn repair_last_line(path: &Path, file: &mut fs::File) -> io::Result<()> {
     let last = last_line(path)?;
     if last.is_empty() {
@@ -171,7 +174,7 @@ fn repair_last_line(path: &Path, file: &mut fs::File) -> io::Result<()> {
     file.write_all(b"\n")
 }
 
-/// What stands behind the last line end.
+/// The bytes after the last line end.
 fn last_line(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = fs::File::open(path)?;
     let length = file.metadata()?.len();
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_wants_the_folder_and_creates_nothing() {
+    fn a_check_requires_the_folder_and_creates_nothing() {
         let dir = tempfile::tempdir().unwrap();
         assert!(check(&dir.path().join("new.jsonl")).is_ok());
         assert!(!dir.path().join("new.jsonl").exists());
@@ -234,7 +237,7 @@ mod tests {
             fs::read_to_string(dir.path().join("events.jsonl.1")).unwrap(),
             "{\"a\":1}\n{\"a\":2}\n"
         );
-        // Rotation that makes a new file in the old one's place, and rotation that empties the old one.
+        // Rotation that creates a new file at the path, and rotation that truncates the old one.
         fs::rename(&path, dir.path().join("events.jsonl.2")).unwrap();
         fs::write(&path, "").unwrap();
         assert_eq!(
@@ -250,12 +253,12 @@ mod tests {
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             "{\"a\":4}\n",
-            "emptied in place"
+            "truncated in place"
         );
     }
 
     #[tokio::test]
-    async fn a_torn_line_of_ours_goes_and_anything_else_stays() {
+    async fn a_partial_own_line_is_removed_and_anything_else_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
         let whole = "{\"id\":\"evt_a_1\"}\n";
@@ -286,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_torn_line_goes_too() {
+    async fn a_long_partial_line_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
         fs::write(
@@ -308,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_device_needs_no_sync() {
+    async fn a_device_is_written_without_sync() {
         assert_eq!(
             deliver(&File::new("/dev/null".into()), &["{}"]).await,
             AttemptOutcome::Delivered
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_that_is_missing_is_named_and_may_come_to_be() {
+    async fn a_missing_folder_is_named_and_may_appear_later() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("logs/events.jsonl");
         let sink = File::new(path.clone());

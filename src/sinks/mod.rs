@@ -1,8 +1,8 @@
-//! Where events go. A sink takes a batch of events and says what became of each; remembering what it is owed, and
-//! retrying, is [`crate::delivery`]'s business.
+//! Sinks deliver events. A sink takes a batch of events and returns an outcome for each; [`crate::delivery`] decides about
+//! retries, and the outbox stores what is owed.
 //!
-//! Everything about one type of sink stands in its file: the keys it is configured by, their validation, how it is made
-//! from them, how it is checked, and how it delivers. A new type is a new file and a line in `settings`.
+//! One file has everything about one type of sink: its configuration keys and their validation, how to build, check and
+//! deliver to it. A new type is a new file and a line in `settings`.
 
 mod exec;
 mod file;

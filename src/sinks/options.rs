@@ -1,4 +1,4 @@
-//! What a type of sink must offer.
+//! The interface of a type of sink.
 
 use std::any::Any;
 use std::fmt;
@@ -11,18 +11,18 @@ use thiserror::Error;
 use super::sink::Sink;
 use crate::options::{Environment, Problem};
 
-/// The validated keys of one sink. Nothing that is printed of them is a secret.
+/// The validated configuration of one sink. Its `Debug` output contains no secret.
 #[async_trait]
 pub trait SinkOptions: Comparable + fmt::Debug + Send + Sync {
-    /// The type's name, as the configuration has it.
+    /// The type's name in the configuration.
     fn kind(&self) -> &'static str;
 
-    /// What no other sink may share with it.
+    /// Where the sink writes, if no other sink may write there.
     fn place(&self) -> Option<Place> {
         None
     }
 
-    /// The environment variable that holds its secret.
+    /// The environment variable that holds the sink's secret, if it has one.
     fn secret_variable(&self) -> Option<&str> {
         None
     }
@@ -32,28 +32,29 @@ pub trait SinkOptions: Comparable + fmt::Debug + Send + Sync {
         false
     }
 
-    /// The same options with every secret they point to, as it is now: a changed secret makes other options.
+    /// Returns the same options with the current value of every secret they point to, so that options with a changed secret
+    /// compare unequal.
     ///
     /// # Errors
-    /// The key, and what is wrong with the secret it leads to.
+    /// When a secret is missing or not valid; names the key.
     fn resolve(self: Arc<Self>, environment: &Environment)
     -> Result<Arc<dyn SinkOptions>, Problem>;
 
-    /// The sink. `hidden` are environment variables that hold secrets of sinks: a program that it runs must not see
-    /// them. The options must be resolved.
+    /// Builds the sink. The options must be resolved. `hidden` names environment variables that hold secrets of sinks;
+    /// programs that the sink runs must not get them.
     ///
     /// # Errors
-    /// When the system refuses something that the sink needs.
+    /// When the system denies a resource that the sink needs.
     async fn build(&self, hidden: &[String]) -> Result<Arc<dyn Sink>, BuildError>;
 
-    /// Looks whether the sink could be delivered to, without delivering anything; gives what was found.
+    /// Checks whether the sink can be delivered to, without delivering anything; returns a description for the user.
     ///
     /// # Errors
-    /// What stands in the way.
+    /// Why it cannot be delivered to.
     async fn check(&self, environment: &Environment) -> Result<String, CheckError>;
 }
 
-/// Options that can be compared without knowing their type.
+/// Comparison of options of unknown types.
 pub trait Comparable: Any {
     /// Whether these are the same options of the same type.
     fn equals(&self, other: &dyn SinkOptions) -> bool;
@@ -66,7 +67,7 @@ impl<T: Any + PartialEq> Comparable for T {
     }
 }
 
-/// Where the lines of a sink go: those of two would mix.
+/// Where the lines of a sink go. Two sinks must not share a place, as their lines would mix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// Standard output.
@@ -76,7 +77,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The key that chooses it.
+    /// The configuration key that chooses it.
     pub(super) fn key(&self) -> &'static str {
         match self {
             Self::StandardOutput => "type",
@@ -85,18 +86,18 @@ impl Place {
     }
 }
 
-/// A sink cannot be made. The message contains no secret.
+/// A sink cannot be built. The message contains no secret.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct BuildError(pub String);
 
-/// A sink could not be delivered to now. No message contains a secret.
+/// A sink cannot be delivered to now. Messages contain no secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum CheckError {
     /// The configuration names something that does not exist or cannot be used.
     #[error("{0}")]
     Configuration(String),
-    /// The receiver does not answer, which may pass.
+    /// The receiver does not answer; it may later.
     #[error("{0}")]
     Unreachable(String),
 }

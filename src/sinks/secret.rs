@@ -1,4 +1,4 @@
-//! Where the secrets are that a webhook is signed with.
+//! Finds the secrets that sign a webhook.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,12 @@ use thiserror::Error;
 use super::signature::{InvalidKey, SigningKeys};
 use crate::options::{Environment, Problem, Reader, SecretError, read_secret};
 
-/// Where the secrets are that a webhook is signed with.
+/// Where the secrets that sign a webhook are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SecretSource {
-    /// Nowhere: it is not signed.
+    /// There are none: the webhook is not signed.
     None,
-    /// Here: they stand in the configuration itself, or have been read from where they are.
+    /// The keys themselves, from the configuration or already resolved.
     Keys(SigningKeys),
     /// In a file.
     File(PathBuf),
@@ -21,30 +21,30 @@ pub enum SecretSource {
     Variable(String),
 }
 
-/// A secret cannot be had from where the configuration points. No message repeats any of it.
+/// The secret that the configuration points to is not available. Messages never contain any of it.
 #[derive(Debug, Error)]
 enum Unavailable {
     /// The file cannot be used.
     #[error(transparent)]
     File(#[from] SecretError),
-    /// The environment variable is not set. It is named if it looks like one, not like a secret in the wrong place.
+    /// The environment variable is not set. It is named unless it may be a secret in the wrong place.
     #[error("the environment variable{0} is not set")]
     Unset(String),
-    /// What was found is no signing secret.
+    /// The value found is no signing secret.
     #[error("{origin} {invalid}")]
     Invalid {
         /// Where it was found.
         origin: String,
-        /// What is wrong with it.
+        /// Why it is not valid.
         invalid: InvalidKey,
     },
 }
 
 impl SecretSource {
-    /// The same with the keys read.
+    /// Returns the same source with its keys read.
     ///
     /// # Errors
-    /// When there are none where they should be.
+    /// When the file or variable has no valid keys.
     pub(super) fn resolve(&self, environment: &Environment) -> Result<Self, Problem> {
         let key = match self {
             Self::File(_) => "secret_file",
@@ -56,7 +56,7 @@ impl SecretSource {
             .map_err(|error| Problem::new(key, error.to_string()))
     }
 
-    /// The keys, where they have been read; none for a webhook that is not signed.
+    /// The keys; empty for a webhook that is not signed, `None` if not resolved.
     pub(super) fn keys(&self) -> Option<SigningKeys> {
         match self {
             Self::None => Some(SigningKeys::default()),
@@ -91,14 +91,14 @@ impl SecretSource {
         }
     }
 
-    /// Reads the keys that say where the secret is.
+    /// Reads the configuration keys `secret`, `secret_file` and `secret_env`.
     pub(super) fn read(section: &mut Reader<'_>) -> Self {
         let inline = section.secret("secret");
         let file = section
             .secret("secret_file")
             .filter(|path| !path.is_empty());
         let variable = section.secret("secret_env").filter(|name| !name.is_empty());
-        // Neither must find its way into a message about a file or a variable that does not exist.
+        // A secret in the wrong key must not appear in the message about a missing file or variable.
         let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if file
             .as_ref()
@@ -106,7 +106,7 @@ impl SecretSource {
         {
             section.problem(
                 "secret_file",
-                "holds a secret itself, not where to find it; that is what `secret` is for",
+                "holds a secret itself instead of a path; use `secret` for that",
             );
             return Self::None;
         }
@@ -151,7 +151,7 @@ mod tests {
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
     #[test]
-    fn keys_come_from_where_they_are_said_to_be() {
+    fn keys_are_read_from_their_source() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
         std::fs::write(&file, format!("{SECRET}\nwhsec_YWFh\n")).unwrap();

@@ -1,4 +1,4 @@
-//! The `[[sinks]]` sections: the keys that every sink has, and the types there are.
+//! The `[[sinks]]` sections: the keys common to all sinks, and the table of types.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,14 +11,13 @@ use super::{exec, file, stdout, webhook};
 use crate::model::{EventType, Registration, RunStatus, Subscription};
 use crate::options::{Environment, HOUR, Problem, Reader, SECOND};
 
-/// Apify's own webhooks are retried for about as long.
+/// About as long as Apify retries its own webhooks.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(32 * 3_600);
 
-/// Reads the keys of one type of sink; `None` when a problem was noted.
+/// Reads the keys of one type of sink; `None` when there was a problem.
 type ReadOptions = fn(&mut Reader<'_>) -> Option<Arc<dyn SinkOptions>>;
 
-/// The types of sinks, by the names that the configuration has for them. A new one is a file of its own and a line
-/// here.
+/// The types of sinks, by their names in the configuration. A new type is a file of its own and a line here.
 const TYPES: [(&str, ReadOptions); 4] = [
     ("stdout", stdout::read),
     ("file", file::read),
@@ -26,27 +25,27 @@ const TYPES: [(&str, ReadOptions); 4] = [
     ("exec", exec::read),
 ];
 
-/// Somewhere events go.
+/// The configuration of one sink.
 #[derive(Clone, Debug)]
 pub struct SinkSettings {
-    /// The name under which the outbox keeps what it is owed.
+    /// The name, which identifies its deliveries in the outbox.
     pub name: String,
-    /// The types of events it wants; `None` for all.
+    /// The types of events to deliver; `None` for all.
     pub events: Option<Vec<String>>,
     /// How long after its first attempt an event is set aside.
     pub give_up_after: Duration,
-    /// What it gets if it is added to a mirror that has events already.
+    /// Where it starts if it is added to a mirror that has events already.
     pub start: Start,
-    /// What it is, and the keys of its type.
+    /// Its type, and the configuration of that type.
     pub options: Arc<dyn SinkOptions>,
 }
 
-/// What a sink gets that is added to a mirror which has events already.
+/// Where a sink starts that is added to a mirror which has events already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Events from then on.
+    /// With events from then on.
     Now,
-    /// All events in the log too.
+    /// With all events in the log.
     Beginning,
 }
 
@@ -71,7 +70,7 @@ impl PartialEq for SinkSettings {
 }
 
 impl SinkSettings {
-    /// The same, as the `n`-th section, with every secret that the options point to, as it is now.
+    /// Returns the same settings with the current value of every secret; `n` is the index of the section, for messages.
     pub(crate) fn resolve(&self, n: usize, environment: &Environment) -> Result<Self, Problem> {
         let options = Arc::clone(&self.options).resolve(environment);
         let options = options.map_err(|Problem { path, message }| {
@@ -83,7 +82,7 @@ impl SinkSettings {
         })
     }
 
-    /// Which events it wants.
+    /// The events to deliver.
     pub fn subscription(&self) -> Subscription {
         Subscription {
             sink: self.name.clone(),
@@ -91,7 +90,7 @@ impl SinkSettings {
         }
     }
 
-    /// How the store registers it.
+    /// The sink as the store registers it.
     pub fn registration(&self) -> Registration {
         Registration {
             name: self.name.clone(),
@@ -101,7 +100,7 @@ impl SinkSettings {
     }
 }
 
-/// Reads every section. Without the key, events go to standard output; an empty list means nowhere.
+/// Reads every section. Without the key `sinks`, events go to standard output; an empty list means no sinks.
 pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Vec<SinkSettings> {
     let Some(sinks) = root.tables("sinks", sink) else {
         return vec![SinkSettings {

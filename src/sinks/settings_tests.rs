@@ -122,7 +122,7 @@ fn problems_are_reported_by_their_path_without_a_secret() {
         ("type = \"webhook\"\nurl = \"https://me:hunter2@x/\"".to_owned(), "sinks[0].url: has a user or a password"),
         (
             "type = \"webhook\"\nurl = \"http://hook.example/\"\nheaders = { authorization = \"hunter2\" }".to_owned(),
-            "sinks[0].url: is plain http, so that the headers could be read",
+            "sinks[0].url: is plain http, which would expose the headers",
         ),
         (with("secret = \"hunter2\""), "sinks[0].secret: must begin with `whsec_`"),
         (with("secret = 7"), "sinks[0].secret: must be text in quotes"),

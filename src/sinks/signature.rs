@@ -1,4 +1,4 @@
-//! Signatures of webhooks, as Standard Webhooks defines them (standardwebhooks.com).
+//! Webhook signatures according to Standard Webhooks (standardwebhooks.com).
 //!
 //! Written by hand: it is one HMAC over three parts. The crate `standardwebhooks` takes one key at a time and brings older
 //! versions of what is used here.
@@ -12,32 +12,32 @@ use secrecy::{ExposeSecret, SecretSlice};
 use sha2::Sha256;
 use thiserror::Error;
 
-/// What a secret begins with.
+/// The prefix of every secret.
 const PREFIX: &str = "whsec_";
 
-/// The keys a webhook is signed with: one, or several while a secret is being changed. Nothing prints them.
+/// The keys that sign a webhook: one, or several during key rotation. `Debug` does not show them.
 #[derive(Clone, Default)]
 pub struct SigningKeys(Vec<SecretSlice<u8>>);
 
-/// Text that is no secret. The message does not repeat it.
+/// Text that is no secret. Messages do not contain it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidKey {
-    /// There is none.
+    /// There is no secret.
     #[error("holds no secret; it must be `whsec_` and the key in base64")]
     Missing,
-    /// It does not look like one.
+    /// The prefix is missing.
     #[error("must begin with `whsec_`, as secrets of Standard Webhooks do")]
     Prefix,
-    /// The key cannot be read.
-    #[error("must have a key in base64 behind `whsec_`")]
+    /// The key is empty or not base64.
+    #[error("must have a key in base64 after `whsec_`")]
     Encoding,
 }
 
 impl SigningKeys {
-    /// Reads secrets that are set apart by spaces or line ends, the newest first by custom.
+    /// Parses secrets separated by whitespace.
     ///
     /// # Errors
-    /// When there is none, or one of them is no secret.
+    /// When there is none, or one of them is not valid.
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
         let keys = text
             .split_whitespace()
@@ -50,10 +50,10 @@ impl SigningKeys {
         }
     }
 
-    /// The `webhook-signature` of a message, a signature for each key; `None` without keys.
+    /// The `webhook-signature` header of a message, with one signature per key; `None` without keys.
     pub fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> Option<String> {
         let signatures = self.0.iter().filter_map(|key| {
-            // A key of any length will do.
+            // HMAC accepts keys of any length.
             let mut mac = Hmac::<Sha256>::new_from_slice(key.expose_secret()).ok()?;
             for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
                 mac.update(part);
@@ -98,9 +98,9 @@ impl fmt::Debug for SigningKeys {
 mod tests {
     use super::*;
 
-    /// Made with `standardwebhooks` from PyPI, a program that shares nothing with this one.
+    /// The expected signatures come from the `standardwebhooks` package on PyPI.
     #[test]
-    fn an_independent_implementation_makes_the_same_signatures() {
+    fn signatures_match_an_independent_implementation() {
         const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         let second = "whsec_YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh";
         for (secrets, id, body, signature) in [
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_prints_a_key() {
+    fn debug_output_hides_keys() {
         let keys = SigningKeys::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         assert_eq!(format!("{keys:?}"), "SigningKeys(1)");
     }

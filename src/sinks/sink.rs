@@ -1,4 +1,4 @@
-//! What every sink does, and what those that write lines have in common.
+//! The interface of a sink, and helpers for sinks that write lines.
 
 use std::io::{self, Write};
 
@@ -6,18 +6,18 @@ use async_trait::async_trait;
 
 use crate::model::{AttemptOutcome, Due, SinkLimits};
 
-/// Somewhere events go.
+/// A destination of events.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// How much it takes at once.
+    /// How many events it takes at once, and in which order.
     fn limits(&self) -> SinkLimits;
 
-    /// Delivers `events`, in order; gives an outcome for each, in the same order. May be dropped at any point; the
+    /// Delivers `events`, in order; returns an outcome for each, in the same order. May be dropped at any point; the
     /// events are then delivered again.
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome>;
 }
 
-/// `events` as one JSON object a line, in one piece: lines must not mix with what others write.
+/// `events` as one JSON object per line, in one buffer, so that lines do not mix with other writers' output.
 pub(super) fn lines(events: &[Due]) -> Vec<u8> {
     let mut lines = Vec::with_capacity(events.iter().map(|event| event.payload.len() + 1).sum());
     for event in events {
@@ -53,7 +53,7 @@ pub(super) fn write_out(mut stream: impl Write, lines: &[u8]) -> io::Result<()> 
 pub(crate) mod testing {
     use super::*;
 
-    /// An event of a run, as sinks get it.
+    /// An event of a run, as sinks receive it.
     pub fn due(seq: i64, run_id: &str, payload: &str) -> Due {
         Due {
             seq,

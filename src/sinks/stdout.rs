@@ -1,4 +1,4 @@
-//! `type = "stdout"`: one JSON object a line, on standard output.
+//! `type = "stdout"`: one JSON object per line, on standard output.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::sink::{Sink, blocking, lines, write_out};
 use crate::model::{AttemptOutcome, Due, SinkLimits};
 use crate::options::{Environment, Problem, Reader};
 
-/// The keys: there are none.
+/// The configuration, which has no keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StdoutOptions;
 

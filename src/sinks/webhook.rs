@@ -1,4 +1,4 @@
-//! `type = "webhook"`: one POST for each event, signed as Standard Webhooks defines it.
+//! `type = "webhook"`: one POST for each event, signed according to Standard Webhooks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use super::options::{BuildError, CheckError, SinkOptions};
 use super::secret::SecretSource;
 use super::signature::SigningKeys;
 use super::sink::Sink;
-use crate::model::{AttemptOutcome, Due, Order, SinkLimits, Timestamp};
+use crate::model::{AttemptOutcome, Due, SinkLimits, Timestamp};
 use crate::options::{Environment, HOUR, Problem, Reader, SECOND};
 use crate::web;
 
 /// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much of an answer's body is read, in bytes: nobody looks at it, but a connection can only be used again when it is
-/// read to its end.
+/// The most of an answer's body that is read, in bytes. Its content is ignored, but a connection can only be reused after
+/// the body was read to its end.
 const MAX_BODY: usize = 64 << 10;
 
-/// How long that may take.
+/// The longest time to read an answer's body.
 const BODY_WITHIN: Duration = Duration::from_millis(500);
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// Headers that are the program's own to set.
+/// Headers that the configuration must not set.
 const OWN_HEADERS: [&str; 7] = [
     "webhook-id",
     "webhook-timestamp",
@@ -42,14 +42,14 @@ const OWN_HEADERS: [&str; 7] = [
     "host",
 ];
 
-/// The keys: where events are posted, and how.
+/// The configuration of a webhook.
 #[derive(Clone, PartialEq)]
 pub struct WebhookOptions {
-    /// The address. It may hold secrets, so messages name its origin only.
+    /// The address. It may hold secrets, so messages contain only its origin.
     pub url: Url,
-    /// Where the secrets are that sign the events.
+    /// The source of the secrets that sign events.
     pub secret: SecretSource,
-    /// Sent along with every event.
+    /// Additional headers, sent with every event.
     pub headers: HeaderMap,
     /// The longest one attempt may take.
     pub timeout: Duration,
@@ -79,7 +79,7 @@ pub(super) fn read(section: &mut Reader<'_>) -> Option<Arc<dyn SinkOptions>> {
     {
         section.problem(
             "url",
-            "is plain http, so that the headers could be read on the way; use https",
+            "is plain http, which would expose the headers; use https",
         );
     }
     let secret = SecretSource::read(section);
@@ -94,7 +94,7 @@ pub(super) fn read(section: &mut Reader<'_>) -> Option<Arc<dyn SinkOptions>> {
     }))
 }
 
-/// No message repeats an address: many hold a secret in their path.
+/// Messages do not contain the address: many addresses have a secret in their path.
 fn check_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text)
         .map_err(|error| format!("is not an address ({error}); write \"https://...\""))?;
@@ -166,7 +166,7 @@ impl SinkOptions for WebhookOptions {
     }
 }
 
-/// Addresses and headers may hold secrets.
+/// Shows only the host: addresses and headers may hold secrets.
 impl fmt::Debug for WebhookOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebhookOptions")
@@ -176,7 +176,7 @@ impl fmt::Debug for WebhookOptions {
 }
 
 async fn connect(host: &str, port: u16) -> Result<String, String> {
-    // Addresses of version 6 stand in brackets in a URL, but not here.
+    // A URL has IPv6 addresses in brackets; `connect` takes them without.
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((bare, port))).await {
         Ok(Ok(_)) => Ok(format!("{host}:{port} can be reached")),
@@ -187,11 +187,11 @@ async fn connect(host: &str, port: u16) -> Result<String, String> {
     }
 }
 
-/// Posts events to an address.
+/// Posts events to a URL.
 struct Webhook {
     options: WebhookOptions,
     keys: SigningKeys,
-    /// The address without its path, which may hold a secret.
+    /// The URL without its path, which may hold a secret.
     origin: String,
     client: Client,
 }
@@ -262,7 +262,7 @@ impl Webhook {
         Ok(headers)
     }
 
-    /// The answer's body decides nothing, and is repeated nowhere: it may echo what it was sent.
+    /// Derives the outcome from status and headers. The body is ignored and never logged: it may echo the request.
     async fn judge(&self, mut answer: Response) -> AttemptOutcome {
         let status = answer.status();
         let retry_after = answer
@@ -278,7 +278,7 @@ impl Webhook {
                 }
             }
         };
-        // If that fails, the next event gets a connection of its own.
+        // If this times out, the connection is closed, and the next event opens a new one.
         let _ = tokio::time::timeout(BODY_WITHIN, drain).await;
         let error = || format!("{}: {status}", self.origin);
         match class(status) {
@@ -303,11 +303,7 @@ impl Webhook {
 #[async_trait]
 impl Sink for Webhook {
     fn limits(&self) -> SinkLimits {
-        SinkLimits {
-            order: Order::Run,
-            batch: 1,
-            concurrency: self.options.concurrency,
-        }
+        SinkLimits::independent_runs(self.options.concurrency)
     }
 
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
@@ -319,7 +315,7 @@ impl Sink for Webhook {
     }
 }
 
-/// What an answer's status says.
+/// Classes of answers, by status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Accepted,
@@ -346,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_by_status() {
+    fn answers_are_classified_by_status() {
         for (statuses, expected) in [
             (&[200, 201, 202, 204, 299][..], Class::Accepted),
             (&[301, 302, 307, 308], Class::Redirected),
@@ -381,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_named_and_signed() {
+    fn requests_carry_id_timestamp_and_signature() {
         let headers = webhook("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
             .headers(
                 &due(1, "a", "{}"),
@@ -405,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_prints_the_path_or_the_headers() {
+    fn debug_output_hides_the_path_and_the_headers() {
         assert_eq!(
             format!("{:?}", webhook("").options),
             "WebhookOptions { host: Some(\"hooks.example\"), .. }"

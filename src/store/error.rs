@@ -1,4 +1,4 @@
-//! What can go wrong with the database, and what to do about it.
+//! Errors of the database, each with its remedy.
 
 use std::path::PathBuf;
 
@@ -12,12 +12,12 @@ pub enum StoreError {
     Io {
         /// The database file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Somebody else could change the mirror under the daemon.
+    /// Every user of the system may write to the file.
     #[error(
-        "database {path} can be written by everyone (mode {mode:o}); take that away with `chmod o-w {path}`"
+        "database {path} can be written by everyone (mode {mode:o}); restrict it with `chmod o-w {path}`"
     )]
     WritableByOthers {
         /// The database file.
@@ -27,7 +27,7 @@ pub enum StoreError {
     },
     /// Another instance holds the database.
     #[error(
-        "database {path} is in use by another apify-mirror; stop that one first, or give this one another `--db`"
+        "database {path} is in use by another apify-mirror; stop that one first, or use another `--db`"
     )]
     Locked {
         /// The database file.
@@ -35,7 +35,7 @@ pub enum StoreError {
     },
     /// There is no database to read.
     #[error(
-        "there is no database at {path}; make one with `apify-mirror sync`, or name another with `--db`"
+        "there is no database at {path}; create one with `apify-mirror sync`, or name another with `--db`"
     )]
     Missing {
         /// The database file.
@@ -53,25 +53,25 @@ pub enum StoreError {
         /// The newest version known.
         known: i64,
     },
-    /// The database was written by an earlier version, and this is not the moment to change it.
+    /// The database was written by an earlier version, and this command does not migrate it.
     #[error(
-        "database {path} has schema version {found}, and this apify-mirror reads version {known}; `apify-mirror sync` or `run` brings it up to date"
+        "database {path} has schema version {found}, and this apify-mirror reads version {known}; `apify-mirror sync` or `run` migrates it"
     )]
     Older {
         /// The database file.
         path: PathBuf,
         /// The version found.
         found: i64,
-        /// The version wanted.
+        /// The version required.
         known: i64,
     },
-    /// The file is a database, but not one of ours.
+    /// The file is another program's database.
     #[error("database {path} holds tables of another program; name another file with `--db`")]
     Foreign {
         /// The database file.
         path: PathBuf,
     },
-    /// The database did not take a setting that the mirror's promises rest on.
+    /// The database did not accept a setting that the mirror's guarantees depend on.
     #[error(
         "database {path}: `PRAGMA {pragma}` is {found}, not {wanted}; the file system may not support it"
     )]
@@ -80,22 +80,22 @@ pub enum StoreError {
         path: PathBuf,
         /// The setting.
         pragma: &'static str,
-        /// What the database says.
+        /// The value in effect.
         found: String,
-        /// What was asked for.
+        /// The value required.
         wanted: &'static str,
     },
-    /// A stored value that this program cannot have written.
+    /// A stored value that this program does not write.
     #[error("the database holds {value:?} as {what}; it was changed by another program")]
     Corrupt {
-        /// Which value.
+        /// Which value it is.
         what: &'static str,
         /// Its text.
         value: String,
     },
-    /// The file is no longer the one that was opened; what is written now would be lost.
+    /// The file is no longer the one that was opened; further writes would be lost.
     #[error(
-        "database {path} was deleted or replaced while it was in use; start again to go on with what is there now"
+        "database {path} was deleted or replaced while it was in use; restart to continue with the current file"
     )]
     Replaced {
         /// The database file.
@@ -104,11 +104,11 @@ pub enum StoreError {
     /// The database reports an error.
     #[error("database{}: {detail}{}", .path.as_ref().map_or_else(String::new, |path| format!(" {}", path.display())), .failure.remedy())]
     Database {
-        /// The database, where it could not be opened.
+        /// The database, if opening it failed.
         path: Option<PathBuf>,
         /// The kind of failure.
         failure: Failure,
-        /// What the database says.
+        /// The database's message.
         detail: String,
     },
     /// The thread that owns the database is gone.
@@ -116,32 +116,32 @@ pub enum StoreError {
     Closed,
 }
 
-/// What kind of failure a database reports, as far as it matters what to do about it.
+/// Kinds of database failures, by remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The disk is full.
     Full,
     /// The disk cannot be read or written.
     Disk,
-    /// Another program holds a lock for longer than we wait.
+    /// Another program held a lock for longer than the timeout.
     Locked,
     /// The file or its folder cannot be opened for writing.
     ReadOnly,
     /// The file is damaged.
     Damaged,
-    /// Anything else: most likely a mistake of this program.
+    /// Anything else, most likely a bug in this program.
     Other,
 }
 
 impl Failure {
     fn remedy(self) -> &'static str {
         match self {
-            Self::Full => "; make room on the disk",
-            Self::Disk => "; check the disk and the room on it",
-            Self::Locked => "; another program is writing to it, end that first",
+            Self::Full => "; free some space on the disk",
+            Self::Disk => "; check the disk and its free space",
+            Self::Locked => "; another program is writing to it, stop it first",
             Self::ReadOnly => "; make the file and its folder writable",
             Self::Damaged => {
-                "; the file is damaged: move it out of the way, then restore a copy or mirror anew"
+                "; the file is damaged: move it out of the way, then restore a backup or mirror again"
             }
             Self::Other => "",
         }
@@ -149,8 +149,7 @@ impl Failure {
 }
 
 impl StoreError {
-    /// Whether the same call may succeed later, for example when somebody has made room on the disk. Waiting loses
-    /// nothing.
+    /// Whether the same call may succeed later, for example after space was freed on the disk. Waiting loses nothing.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Database { failure, .. } => match failure {

@@ -1,11 +1,9 @@
-//! The mirror's database: what it must be able to do ([`Store`], [`Reader`]), and SQLite, which does it.
+//! The mirror's database: its interface ([`Store`], [`Reader`]) and the implementation in SQLite.
 //!
-//! Rows, their events, the deliveries those owe and the cursor move in one transaction, [`Store::commit`]; there is no
-//! state on disk in which one exists without the others. One process writes; anyone may read at any time, and is never
-//! blocked.
+//! [`Store::commit`] writes rows, their events, the deliveries of those and the cursor in one transaction, so none of
+//! them is ever on disk without the others. One process writes; any number may read at any time, and are never blocked.
 //!
-//! The comparison of stored and seen runs is the core's (`sync::observe`); a store only carries it
-//! out inside its transaction.
+//! The core compares stored and seen runs (`sync::observe`); a store only calls it inside its transaction.
 
 #[cfg(test)]
 mod conformance;
@@ -22,5 +20,5 @@ pub use reports::{
 };
 pub use sqlite::{SqliteReader, SqliteStore, Writer};
 pub use states::{Condition, DeliveryState, SinkState};
-pub use traits::{HEARTBEAT, Reader, Store};
+pub use traits::{Reader, Store};
 pub use written::Written;

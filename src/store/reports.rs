@@ -1,4 +1,4 @@
-//! What a [`Reader`](super::Reader) answers people with.
+//! The results of a [`Reader`](super::Reader).
 
 use serde::Serialize;
 
@@ -11,11 +11,11 @@ pub struct Overview {
     pub tasks: Vec<TaskStatus>,
     /// Configured names that could not be resolved to a task.
     pub unresolved: Vec<Unresolved>,
-    /// One entry for each sink that is configured, or was and is still owed events.
+    /// One entry for each sink that is configured, or that was removed with events still owed.
     pub sinks: Vec<SinkStatus>,
 }
 
-/// One feed.
+/// The state of one feed.
 #[derive(Debug, Serialize)]
 pub struct TaskStatus {
     /// The task's id.
@@ -26,36 +26,36 @@ pub struct TaskStatus {
     pub username: Option<String>,
     /// Where the next unread entry is expected.
     pub cursor: u64,
-    /// The watermark's start.
+    /// The start of the watermark run.
     pub watermark: Option<String>,
-    /// How many runs the server listed last.
+    /// How many runs the server listed at the last poll.
     pub server_total: Option<u64>,
-    /// Rows in the mirror.
+    /// Number of rows in the mirror.
     pub rows: u64,
-    /// Runs that had not ended when last seen.
+    /// Number of runs that had not ended when last seen.
     pub open_runs: u64,
-    /// Rows that the account no longer lists.
+    /// Number of rows that the account no longer lists.
     pub removed: u64,
     /// Whether the end of the list was reached at least once.
     pub first_sync_complete: bool,
-    /// When a poll last did all it had to; to the minute, while nothing changes.
+    /// When a poll last succeeded; to the minute while nothing changes.
     pub last_success_at: Option<String>,
     /// How long ago that was, in seconds.
     pub last_success_age_seconds: Option<u64>,
-    /// When an audit was last complete.
+    /// When the last audit completed.
     pub last_audit_at: Option<String>,
-    /// Where the audit in progress stands.
+    /// The next entry of the audit in progress.
     pub audit_offset: Option<u64>,
     /// Its condition.
     pub state: Condition,
-    /// What is wrong now; null after a success.
+    /// The current error; null after a success.
     pub last_error: Option<String>,
-    /// When that was last noted.
+    /// When that error was last recorded.
     pub last_error_at: Option<String>,
 }
 
 impl TaskStatus {
-    /// Whether the task is one that the API does not know, or does not show to the token.
+    /// Whether the API does not know the task, or denies the token access to it.
     pub fn is_lost(&self) -> bool {
         matches!(self.state, Condition::NotFound | Condition::Forbidden)
     }
@@ -67,13 +67,13 @@ pub struct Unresolved {
     /// The name as configured.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// Why.
+    /// Why it could not be resolved.
     pub error: String,
     /// When it was last tried.
     pub at: String,
 }
 
-/// What one sink is owed.
+/// The state of one sink and its outbox.
 #[derive(Debug, Serialize)]
 pub struct SinkStatus {
     /// The sink's name.
@@ -82,44 +82,44 @@ pub struct SinkStatus {
     pub r#type: String,
     /// Its state.
     pub state: SinkState,
-    /// Events to be delivered.
+    /// Number of events to be delivered.
     pub pending: u64,
     /// Events that were set aside: dead letters.
     pub dead: u64,
-    /// When the oldest of those to be delivered was observed.
+    /// When the oldest pending event was observed.
     pub oldest: Option<String>,
-    /// When anything was delivered last.
+    /// When an event was last delivered.
     pub last_delivered_at: Option<String>,
-    /// Since when nothing has been delivered, though it was tried.
+    /// Since when every attempt has failed.
     pub failing_since: Option<String>,
-    /// What went wrong last; null when the last deliveries all succeeded.
+    /// The last error; null when the last deliveries all succeeded.
     pub last_error: Option<String>,
 }
 
-/// Which deliveries are meant.
+/// Selects deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Those of this sink; `None` for every sink.
+    /// Deliveries to this sink; `None` for every sink.
     pub sink: Option<String>,
-    /// Those of the events with these numbers; empty for every event.
+    /// Deliveries of the events with these numbers; empty for every event.
     pub seqs: Vec<i64>,
-    /// In which state.
+    /// Deliveries in these states.
     pub which: Which,
 }
 
-/// Deliveries by state.
+/// Selects deliveries by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Which {
-    /// Those that were set aside.
+    /// Deliveries that were set aside.
     #[default]
     Dead,
-    /// Those too that failed and will be tried again.
+    /// Also deliveries that failed and will be retried.
     Failed,
-    /// All of them.
+    /// All deliveries.
     All,
 }
 
-/// A delivery that was set aside, or failed and will be tried again.
+/// A delivery in the outbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Delivery {
     /// The sink's name.
@@ -134,19 +134,19 @@ pub struct Delivery {
     pub run_id: String,
     /// Its state.
     pub state: DeliveryState,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempts: u32,
-    /// When it was last tried.
+    /// When it was last attempted.
     pub last_attempt_at: Option<String>,
-    /// When it is tried next; null for one that was set aside, or that waits for an earlier event of its run.
+    /// When the next attempt is due; null if it was set aside, or waits for an earlier event of its run.
     pub due_at: Option<String>,
     /// When it was set aside.
     pub dead_at: Option<String>,
-    /// Why it failed last.
+    /// The error of the last failed attempt.
     pub last_error: Option<String>,
 }
 
-/// An event as the log has it.
+/// An event of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedEvent {
     /// Its number.

@@ -1,10 +1,10 @@
-//! The states that `status` and the tables name.
+//! States as `status` shows them and the tables store them.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// Declares an enum whose variants have one text each, by which it is displayed, serialised and stored.
+/// Declares an enum that is displayed, serialised and stored by one text for each variant.
 macro_rules! states {
     ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $variant_doc:literal])+ $variant:ident = $text:literal,)+ }) => {
         $(#[doc = $doc])+
@@ -14,14 +14,14 @@ macro_rules! states {
         }
 
         impl $name {
-            /// The state as `status` and the tables name it.
+            /// The text of the state.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)+
                 }
             }
 
-            /// The state of that name.
+            /// The state with this text.
             pub fn from_name(name: &str) -> Option<Self> {
                 [$(Self::$variant),+].into_iter().find(|state| state.name() == name)
             }
@@ -44,11 +44,11 @@ macro_rules! states {
 states! {
     /// The condition of a feed.
     Condition {
-        /// Its last poll did all it had to.
+        /// Its last poll succeeded.
         Ok = "ok",
         /// The end of its list has not been reached yet.
         FirstSync = "first sync",
-        /// Its last poll failed, and the next may not.
+        /// Its last poll failed; the next may succeed.
         Failing = "failing",
         /// The API knows no such task.
         NotFound = "not found",
@@ -60,13 +60,13 @@ states! {
 states! {
     /// The state of a sink.
     SinkState {
-        /// It takes what it is owed, or is owed nothing.
+        /// Its deliveries succeed, or it is owed nothing.
         Ok = "ok",
-        /// Nothing was delivered since an attempt failed.
+        /// Nothing has been delivered since an attempt failed.
         Failing = "failing",
         /// Events from before it was added are still being copied to the outbox.
         CatchingUp = "catching up",
-        /// It is no longer configured, but still owed events.
+        /// It is no longer configured, but is still owed events.
         Removed = "removed",
     }
 }
@@ -78,7 +78,7 @@ states! {
         Dead = "dead",
         /// It failed and will be retried.
         Retrying = "retrying",
-        /// It has not been tried yet.
+        /// It has not been attempted yet.
         Waiting = "waiting",
     }
 }

@@ -1,8 +1,8 @@
-//! What a database must be able to do for the mirror, by name.
+//! The interface of the mirror's database.
 //!
-//! [`Store`] is the writing side, one for each daemon; [`Reader`] answers people's questions over connections of its
-//! own and never queues behind commits. Nobody outside an implementation sees SQL, a connection or a driver's error.
-//! `store/conformance` holds every implementation to the same tests.
+//! [`Store`] is the writing side, one for each daemon; [`Reader`] reads over connections of its own and never queues
+//! behind commits. SQL, connections and driver errors stay inside the implementation. `store/conformance` runs the same
+//! tests against every implementation.
 
 use std::time::Duration;
 
@@ -16,22 +16,22 @@ use super::written::Written;
 use crate::model::{Exchange, Exchanged, Registration, Subscription, Task, Timestamp};
 use crate::sync::{Commit, Cursor, FeedState, Gap, OpenRuns, Stored};
 
-/// How often a feed that finds nothing new, or fails in the same way, writes that it is still there.
+/// How often a feed that finds nothing new, or keeps failing with the same error, updates its row.
 pub const HEARTBEAT: Duration = Duration::from_secs(60);
 
-/// The mirror as the daemon writes it. Every method that writes is one transaction: it happens whole or not at all,
-/// and when it has returned, it is on disk. A method whose caller stops waiting may still be carried out.
+/// The writing side of the mirror. Unless its description says otherwise, a method that writes is one atomic
+/// transaction, on disk when the method returns. A method whose caller stops waiting may still take effect.
 ///
 /// # Errors
 /// Every method fails with a [`StoreError`]; [`StoreError::is_temporary`] says whether a retry makes sense.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Stores `task` and gives the state of its feed; a fresh state for a feed that is new.
+    /// Stores `task` and returns the state of its feed, the default state for a new feed.
     async fn open_feed(&self, task: &Task, now: Timestamp) -> Result<FeedState, StoreError>;
 
-    /// The open runs of a feed, and how far back those lie that are within `within` entries of the cursor.
+    /// The open runs of a feed, and how far behind the cursor the farthest of those within `within` entries lies.
     ///
-    /// Distances are counted in the mirror, so they include runs deleted since: the true distance is rarely larger.
+    /// Distances are counted in the mirror, so they include runs deleted since; the true distance is rarely larger.
     async fn open_runs(
         &self,
         feed_id: &str,
@@ -39,8 +39,8 @@ pub trait Store: Send + Sync {
         within: u64,
     ) -> Result<OpenRuns, StoreError>;
 
-    /// How far behind the cursor the runs `ids` lie, in entries, in no particular order; those without a start are
-    /// left out.
+    /// How far behind the cursor the runs `ids` lie, in entries, in no particular order; runs without a start are
+    /// omitted.
     async fn distances(
         &self,
         feed_id: &str,
@@ -49,7 +49,7 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<u64>, StoreError>;
 
     /// The listed runs of a feed that started within any of `gaps` and are not among `except`; at most a thousand,
-    /// oldest first. A gap without an end also holds those without a start.
+    /// oldest first. A gap without an end also contains runs without a start.
     async fn unseen(
         &self,
         feed_id: &str,
@@ -59,8 +59,7 @@ pub trait Store: Send + Sync {
 
     /// Applies `commit` to a feed that was opened: rows, their events, the deliveries that `subscriptions` ask for (of
     /// sinks that are registered), and the cursor.
-    /// Rows that are already as they must be are not written; a commit that finds nothing new writes at most a
-    /// heartbeat.
+    /// Unchanged rows are not written; a commit that finds nothing new writes at most a heartbeat.
     async fn commit(
         &self,
         feed_id: &str,
@@ -68,8 +67,8 @@ pub trait Store: Send + Sync {
         subscriptions: &[Subscription],
     ) -> Result<Written, StoreError>;
 
-    /// Notes that a feed's last poll failed, for `status`; a success clears it. A failure that goes on with the same
-    /// message is written again only every [`HEARTBEAT`].
+    /// Records that a feed's last poll failed, for `status`; a success clears it. A repeated failure with the same
+    /// message is written only every [`HEARTBEAT`].
     async fn record_failure(
         &self,
         feed_id: &str,
@@ -78,11 +77,11 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Stores what the API reports of a task; what this answer left out is kept.
+    /// Stores a task as the API describes it; fields absent from `task` keep their stored values.
     async fn save_task(&self, task: &Task, now: Timestamp) -> Result<(), StoreError>;
 
-    /// The task that `reference` was last found to mean, and whether that was less than `max_age` ago and nothing else
-    /// has been heard since.
+    /// The task that `reference` last resolved to, and whether that is fresh: less than `max_age` ago, with no failure
+    /// since.
     async fn resolved(
         &self,
         reference: &str,
@@ -90,8 +89,8 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<(Task, bool)>, StoreError>;
 
-    /// Notes what `reference` was found to mean, the task included, or why that could not be found out. A failure
-    /// keeps the last task known under that name.
+    /// Records the task that `reference` resolves to, or why it could not be resolved. A failure keeps the task it
+    /// resolved to before.
     async fn save_reference(
         &self,
         reference: &str,
@@ -99,60 +98,60 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Forgets what went wrong with references that are not among `wanted`, the configured ones.
+    /// Forgets failures of references that are not among `wanted`, the configured ones.
     async fn forget_failures_except(&self, wanted: &[String]) -> Result<(), StoreError>;
 
-    /// Registers these sinks, and no others, as configured. One that is new is owed what happens from now on, or all
-    /// that has happened; one that comes back goes on, or starts from now; one that is gone keeps what it is owed.
+    /// Registers these sinks, and no others, as configured. A new sink is owed events from now on, or the whole log; one
+    /// that returns continues where it was, or starts from now; one that is removed keeps its outbox.
     async fn register(&self, sinks: &[Registration], now: Timestamp) -> Result<(), StoreError>;
 
-    /// Exchanges with the outbox what has changed since the last time: see [`Exchange`]. A delivery that somebody
-    /// dropped meanwhile stays dropped, and one that is not its run's turn does not become due by having been tried.
+    /// Writes results to the outbox and reads due events from it, see [`Exchange`]. A delivery that was dropped
+    /// meanwhile stays dropped, and a failed attempt does not make a delivery due that waits for an earlier event of its
+    /// run.
     /// One answer holds about 8 MiB of event bodies at most, or a single larger event.
     async fn exchange(&self, exchange: Exchange, now: Timestamp) -> Result<Exchanged, StoreError>;
 
-    /// Makes the deliveries of `selection` due at `now`, as if they had never been tried; gives how many there were.
-    /// In parts: when it fails, those changed so far stay changed.
+    /// Makes the deliveries of `selection` due at `now`, as if they had never been attempted; returns how many there
+    /// were. Works in several transactions: after a failure, those already committed stay.
     async fn retry_deliveries(
         &self,
         selection: &Selection,
         now: Timestamp,
     ) -> Result<u64, StoreError>;
 
-    /// Takes the deliveries of `selection` out of the outbox; gives how many there were. The events stay. In parts, as
-    /// [`Store::retry_deliveries`].
+    /// Removes the deliveries of `selection` from the outbox; returns how many there were. The events stay. Works in
+    /// several transactions, like [`Store::retry_deliveries`].
     async fn drop_deliveries(
         &self,
         selection: &Selection,
         now: Timestamp,
     ) -> Result<u64, StoreError>;
 
-    /// Changes whenever a commit has raised events, so that there may be deliveries. What other processes change is
-    /// not notified.
+    /// Notifies whenever a commit has raised events. Changes by other processes are not notified.
     fn notifications(&self) -> watch::Receiver<u64>;
 }
 
-/// The mirror as people and programs read it.
+/// The reading side of the mirror.
 ///
 /// # Errors
 /// Every method fails with a [`StoreError`]; [`StoreError::Replaced`] when the database is no longer the one that was
 /// opened.
 #[async_trait]
 pub trait Reader: Send + Sync {
-    /// The state of everything at `now`.
+    /// The state of every feed and sink; ages count until `now`.
     async fn overview(&self, now: Timestamp) -> Result<Overview, StoreError>;
 
-    /// What sinks are owed: those that are configured, and those that were and are still owed something.
+    /// The state of every sink that is configured, or that was removed with events still owed.
     async fn sinks(&self) -> Result<Vec<SinkStatus>, StoreError>;
 
-    /// What is stored of a feed; `None` for a task whose runs are not mirrored.
+    /// The stored state of a feed; `None` for a task whose runs are not mirrored.
     async fn feed(&self, feed_id: &str) -> Result<Option<FeedState>, StoreError>;
 
-    /// What is stored of the run `id`.
+    /// The stored run `id`.
     async fn run(&self, id: &str) -> Result<Option<Stored>, StoreError>;
 
     /// Events with a sequence number greater than `after`, of the feeds `feeds` or, if that is `None`, of all; at most
-    /// `limit`, in order. Also gives up to which number the log has been looked through.
+    /// `limit`, in order. Also returns the sequence number up to which the log was read.
     async fn events_after(
         &self,
         after: i64,

@@ -1,19 +1,19 @@
-//! What a commit changed.
+//! Counts of a commit's changes.
 
 use crate::sync::Difference;
 
-/// What a commit changed.
+/// Counts of the changes of one or more commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// Runs not known before.
     pub added: u64,
-    /// Runs marked as removed that are listed after all, or again.
+    /// Runs marked as removed that are listed again.
     pub returned: u64,
     /// Other known runs whose status changed.
     pub status: u64,
     /// Other known runs whose cost changed.
     pub usage: u64,
-    /// Other known runs of which anything else changed.
+    /// Other known runs with any other change.
     pub fields: u64,
     /// Runs newly marked as removed.
     pub removed: u64,
@@ -22,7 +22,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// Adds what another commit changed.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: Written) {
         self.added += other.added;
         self.returned += other.returned;
@@ -38,7 +38,7 @@ impl Written {
         self.returned + self.status + self.usage + self.fields
     }
 
-    /// Counts one row that differed.
+    /// Counts one changed row.
     pub(super) fn count(&mut self, difference: Difference) {
         match difference {
             Difference::New => self.added += 1,

@@ -115,7 +115,7 @@ pub enum Outcome {
 pub enum ReadFailure {
     /// A retry may succeed.
     Temporary,
-    /// The task does not exist, or the token may not read it. A retry succeeds only after somebody intervenes.
+    /// The task does not exist, or the token may not read it. A retry succeeds only after the account or the token changes.
     Unavailable,
 }
 

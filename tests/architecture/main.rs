@@ -1,4 +1,4 @@
-//! The claims of ARCHITECTURE.md, checked against the source: which room may import which, that no files import one
+//! The claims of ARCHITECTURE.md, checked against the source: which module may import which, that no files import one
 //! another in a circle, and that the cores are pure.
 //!
 //! Only what ships is looked at: items under `#[cfg(test)]` are left out, and so are files that only they declare.
@@ -34,53 +34,56 @@ const CONFINED: [(&str, &str); 2] = [
     ("backoff", "src/api/retry.rs"),
 ];
 
-/// What ARCHITECTURE.md allows: the rows of its table of rooms, whose first cell is `` `src/<room>` `` and whose last
-/// cell names the rooms it may import.
+/// What ARCHITECTURE.md allows: the rows of its table of modules, whose first cell is `` `src/<module>` `` and whose last
+/// cell names the modules it may import.
 fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     let text = std::fs::read_to_string("ARCHITECTURE.md").unwrap();
     let mut allowed = BTreeMap::new();
     for row in text.lines().filter(|line| line.starts_with("| `src/")) {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-        let room = cells[0].trim_matches('`').trim_start_matches("src/");
-        let rooms = cells[cells.len() - 1].split(',').map(str::trim);
-        let rooms = rooms
-            .filter(|room| *room != "nothing")
-            .map(|room| room.trim_matches('`').to_owned());
-        allowed.insert(room.trim_end_matches(".rs").to_owned(), rooms.collect());
+        let module = cells[0].trim_matches('`').trim_start_matches("src/");
+        let modules = cells[cells.len() - 1].split(',').map(str::trim);
+        let modules = modules
+            .filter(|module| *module != "nothing")
+            .map(|module| module.trim_matches('`').to_owned());
+        allowed.insert(module.trim_end_matches(".rs").to_owned(), modules.collect());
     }
     assert!(
         allowed.len() > 8,
-        "ARCHITECTURE.md has no table of rooms: {allowed:?}"
+        "ARCHITECTURE.md has no table of modules: {allowed:?}"
     );
     allowed
 }
 
 #[test]
-fn rooms_import_only_what_the_architecture_allows() {
+fn modules_import_only_what_the_architecture_allows() {
     let allowed = allowed();
     let source = Source::read();
     let mut wrong = Vec::new();
     for (file, imports) in source.files() {
-        let Some(room) = Source::room(file) else {
+        let Some(module) = Source::top_module(file) else {
             continue;
         };
-        let rooms = allowed
-            .get(&room)
-            .unwrap_or_else(|| panic!("ARCHITECTURE.md does not name src/{room}"));
-        for other in imports.iter().filter_map(|import| source.room_of(import)) {
-            if other != room && !rooms.contains(&other) {
+        let modules = allowed
+            .get(&module)
+            .unwrap_or_else(|| panic!("ARCHITECTURE.md does not name src/{module}"));
+        for other in imports
+            .iter()
+            .filter_map(|import| source.top_module_of(import))
+        {
+            if other != module && !modules.contains(&other) {
                 wrong.push(format!("{file} imports {other}"));
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    for room in allowed.keys() {
+    for module in allowed.keys() {
         let known = source
             .files()
-            .any(|(file, _)| Source::room(file).as_deref() == Some(room));
+            .any(|(file, _)| Source::top_module(file).as_deref() == Some(module));
         assert!(
             known,
-            "ARCHITECTURE.md names src/{room}, which does not exist"
+            "ARCHITECTURE.md names src/{module}, which does not exist"
         );
     }
 }

@@ -80,16 +80,16 @@ impl Source {
             .map(|module| (module.file.as_str(), &module.imports))
     }
 
-    /// The room of a file: the folder or file directly under `src`; none for `src/lib.rs`.
-    pub fn room(file: &str) -> Option<String> {
+    /// The top-level module of a file: the folder or file directly under `src`; none for `src/lib.rs`.
+    pub fn top_module(file: &str) -> Option<String> {
         let rest = file.strip_prefix("src/")?;
-        let room = rest.split('/').next()?.trim_end_matches(".rs");
-        (room != "lib").then(|| room.to_owned())
+        let module = rest.split('/').next()?.trim_end_matches(".rs");
+        (module != "lib").then(|| module.to_owned())
     }
 
-    /// The room that a path leads to.
-    pub fn room_of(&self, import: &Import) -> Option<String> {
-        Self::room(&self.file_of(import)?)
+    /// The top-level module that a path leads to.
+    pub fn top_module_of(&self, import: &Import) -> Option<String> {
+        Self::top_module(&self.file_of(import)?)
     }
 
     /// The file that defines what a path names, re-exports followed.

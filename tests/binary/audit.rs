@@ -1,4 +1,4 @@
-//! `audit`: what polling cannot see is found, marked and repaired.
+//! `audit`: finds and repairs what polling cannot see.
 
 use apify_mirror::model::{RunStatus, Timestamp};
 use apify_mirror::simulator::{Fault, Faults};
@@ -11,24 +11,24 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(PAST + second * 1_000)
 }
 
-/// Audits; gives what was found of the one task.
+/// Audits; returns the report of the one task.
 fn audit(setup: &Setup) -> Value {
     let output = Case::of(&["audit", "--json"]).check(setup);
     serde_json::from_str::<Value>(&stdout(&output)).unwrap()[0].clone()
 }
 
 #[test]
-fn everything_that_polling_cannot_see_is_found() {
+fn an_audit_finds_everything_that_polling_cannot_see() {
     let setup = Setup::with_runs(2_500);
     setup.sync();
     let ids = setup.listed();
     {
         let mut world = setup.server.world();
-        // Deleted one by one, also side by side and at the edges of pages.
+        // Deleted: single runs, neighbours, and runs at the edges of pages.
         for n in [0, 7, 998, 999, 1_000, 2_499] {
             world.delete(&ids[n]);
         }
-        // Resurrected and ended again between two looks, with another result.
+        // Resurrected and ended again between two polls, with another status.
         world.resurrect(&ids[1_200]);
         world.finish(&ids[1_200], RunStatus::TimedOut, at(9_999));
         world.settle_usage(&ids[1_300]);
@@ -72,7 +72,7 @@ fn everything_that_polling_cannot_see_is_found() {
 }
 
 #[test]
-fn a_run_that_shows_up_again_is_unmarked() {
+fn a_run_that_is_listed_again_is_unmarked() {
     let setup = Setup::with_runs(50);
     setup.sync();
     let id = setup.listed()[20].clone();
@@ -92,7 +92,7 @@ fn a_run_that_shows_up_again_is_unmarked() {
 }
 
 #[test]
-fn an_interrupted_audit_goes_on_where_it_was() {
+fn an_interrupted_audit_resumes() {
     let setup = Setup::with_runs(4_500);
     setup.sync();
     let gone = setup.listed().swap_remove(4_000);
@@ -126,27 +126,24 @@ fn an_interrupted_audit_goes_on_where_it_was() {
 #[test]
 fn the_daemon_audits_by_itself() {
     let setup = Setup::with_runs(300);
-    let mut command = setup.command(&["run"]);
-    command
-        .env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "100ms")
-        .env("APIFY_MIRROR_SYNC__AUDIT_INTERVAL", "1s");
+    let mut command = setup.quick_run();
+    command.env("APIFY_MIRROR_SYNC__AUDIT_INTERVAL", "1s");
     let _daemon = Daemon::start(command);
     let audited = || {
-        setup.database().exists()
-            && setup
-                .try_column("SELECT last_audit_at FROM cursors")
-                .is_some()
+        setup
+            .try_column("SELECT last_audit_at FROM cursors")
+            .is_some()
     };
     wait_until("an audit", audited);
     let gone = setup.listed().swap_remove(100);
     setup.server.world().delete(&gone);
-    wait_until("the next to find what is gone", || {
+    wait_until("the next audit to find the deleted run", || {
         setup.column("SELECT count(*) || '' FROM runs WHERE removed_at IS NOT NULL") == ["1"]
     });
 }
 
 #[test]
-fn people_get_a_table() {
+fn without_json_an_audit_prints_a_table() {
     let setup = Setup::with_runs(30);
     let text = stdout(&Case::of(&["audit"]).check(&setup));
     let heads = [

@@ -1,4 +1,4 @@
-//! The documentation's own sample answer, served word for word.
+//! The sample answer of Apify's documentation, served verbatim.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -34,7 +34,7 @@ fn serve() -> String {
 }
 
 #[test]
-fn the_documented_sample_is_mirrored_without_complaint() {
+fn the_documented_sample_is_mirrored_without_warnings() {
     let setup = Setup::with_runs(0);
     let url = serve();
     for _ in 0..2 {
@@ -49,7 +49,7 @@ fn the_documented_sample_is_mirrored_without_complaint() {
     assert_eq!(
         rows,
         ["HG7ML7M8z78YcAPEB FAILED 2019-12-12T07:34:14.202Z 0.6"],
-        "of two entries, the later"
+        "the last of two entries counts"
     );
     assert_eq!(
         setup

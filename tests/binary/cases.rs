@@ -1,15 +1,14 @@
-//! Command lines and their expected results: the rows of the tables that tests are made of.
+//! Command lines and their expected results, for table-driven tests.
 
 use std::process::Output;
 
 use crate::support::{Setup, stderr, stdout};
 
-/// A command line and its expected result. If nothing else is said, the test's task is configured and the command
-/// must exit with 0.
+/// A command line and its expected result. By default, the set-up's task is configured and the command must exit with 0.
 #[must_use]
 pub struct Case {
     arguments: Vec<String>,
-    /// Variables to set or, where there is no value, to remove.
+    /// Variables to set, or to remove if there is no value.
     environment: Vec<(String, Option<String>)>,
     code: i32,
     stdout: Vec<String>,
@@ -17,7 +16,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// The command line `arguments`.
+    /// Runs the binary with `arguments`.
     pub fn of(arguments: &[&str]) -> Self {
         Self {
             arguments: arguments.iter().map(ToString::to_string).collect(),
@@ -28,42 +27,42 @@ impl Case {
         }
     }
 
-    /// Without a configured task.
+    /// Configures no task.
     pub fn bare(self) -> Self {
         self.without("APIFY_MIRROR_TASKS")
     }
 
-    /// With the variable `name`.
+    /// Sets the variable `name`.
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), Some(value.into())));
         self
     }
 
-    /// Without the variable `name`.
+    /// Removes the variable `name`.
     pub fn without(mut self, name: &str) -> Self {
         self.environment.push((name.to_owned(), None));
         self
     }
 
-    /// It exits with `code`.
+    /// Expects the exit code `code`.
     pub fn code(mut self, code: i32) -> Self {
         self.code = code;
         self
     }
 
-    /// Its standard output contains `text`.
+    /// Expects `text` on standard output.
     pub fn stdout(mut self, text: impl Into<String>) -> Self {
         self.stdout.push(text.into());
         self
     }
 
-    /// Its standard error contains `text`.
+    /// Expects `text` on standard error.
     pub fn stderr(mut self, text: impl Into<String>) -> Self {
         self.stderr.push(text.into());
         self
     }
 
-    /// Runs the command and checks its result; gives what it printed.
+    /// Runs the command and checks its result; returns its output.
     pub fn check(&self, setup: &Setup) -> Output {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let mut command = setup.command(&arguments);
@@ -90,7 +89,7 @@ impl Case {
     }
 }
 
-/// Checks `cases`, one after the other.
+/// Checks all `cases`.
 pub fn check_all(setup: &Setup, cases: impl IntoIterator<Item = Case>) {
     for case in cases {
         case.check(setup);

@@ -1,4 +1,4 @@
-//! Messages, exit codes, and what must never be printed.
+//! Messages, exit codes, and secrets that must never be printed.
 
 use apify_mirror::simulator::{Fault, Faults, TOKEN};
 
@@ -6,7 +6,7 @@ use crate::cases::{Case, check_all};
 use crate::support::{Setup, stderr, stdout};
 
 #[test]
-fn a_missing_or_refused_token_is_77() {
+fn a_missing_or_refused_token_exits_with_77() {
     let sync = || Case::of(&["sync"]).code(77);
     check_all(
         &Setup::with_runs(1),
@@ -38,7 +38,7 @@ fn the_token_is_found_in_a_file_and_in_the_systemd_credential() {
 }
 
 #[test]
-fn an_api_that_cannot_be_reached_is_75() {
+fn an_unreachable_api_exits_with_75() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = listener.local_addr().unwrap();
     drop(listener);
@@ -50,7 +50,7 @@ fn an_api_that_cannot_be_reached_is_75() {
 }
 
 #[test]
-fn every_problem_of_a_configuration_is_reported_at_once_and_is_78() {
+fn all_configuration_problems_are_reported_at_once_with_78() {
     let setup = Setup::with_runs(1);
     setup.configure("[sync]\npol_interval = \"1s\"\npage_size = 0\n");
     for command in ["check", "sync", "run", "audit", "status", "events"] {
@@ -67,7 +67,7 @@ fn every_problem_of_a_configuration_is_reported_at_once_and_is_78() {
 }
 
 #[test]
-fn check_prints_what_is_in_effect_and_tries_it() {
+fn check_prints_the_settings_and_tries_them_online() {
     let setup = Setup::with_runs(1);
     check_all(
         &setup,
@@ -82,7 +82,7 @@ fn check_prints_what_is_in_effect_and_tries_it() {
 }
 
 #[test]
-fn nothing_to_mirror_is_a_problem_of_the_configuration() {
+fn a_configuration_without_tasks_exits_with_78() {
     Case::of(&["sync"])
         .bare()
         .code(78)
@@ -91,7 +91,7 @@ fn nothing_to_mirror_is_a_problem_of_the_configuration() {
 }
 
 #[test]
-fn wrong_usage_is_2() {
+fn wrong_usage_exits_with_2() {
     let setup = Setup::with_runs(1);
     let refused = |arguments: &[&str]| Case::of(arguments).code(2);
     check_all(
@@ -148,7 +148,7 @@ fn every_command_logs_as_the_flags_say() {
 }
 
 #[test]
-fn a_database_that_cannot_be_used_is_74() {
+fn an_unusable_database_exits_with_74() {
     let setup = Setup::with_runs(1);
     for database in ["/nonexistent/runs.db", "/proc/runs.db"] {
         Case::of(&["sync", "--db", database])
@@ -156,7 +156,7 @@ fn a_database_that_cannot_be_used_is_74() {
             .stderr(database)
             .check(&setup);
     }
-    // There is none yet.
+    // There is no database yet.
     check_all(
         &setup,
         [&["status"][..], &["events"], &["deliveries", "list"]].map(|command| {
@@ -178,7 +178,7 @@ fn a_database_that_cannot_be_used_is_74() {
 }
 
 #[test]
-fn status_for_people_and_for_programs() {
+fn status_prints_a_table_or_json() {
     let setup = Setup::with_runs(1_234);
     setup.sync();
     Case::of(&["status"])
@@ -198,14 +198,14 @@ fn status_for_people_and_for_programs() {
 }
 
 #[test]
-fn a_summary_goes_to_standard_output_where_no_events_do() {
+fn without_a_stdout_sink_the_summary_goes_to_standard_output() {
     let setup = Setup::with_runs(3);
     setup.configure("sinks = []");
     Case::of(&["sync"]).stdout("up to date").check(&setup);
 }
 
 #[test]
-fn events_that_nobody_reads_stay_due() {
+fn events_that_cannot_be_written_stay_due() {
     let mut setup = Setup::with_runs(3);
     setup.sync();
     setup.add_runs(1);
@@ -223,12 +223,12 @@ fn events_that_nobody_reads_stay_due() {
     assert_eq!(
         stdout(&setup.sync()).lines().count(),
         2,
-        "and come with the next sync"
+        "the next sync delivers them"
     );
 }
 
 #[test]
-fn the_token_is_nowhere_but_in_the_header() {
+fn the_token_appears_only_in_the_header() {
     let mut setup = Setup::with_runs(20);
     setup.server.set_faults(Faults::some(
         3,
@@ -264,7 +264,7 @@ fn the_token_is_nowhere_but_in_the_header() {
 }
 
 #[test]
-fn the_demo_shows_everything_and_leaves_a_database() {
+fn the_demo_mirrors_shows_events_and_leaves_a_database() {
     let setup = Setup::with_runs(0);
     Case::of(&["demo", "--seconds", "12", "--db", "demo.db"])
         .bare()

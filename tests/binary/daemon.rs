@@ -1,4 +1,4 @@
-//! `run`: what a daemon is expected to do.
+//! `run`: polling, signals, and failures of the API.
 
 use apify_mirror::model::{RunStatus, Timestamp};
 use apify_mirror::simulator::{Fault, Faults};
@@ -6,18 +6,15 @@ use apify_mirror::simulator::{Fault, Faults};
 use crate::support::{Daemon, Setup, wait_until};
 
 fn quick(setup: &Setup) -> std::process::Command {
-    let mut command = setup.command(&["run"]);
-    command
-        .env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "100ms")
-        .env("APIFY_MIRROR_SYNC__WATCH_INTERVAL", "300ms");
+    let mut command = setup.quick_run();
+    command.env("APIFY_MIRROR_SYNC__WATCH_INTERVAL", "300ms");
     command
 }
 
 #[test]
 fn events_arrive_as_runs_start_and_end() {
     let setup = Setup::with_runs(50);
-    let daemon = Daemon::start(quick(&setup));
-    wait_until("the first sync", || setup.is_synced());
+    let daemon = Daemon::start_synced(&setup, quick(&setup));
     let id = setup.server.world().create(&setup.task, Timestamp::now());
     let of_run = |kind: &'static str| {
         let id = id.clone();
@@ -39,8 +36,7 @@ fn events_arrive_as_runs_start_and_end() {
 #[test]
 fn a_resurrection_far_behind_the_cursor_is_found() {
     let setup = Setup::with_runs(3_000);
-    let daemon = Daemon::start(quick(&setup));
-    wait_until("the first sync", || setup.is_synced());
+    let daemon = Daemon::start_synced(&setup, quick(&setup));
     let id = setup.listed()[999].clone();
     setup.server.world().resurrect(&id);
     let event = daemon.event(|event| event["eventType"] == "ACTOR.RUN.RESURRECTED");
@@ -53,11 +49,10 @@ fn a_resurrection_far_behind_the_cursor_is_found() {
 }
 
 #[test]
-fn a_signal_ends_it_while_a_request_hangs() {
+fn a_signal_stops_the_daemon_while_a_request_hangs() {
     for signal in ["TERM", "INT"] {
         let setup = Setup::with_runs(50);
-        let mut daemon = Daemon::start(quick(&setup));
-        wait_until("the first sync", || setup.is_synced());
+        let mut daemon = Daemon::start_synced(&setup, quick(&setup));
         setup.server.set_faults(Faults::always(Fault::Hang));
         setup.server.take_requests();
         wait_until("a request that hangs", || {
@@ -66,7 +61,7 @@ fn a_signal_ends_it_while_a_request_hangs() {
         let began = std::time::Instant::now();
         daemon.signal(signal);
         assert_eq!(daemon.wait(), Some(0), "SIG{signal}");
-        // The request would hang for thirty.
+        // The request would hang for 30 s.
         assert!(
             began.elapsed().as_secs() < 20,
             "SIG{signal}: {:?}",
@@ -82,8 +77,7 @@ fn a_signal_ends_it_while_a_request_hangs() {
 #[test]
 fn a_second_instance_is_refused() {
     let setup = Setup::with_runs(5);
-    let _daemon = Daemon::start(quick(&setup));
-    wait_until("the first sync", || setup.is_synced());
+    let _daemon = Daemon::start_synced(&setup, quick(&setup));
     let second = setup.command(&["sync"]).output().unwrap();
     assert_eq!(second.status.code(), Some(69), "{second:?}");
     assert!(
@@ -93,7 +87,7 @@ fn a_second_instance_is_refused() {
 }
 
 #[test]
-fn it_goes_on_when_the_api_comes_back() {
+fn the_daemon_recovers_when_the_api_does() {
     let setup = Setup::with_runs(5);
     setup.server.set_faults(Faults::always(Fault::Status(400)));
     let daemon = Daemon::start(quick(&setup));
@@ -103,9 +97,9 @@ fn it_goes_on_when_the_api_comes_back() {
     drop(daemon);
     let daemon = Daemon::start(quick(&setup));
     setup.server.set_faults(Faults::none());
-    wait_until("the first sync", || setup.is_synced());
+    setup.wait_until_synced();
     setup.server.set_faults(Faults::always(Fault::Status(400)));
-    wait_until("a noted failure", || {
+    wait_until("a recorded failure", || {
         setup.column("SELECT coalesce(last_error, '') FROM cursors")[0].contains("400")
     });
     setup.server.set_faults(Faults::none());
@@ -117,7 +111,7 @@ fn it_goes_on_when_the_api_comes_back() {
 }
 
 #[test]
-fn a_refused_token_ends_it_at_the_start() {
+fn a_refused_token_ends_the_daemon_at_the_start() {
     let setup = Setup::with_runs(5);
     let mut daemon = Daemon::start({
         let mut command = quick(&setup);

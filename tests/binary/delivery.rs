@@ -1,4 +1,4 @@
-//! Events that must arrive, whatever happens to either side.
+//! Webhook deliveries: failures on either side, set aside events, and secrets.
 
 use std::collections::HashMap;
 
@@ -6,13 +6,19 @@ use apify_mirror::simulator::{Arrival, Reaction, Receiver, Rng, TOKEN};
 use apify_mirror::sinks::SigningKeys;
 use serde_json::Value;
 
-use crate::support::{Daemon, Setup, signal, stderr, stdout, wait_until};
+use crate::support::{Daemon, QUICK, Setup, signal, stderr, stdout, wait_until};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+/// A configuration with the sink `hook`, which posts to `receiver`.
 fn hook(receiver: &Receiver, more: &str) -> String {
+    format!("{QUICK}{}", hook_section("hook", receiver, more))
+}
+
+/// The section of a webhook sink.
+fn hook_section(name: &str, receiver: &Receiver, more: &str) -> String {
     format!(
-        "[sync]\npoll_interval = \"100ms\"\n[[sinks]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"{}\"\n{more}\n",
+        "[[sinks]]\nname = \"{name}\"\ntype = \"webhook\"\nurl = \"{}\"\n{more}\n",
         receiver.url()
     )
 }
@@ -21,12 +27,12 @@ fn body(arrival: &Arrival) -> Value {
     serde_json::from_slice(&arrival.body).unwrap()
 }
 
-/// How many deliveries there are still to be made.
-fn owed(setup: &Setup) -> u64 {
+/// The number of pending deliveries.
+fn pending(setup: &Setup) -> u64 {
     setup.sink("hook")["pending"].as_u64().unwrap()
 }
 
-/// That an arrival is signed for what it is.
+/// Checks the signature of an arrival.
 fn check_signature(arrival: &Arrival) {
     let keys = SigningKeys::parse(SECRET).unwrap();
     let (id, time) = (
@@ -40,7 +46,7 @@ fn check_signature(arrival: &Arrival) {
     assert_eq!(body(arrival)["id"], **id);
 }
 
-/// Apify's webhook body, as its documentation has it.
+/// Apify's documented webhook body.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ApifyWebhook {
@@ -71,7 +77,7 @@ struct ApifyRun {
 }
 
 #[test]
-fn a_receiver_written_for_apifys_webhooks_understands_ours() {
+fn bodies_have_the_form_of_apifys_webhooks() {
     let mut setup = Setup::with_runs(5);
     let receiver = setup.receiver();
     setup.configure(&hook(&receiver, &format!("secret = \"{SECRET}\"")));
@@ -80,7 +86,7 @@ fn a_receiver_written_for_apifys_webhooks_understands_ours() {
     let output = setup.sync();
     assert!(
         stdout(&output).contains("up to date"),
-        "the summary has standard output to itself"
+        "the summary goes to standard output"
     );
     let arrivals = receiver.arrivals();
     assert_eq!(arrivals.len(), 2);
@@ -113,9 +119,9 @@ fn a_receiver_written_for_apifys_webhooks_understands_ours() {
     );
 }
 
-/// The kills and rounds are set by hand for a longer test: `DELIVERY_KILLS=60 cargo test --test binary kill`.
+/// For a longer test, set the number of kills: `DELIVERY_KILLS=60 cargo test --test binary kill`.
 #[test]
-fn a_killed_daemon_and_a_bad_receiver_lose_nothing_and_mix_nothing_up() {
+fn a_killed_daemon_and_a_failing_receiver_lose_and_reorder_no_event() {
     let kills: u64 = std::env::var("DELIVERY_KILLS")
         .ok()
         .and_then(|kills| kills.parse().ok())
@@ -139,7 +145,7 @@ fn a_killed_daemon_and_a_bad_receiver_lose_nothing_and_mix_nothing_up() {
         let (before, enough) = (receiver.count(), 20 + 10 * kill as usize % 90);
         if kill == kills / 2 {
             setup.block_on(receiver.go_away());
-            daemon.log_line("takes nothing");
+            daemon.log_line("accepts nothing");
             daemon.signal("KILL");
             setup.block_on(receiver.come_back()).unwrap();
         } else {
@@ -153,7 +159,7 @@ fn a_killed_daemon_and_a_bad_receiver_lose_nothing_and_mix_nothing_up() {
     wait_until("every event", || {
         setup.column("SELECT id FROM events").len() == raised
     });
-    wait_until("every delivery", || owed(&setup) == 0);
+    wait_until("every delivery", || pending(&setup) == 0);
     drop(daemon);
 
     let payloads: HashMap<String, String> = setup
@@ -294,7 +300,7 @@ fn refused_events_are_set_aside_listed_retried_and_dropped() {
     let table = stdout(&setup.bare(&["deliveries", "list"]).output().unwrap());
     assert_eq!(table.lines().count(), 54, "{table}");
 
-    // Beside a daemon, which must notice.
+    // A running daemon must notice the change.
     receiver.set_reaction(|_| Reaction::Status(204));
     let daemon = Daemon::start(setup.command(&["run"]));
     daemon.log_line("mirroring");
@@ -309,7 +315,7 @@ fn refused_events_are_set_aside_listed_retried_and_dropped() {
         "{}",
         stderr(&output)
     );
-    wait_until("them to arrive", || receiver.count() == before + 2);
+    wait_until("the retried events", || receiver.count() == before + 2);
     let output = setup
         .bare(&["deliveries", "drop", "--all", "--sink", "hook"])
         .output()
@@ -365,43 +371,32 @@ fn retry_after_is_honoured() {
     let wait = "SELECT CAST(round((julianday(due_at) - julianday(last_attempt_at)) * 86400) AS INTEGER) || '' FROM deliveries";
     assert_eq!(setup.column(wait), ["1800"]);
     setup.command(&["sync"]).output().unwrap();
-    assert_eq!(receiver.count(), 1, "and survives a restart");
+    assert_eq!(receiver.count(), 1, "the wait survives a restart");
 }
 
 #[test]
-fn a_dead_sink_holds_up_neither_polls_nor_other_sinks() {
+fn a_dead_sink_delays_neither_polls_nor_other_sinks() {
     let mut setup = Setup::with_runs(5);
     let (dead, receiver) = (setup.receiver(), setup.receiver());
     dead.set_reaction(|_| Reaction::Hang);
-    let both = hook(&dead, "")
-        + &hook(&receiver, "")
-            .replace("[sync]\npoll_interval = \"100ms\"\n", "")
-            .replace("hook\"\nt", "well\"\nt");
-    setup.configure(&both);
-    let daemon = Daemon::start(setup.command(&["run"]));
-    wait_until("the first sync", || {
-        setup.database().exists()
-            && setup
-                .try_column("SELECT last_success_at FROM cursors")
-                .is_some()
-    });
+    setup.configure(&(hook(&dead, "") + &hook_section("healthy", &receiver, "")));
+    let mut daemon = Daemon::start_synced(&setup, setup.command(&["run"]));
     for round in 1..=5 {
         setup.add_runs(20);
-        wait_until("them at the sink that is well", || {
+        wait_until("the events at the healthy sink", || {
             receiver.count() == 40 * round
         });
     }
-    wait_until("an attempt at the other", || dead.count() > 0);
-    let mut daemon = daemon;
+    wait_until("an attempt at the dead sink", || dead.count() > 0);
     let began = std::time::Instant::now();
     daemon.signal("TERM");
     assert_eq!(daemon.wait(), Some(0));
-    // The attempts would hang for thirty.
+    // The attempts would hang for 30 s.
     assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
 }
 
 #[test]
-fn standard_output_that_nobody_reads_does_not_keep_it_from_stopping() {
+fn a_full_pipe_on_standard_output_does_not_prevent_stopping() {
     for (command, code) in [("run", 0), ("sync", 75)] {
         let setup = Setup::with_runs(3_000);
         let mut command = setup.command(&[command]);
@@ -412,12 +407,11 @@ fn standard_output_that_nobody_reads_does_not_keep_it_from_stopping() {
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        // More than a pipe holds.
+        // More than the capacity of a pipe.
         wait_until("events", || {
-            setup.database().exists()
-                && setup
-                    .try_column("SELECT max(seq) || '' FROM events WHERE seq > 5000")
-                    .is_some()
+            setup
+                .try_column("SELECT max(seq) || '' FROM events WHERE seq > 5000")
+                .is_some()
         });
         signal(&child, "TERM");
         wait_until("its end", || child.try_wait().unwrap().is_some());
@@ -427,7 +421,7 @@ fn standard_output_that_nobody_reads_does_not_keep_it_from_stopping() {
 }
 
 #[test]
-fn secrets_are_nowhere_but_where_they_belong() {
+fn secrets_appear_only_in_requests_to_the_receiver() {
     let mut setup = Setup::with_runs(5);
     let mut receiver = setup.receiver();
     // It answers with an error.
@@ -472,7 +466,7 @@ fn secrets_are_nowhere_but_where_they_belong() {
             .output()
             .unwrap(),
     );
-    // A file with a mistake in the line of the secret, and one with the secret in the wrong place.
+    // A syntax error in the line of the secret, and the secret in the wrong keys.
     for mistake in [
         format!("secret = \"{SECRET}"),
         format!("secret_env = \"{SECRET}\""),

@@ -1,14 +1,14 @@
-//! What happens to the database file: a full disk, a file that is deleted, replaced or damaged, and readers in the way.
+//! Problems with the database file: a full disk, a file that is deleted, replaced or damaged, and long readers.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::process::Command;
 
 use apify_mirror::model::Timestamp;
 
-use crate::support::{Daemon, Setup, stderr, wait_until};
+use crate::support::{Daemon, Setup, stderr};
 
-/// `command`, unable to write files beyond `kilobytes`: the next best thing to a full disk.
-fn with_little_room(setup: &Setup, command: &str, kilobytes: u32) -> Command {
+/// `command` with a limit on the size of files, in kilobytes, to simulate a full disk.
+fn with_little_space(setup: &Setup, command: &str, kilobytes: u32) -> Command {
     let template = setup.command(&[command]);
     let script = format!(
         "trap '' XFSZ; ulimit -S -f {}; exec {} {command}",
@@ -32,18 +32,18 @@ fn with_little_room(setup: &Setup, command: &str, kilobytes: u32) -> Command {
 #[test]
 fn a_full_disk_is_reported_and_loses_nothing() {
     let setup = Setup::with_runs(4_000);
-    let output = with_little_room(&setup, "sync", 400).output().unwrap();
+    let output = with_little_space(&setup, "sync", 400).output().unwrap();
     assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
-    assert!(stderr(&output).contains("room"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("space"), "{}", stderr(&output));
     setup.sync();
     setup.assert_exact();
     assert_eq!(setup.column("SELECT id FROM events"), [""; 0]);
 }
 
 #[test]
-fn the_daemon_waits_for_room_on_a_full_disk() {
+fn the_daemon_waits_for_space_on_a_full_disk() {
     let setup = Setup::with_runs(4_000);
-    let daemon = Daemon::start(with_little_room(&setup, "run", 400));
+    let daemon = Daemon::start(with_little_space(&setup, "run", 400));
     daemon.log_line("trying again");
     let lifted = Command::new("prlimit")
         .arg("--pid")
@@ -51,29 +51,18 @@ fn the_daemon_waits_for_room_on_a_full_disk() {
         .arg("--fsize=unlimited")
         .status();
     if lifted.is_err() {
-        eprintln!("skipped: there is no prlimit here to make room with");
+        eprintln!("skipped: prlimit is not installed");
         return;
     }
-    wait_until("the first sync", || {
-        setup
-            .try_column("SELECT last_success_at FROM cursors")
-            .is_some()
-    });
+    setup.wait_until_synced();
     setup.assert_exact();
 }
 
 #[test]
-fn a_database_that_is_deleted_or_replaced_is_not_written_into_the_void() {
+fn a_deleted_or_replaced_database_ends_the_daemon() {
     for replace in [false, true] {
         let setup = Setup::with_runs(5);
-        let mut command = setup.command(&["run"]);
-        command.env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "100ms");
-        let mut daemon = Daemon::start(command);
-        wait_until("the first sync", || {
-            setup
-                .try_column("SELECT last_success_at FROM cursors")
-                .is_some()
-        });
+        let mut daemon = Daemon::start_synced(&setup, setup.quick_run());
         std::fs::rename(setup.database(), setup.dir.path().join("away.db")).unwrap();
         if replace {
             std::fs::write(setup.database(), "").unwrap();
@@ -107,7 +96,7 @@ fn a_damaged_database_is_reported_with_a_remedy() {
 }
 
 #[test]
-fn a_reader_in_no_hurry_is_in_nobodys_way() {
+fn a_long_read_transaction_blocks_no_writer() {
     let mut setup = Setup::with_runs(500);
     setup.sync();
     let reader = setup.db();
@@ -120,11 +109,7 @@ fn a_reader_in_no_hurry_is_in_nobodys_way() {
     assert_eq!(count(), 500);
     setup.add_runs(3_000);
     setup.sync();
-    assert_eq!(
-        count(),
-        500,
-        "what is being read does not change under the reader"
-    );
+    assert_eq!(count(), 500, "the reader's snapshot does not change");
     reader.execute_batch("COMMIT").unwrap();
     assert_eq!(count(), 3_500);
     setup.assert_exact();

@@ -1,4 +1,4 @@
-//! `events`: reading the log back.
+//! `events`: reading the event log.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cases::Case;
 use crate::support::{Setup, sequences, stderr, stdout, wait_until};
 
-/// Two tasks; the second's events come after the first's.
+/// Two tasks; the events of the second follow those of the first.
 fn with_events() -> Setup {
     let mut setup = Setup::with_runs(3);
     let other = setup.server.world().add_task("janedoe", "other");
@@ -36,7 +36,7 @@ fn listed(setup: &Setup, arguments: &[&str]) -> Vec<i64> {
 }
 
 #[test]
-fn the_log_is_listed_whole_or_in_part() {
+fn the_log_is_filtered_by_number_limit_and_task() {
     let setup = with_events();
     for (arguments, expected) in [
         (&[][..], &[1, 2, 3, 4, 5][..]),
@@ -78,7 +78,7 @@ fn the_log_is_listed_whole_or_in_part() {
 }
 
 #[test]
-fn a_log_that_does_not_exist_yet_is_waited_for_and_followed_until_nobody_reads() {
+fn following_waits_for_a_database_and_ends_with_its_reader() {
     let mut setup = Setup::with_runs(3);
     setup.configure("tasks = [\"~my-task\"]\nsinks = []\n");
     let mut command = setup.bare(&["events", "--follow", "--json", "--task", "~my-task"]);
@@ -102,7 +102,7 @@ fn a_log_that_does_not_exist_yet_is_waited_for_and_followed_until_nobody_reads()
             assert!(event["id"].is_string());
         }
     }
-    // The reader ends, while there is nothing to write.
+    // Close the pipe while there is nothing to write.
     drop(lines);
     wait_until("its end", || child.try_wait().unwrap().is_some());
     let output = child.wait_with_output().unwrap();
@@ -114,7 +114,7 @@ fn a_log_that_does_not_exist_yet_is_waited_for_and_followed_until_nobody_reads()
 }
 
 #[test]
-fn following_begins_where_the_flags_say() {
+fn following_starts_where_the_flags_say() {
     let setup = with_events();
     let mut child = setup
         .bare(&["events", "--follow", "--json", "--limit", "1"])
@@ -129,7 +129,7 @@ fn following_begins_where_the_flags_say() {
 }
 
 #[test]
-fn a_database_is_needed_unless_it_is_waited_for() {
+fn without_follow_a_database_is_required() {
     Case::of(&["events"])
         .bare()
         .code(74)

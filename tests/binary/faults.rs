@@ -1,4 +1,4 @@
-//! A server that misbehaves.
+//! Faults of the API server.
 
 use apify_mirror::simulator::{Fault, Faults};
 
@@ -6,7 +6,7 @@ use crate::cases::Case;
 use crate::support::{Setup, stderr};
 
 #[test]
-fn every_third_answer_faulty_and_the_mirror_is_exact() {
+fn the_mirror_is_exact_although_every_third_answer_is_faulty() {
     let mut setup = Setup::with_runs(6_000);
     setup.server.set_faults(Faults::passing(36, 36.0));
     setup.sync();
@@ -32,10 +32,10 @@ fn a_redirect_is_refused_and_its_target_never_sees_the_token() {
 }
 
 #[test]
-fn an_enormous_answer_is_an_error_and_not_memory() {
+fn an_enormous_answer_is_an_error_and_does_not_fill_memory() {
     let setup = Setup::with_runs(1);
     setup.server.set_faults(Faults::always(Fault::Huge(200)));
-    // Half of what the answer would take.
+    // Half of the memory that the answer would need.
     let limited = format!(
         "ulimit -v 1500000; exec {} sync",
         env!("CARGO_BIN_EXE_apify-mirror")
@@ -89,7 +89,7 @@ fn a_failing_task_does_not_stop_the_others() {
 }
 
 #[test]
-fn a_task_that_vanishes_fails_by_itself_and_keeps_its_rows() {
+fn a_deleted_task_fails_and_keeps_its_rows() {
     let setup = Setup::with_runs(5);
     setup.sync();
     setup.server.world().delete_task(&setup.task);
@@ -105,10 +105,10 @@ fn a_task_that_vanishes_fails_by_itself_and_keeps_its_rows() {
 }
 
 #[test]
-fn throttling_that_goes_on_is_temporary() {
+fn throttled_requests_are_retried() {
     let setup = Setup::with_runs(5);
     setup.sync();
-    // Asked to wait for less than the usual time; else this would take as long as the bound on retries allows.
+    // `Retry-After: 0` keeps this short; otherwise retries would go on until their time limit.
     setup
         .server
         .set_faults(Faults::always(Fault::Throttle(Some("0".to_owned()))));
@@ -123,6 +123,6 @@ fn throttling_that_goes_on_is_temporary() {
     setup.server.set_faults(Faults::none());
     assert!(
         child.wait().unwrap().success(),
-        "it tried again until it worked"
+        "it retried until it succeeded"
     );
 }

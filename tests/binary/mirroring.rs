@@ -6,7 +6,7 @@ use crate::cases::Case;
 use crate::support::{PAST, Setup, events, stderr, stdout};
 
 #[test]
-fn history_is_mirrored_in_silence() {
+fn history_is_mirrored_without_events() {
     let setup = Setup::with_runs(2_500);
     let output = setup.sync();
     assert_eq!(stdout(&output), "", "no events");
@@ -20,7 +20,7 @@ fn history_is_mirrored_in_silence() {
 }
 
 #[test]
-fn deletions_at_the_front_lose_nothing_and_invent_nothing() {
+fn deletions_of_old_runs_neither_lose_nor_invent_runs() {
     for deleted in [300, 1_000, 1_999, 2_400] {
         for added in [1, 20, 1_500] {
             let mut setup = Setup::with_runs(2_500);
@@ -60,7 +60,7 @@ fn an_idle_poll_is_one_request() {
 }
 
 #[test]
-fn runs_that_end_far_behind_the_cursor_are_current_at_the_next_poll() {
+fn runs_that_end_far_behind_the_cursor_are_updated_by_the_next_poll() {
     let mut setup = Setup::with_runs(100);
     let open: Vec<String> = {
         let mut world = setup.server.world();
@@ -122,7 +122,7 @@ fn figures_are_read_again_until_they_settle() {
 }
 
 #[test]
-fn events_are_lines_of_json_in_apifys_form() {
+fn events_are_json_lines_in_apifys_form() {
     let mut setup = Setup::with_runs(3);
     setup.sync();
     let new = setup.add_runs(1).remove(0);
@@ -146,7 +146,7 @@ fn events_are_lines_of_json_in_apifys_form() {
     assert_eq!(
         stdout(&output),
         stored.join("\n") + "\n",
-        "the very bytes that are stored"
+        "exactly the stored bytes"
     );
     assert_eq!(
         setup.column("SELECT sink FROM deliveries"),
@@ -156,7 +156,7 @@ fn events_are_lines_of_json_in_apifys_form() {
 }
 
 #[test]
-fn history_raises_events_where_that_is_wanted() {
+fn history_raises_events_if_configured() {
     let setup = Setup::with_runs(3);
     let output = Case::of(&["sync"])
         .env("APIFY_MIRROR_SYNC__HISTORY_EVENTS", "true")
@@ -211,7 +211,7 @@ fn every_task_of_the_account_is_discovered() {
 }
 
 #[test]
-fn a_server_with_small_pages_is_mirrored_all_the_same() {
+fn a_server_with_small_pages_is_mirrored() {
     let mut setup = Setup::with_runs(950);
     setup.server.world().set_max_limit(100);
     setup.sync();

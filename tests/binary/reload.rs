@@ -1,4 +1,4 @@
-//! Tasks that come, go, are renamed, deleted or taken away; and a configuration that is read again.
+//! SIGHUP, and tasks that are renamed, deleted or forbidden.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use apify_mirror::model::Timestamp;
 use serde_json::Value;
 
-use crate::support::{Daemon, PAST, Setup, stderr, stdout, wait_until};
+use crate::support::{Daemon, PAST, QUICK, Setup, stderr, stdout, wait_until};
 
 fn write_config(setup: &Setup, text: &str) -> PathBuf {
     let path = setup.dir.path().join("mirror.toml");
@@ -21,7 +21,7 @@ fn run(setup: &Setup, config: &str) -> Command {
     command
 }
 
-/// How many requests for runs of `task` there have been since this was last asked.
+/// The number of requests for runs of `task` since requests were last taken.
 fn polls_of(setup: &Setup, task: &str) -> usize {
     setup
         .server
@@ -31,19 +31,14 @@ fn polls_of(setup: &Setup, task: &str) -> usize {
         .count()
 }
 
-const QUICK: &str = "[sync]\npoll_interval = \"100ms\"\n";
-
-fn mirrored(setup: &Setup, task: &str) -> bool {
-    setup.database().exists()
-        && setup
-            .try_column(&format!(
-                "SELECT last_success_at FROM cursors WHERE task_id = '{task}'"
-            ))
-            .is_some()
+/// Whether a poll of `task` has succeeded.
+fn is_mirrored(setup: &Setup, task: &str) -> bool {
+    let sql = format!("SELECT last_success_at FROM cursors WHERE task_id = '{task}'");
+    setup.try_column(&sql).is_some()
 }
 
 #[test]
-fn tasks_and_sinks_come_and_go_on_sighup_and_a_bad_file_is_refused() {
+fn sighup_applies_a_new_configuration_and_refuses_an_invalid_one() {
     let setup = Setup::with_runs(5);
     let other = setup.server.world().add_task("janedoe", "other");
     setup
@@ -54,7 +49,7 @@ fn tasks_and_sinks_come_and_go_on_sighup_and_a_bad_file_is_refused() {
         &setup,
         &format!("tasks = [\"~my-task\"]\nsinks = []\n{QUICK}"),
     ));
-    wait_until("the first task", || mirrored(&setup, &setup.task));
+    wait_until("the first task", || is_mirrored(&setup, &setup.task));
 
     write_config(
         &setup,
@@ -69,12 +64,12 @@ fn tasks_and_sinks_come_and_go_on_sighup_and_a_bad_file_is_refused() {
 
     write_config(&setup, &format!("tasks = [\"~other\"]\n{QUICK}"));
     daemon.signal("HUP");
-    wait_until("the second task", || mirrored(&setup, &other));
+    wait_until("the second task", || is_mirrored(&setup, &other));
     let new = setup.server.world().create(&other, Timestamp::now());
     let event = daemon.event(|_| true);
     assert_eq!(
         event["eventData"]["actorRunId"], new,
-        "the sink that was added is served"
+        "the added sink gets events"
     );
 
     daemon.log_line("no longer mirroring");
@@ -112,7 +107,7 @@ fn a_deleted_task_is_reported_keeps_its_rows_and_is_rarely_asked_for() {
     assert!(stdout(&status).contains("forbidden"), "{}", stdout(&status));
 
     setup.server.world().delete_task(&setup.task);
-    // Its name is no longer believed without asking, and nobody knows it any more.
+    // Its name is resolved again, and no longer exists.
     forget_names(&setup);
     let output = setup.command(&["sync"]).output().unwrap();
     assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
@@ -124,28 +119,28 @@ fn a_deleted_task_is_reported_keeps_its_rows_and_is_rarely_asked_for() {
             .column("SELECT id FROM runs WHERE removed_at IS NULL")
             .len(),
         5,
-        "nothing was concluded of its runs"
+        "no run is marked as removed"
     );
 }
 
 #[test]
-fn a_task_that_is_taken_away_and_given_back_resumes_by_itself() {
+fn a_task_that_is_forbidden_for_a_while_resumes_by_itself() {
     let setup = Setup::with_runs(5);
     let daemon = Daemon::start(run(&setup, &format!("tasks = [\"~my-task\"]\n{QUICK}")));
-    wait_until("the first sync", || mirrored(&setup, &setup.task));
+    wait_until("the first sync", || is_mirrored(&setup, &setup.task));
     setup
         .server
         .world()
         .change_task(&setup.task, |task| task.forbidden = true);
     let condition = || setup.column("SELECT condition FROM cursors").remove(0);
-    wait_until("its absence to be noted", || condition() == "forbidden");
+    wait_until("the condition `forbidden`", || condition() == "forbidden");
     setup
         .server
         .world()
         .change_task(&setup.task, |task| task.forbidden = false);
     let id = setup.server.world().create(&setup.task, Timestamp::now());
     assert_eq!(daemon.event(|_| true)["eventData"]["actorRunId"], id);
-    wait_until("its return to be noted", || condition() == "ok");
+    wait_until("the condition `ok`", || condition() == "ok");
 }
 
 #[test]
@@ -171,7 +166,7 @@ fn a_renamed_task_keeps_its_feed_under_the_old_name_too() {
     );
 }
 
-/// Makes what names were found to mean too old to be believed.
+/// Makes resolved references too old to be trusted.
 fn forget_names(setup: &Setup) {
     let db = rusqlite::Connection::open(setup.database()).unwrap();
     assert!(

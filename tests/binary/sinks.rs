@@ -1,12 +1,10 @@
-//! Files, programs, and sinks that come and go.
+//! File and exec sinks, and sinks that are added and removed.
 
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::support::{Daemon, Setup, sequences, stderr, stdout, wait_until};
-
-const QUICK: &str = "[sync]\npoll_interval = \"100ms\"\n";
+use crate::support::{Daemon, QUICK, Setup, sequences, stderr, stdout, wait_until};
 
 #[test]
 fn a_file_gets_a_line_for_each_event_also_after_rotation() {
@@ -16,8 +14,7 @@ fn a_file_gets_a_line_for_each_event_also_after_rotation() {
     setup.configure(&format!(
         "{QUICK}[[sinks]]\nname = \"log\"\ntype = \"file\"\npath = \"events.jsonl\"\n"
     ));
-    let _daemon = Daemon::start(setup.command(&["run"]));
-    wait_until("the first sync", || setup.is_synced());
+    let _daemon = Daemon::start_synced(&setup, setup.command(&["run"]));
     setup.add_runs(30);
     wait_until("sixty lines", || read().lines().count() == 60);
     assert_eq!(sequences(&read()), (1..=60).collect::<Vec<_>>());
@@ -33,10 +30,10 @@ fn a_file_gets_a_line_for_each_event_also_after_rotation() {
 }
 
 #[test]
-fn a_program_gets_each_event_and_says_what_became_of_it() {
+fn a_program_gets_each_event_and_decides_its_outcome() {
     let mut setup = Setup::with_runs(5);
     let script = setup.dir.path().join("notify");
-    // Asks once to be tried again, and never takes what failed.
+    // Asks for one retry, and rejects events of failed runs.
     let text = "#!/bin/sh\nd=$(dirname \"$0\")\ncase $APIFY_EVENT_TYPE in\n\
         ACTOR.RUN.FAILED) exit 3;;\nesac\n[ -e \"$d/once\" ] || { touch \"$d/once\"; exit 75; }\n\
         printf '%s\\n' \"$(cat)\" >> \"$d/out\"\necho notified of $APIFY_RUN_ID\n";
@@ -74,7 +71,7 @@ fn a_program_gets_each_event_and_says_what_became_of_it() {
 }
 
 #[test]
-fn a_program_that_runs_when_it_is_time_to_stop_is_killed_and_run_again() {
+fn stopping_kills_a_running_program_and_the_next_start_repeats_it() {
     let mut setup = Setup::with_runs(5);
     let script = "echo $$ > id.new; mv id.new id; [ -e released ] || exec sleep 3000";
     setup.configure(&format!(
@@ -94,7 +91,7 @@ fn a_program_that_runs_when_it_is_time_to_stop_is_killed_and_run_again() {
     assert_eq!(
         setup.sink("slow")["pending"],
         1,
-        "it did not say that it was done"
+        "it was killed before it ended"
     );
     std::fs::write(setup.dir.path().join("released"), "").unwrap();
     setup.sync();
@@ -102,7 +99,7 @@ fn a_program_that_runs_when_it_is_time_to_stop_is_killed_and_run_again() {
 }
 
 #[test]
-fn sinks_come_and_go_and_keep_what_they_are_owed() {
+fn sinks_are_added_and_removed_and_keep_what_they_are_owed() {
     let mut setup = Setup::with_runs(5);
     let file = |name: &str, start: &str| {
         format!(
@@ -117,8 +114,7 @@ fn sinks_come_and_go_and_keep_what_they_are_owed() {
     };
     let dead = "[[sinks]]\nname = \"dead\"\ntype = \"file\"\npath = \"no/such/folder/events\"\n";
     setup.configure(&format!("{QUICK}{}{dead}", file("first", "now")));
-    let daemon = Daemon::start(setup.command(&["run"]));
-    wait_until("the first sync", || setup.is_synced());
+    let daemon = Daemon::start_synced(&setup, setup.command(&["run"]));
     setup.add_runs(4);
     wait_until("eight events", || read(&setup, "first").len() == 8);
     assert_eq!(setup.sink("dead")["pending"], 8);

@@ -1,4 +1,4 @@
-//! An account, a binary, a folder; and ways to look at what came of them.
+//! Set-up: a simulated account, the binary, and a folder; and ways to inspect the results.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -14,10 +14,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// How long anything may take before a test gives up on it: far longer than it does.
+/// The longest wait of a test for anything, far longer than it takes.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the simulated accounts' runs begin.
+/// The `[sync]` section of a daemon that polls often.
+pub const QUICK: &str = "[sync]\npoll_interval = \"100ms\"\n";
+
+/// The start of the first run of a simulated account, in milliseconds.
 pub const PAST: i64 = 1_750_000_000_000;
 
 /// A simulated account with one task, served over HTTP, and a folder to mirror it into.
@@ -30,7 +33,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// An account whose task has `runs` ended runs, a second apart.
+    /// Creates an account whose task has `runs` ended runs, a second apart.
     pub fn with_runs(runs: usize) -> Self {
         let mut world = World::new(7);
         let task = world.add_task("janedoe", "my-task");
@@ -51,7 +54,7 @@ impl Setup {
         setup
     }
 
-    /// Adds ended runs behind the others; gives their ids.
+    /// Adds ended runs after the others; returns their ids.
     pub fn add_runs(&mut self, count: usize) -> Vec<String> {
         let mut world = self.server.world();
         let add = |n: i64| {
@@ -75,23 +78,23 @@ impl Setup {
         self.runtime.block_on(work)
     }
 
-    /// A receiver of webhooks.
+    /// Starts a receiver of webhooks.
     pub fn receiver(&self) -> Receiver {
         self.block_on(Receiver::start()).unwrap()
     }
 
-    /// Writes the configuration that the binary finds.
+    /// Writes the configuration file that the binary finds.
     pub fn configure(&self, toml: &str) {
         std::fs::write(self.dir.path().join("apify-mirror.toml"), toml).unwrap();
     }
 
-    /// What `status --json` prints.
+    /// The output of `status --json`.
     pub fn status(&self) -> Value {
         let output = self.bare(&["status", "--json"]).output().unwrap();
         serde_json::from_str(&stdout(&output)).unwrap()
     }
 
-    /// What `status` says of a sink; null if it does not know one of that name.
+    /// The status of a sink; null if there is none of that name.
     pub fn sink(&self, name: &str) -> Value {
         let status = self.status();
         let mut sinks = status["sinks"].as_array().unwrap().iter();
@@ -112,7 +115,7 @@ impl Setup {
         self.dir.path().join("runs.db")
     }
 
-    /// The binary, pointed at the account and the folder, without a task.
+    /// The binary, set up for the account and the folder, without a task.
     pub fn bare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_apify-mirror"));
         command
@@ -127,10 +130,17 @@ impl Setup {
         command
     }
 
-    /// The binary, pointed at the task.
+    /// The binary, set up for the task.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.bare(arguments);
         command.env("APIFY_MIRROR_TASKS", "janedoe~my-task");
+        command
+    }
+
+    /// A daemon that polls often.
+    pub fn quick_run(&self) -> Command {
+        let mut command = self.command(&["run"]);
+        command.env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "100ms");
         command
     }
 
@@ -141,7 +151,7 @@ impl Setup {
         output
     }
 
-    /// The database, to look at.
+    /// The database, read-only.
     pub fn db(&self) -> Connection {
         self.try_db().unwrap()
     }
@@ -162,7 +172,7 @@ impl Setup {
         values.map(|value| value.unwrap()).collect()
     }
 
-    /// The first value of a query, if there is a database that has it.
+    /// The first value of a query; `None` without a database, a row or a value.
     pub fn try_column(&self, sql: &str) -> Option<String> {
         self.try_db()
             .ok()?
@@ -170,10 +180,15 @@ impl Setup {
             .ok()?
     }
 
-    /// Whether some poll has done all it had to.
-    pub fn is_synced(&self) -> bool {
+    /// Whether a poll of some task has succeeded.
+    fn is_synced(&self) -> bool {
         self.try_column("SELECT last_success_at FROM cursors WHERE last_success_at IS NOT NULL")
             .is_some()
+    }
+
+    /// Waits until a poll of some task has succeeded.
+    pub fn wait_until_synced(&self) {
+        wait_until("the first sync", || self.is_synced());
     }
 
     /// The ids of runs with an event of this type, in the events' order.
@@ -183,7 +198,7 @@ impl Setup {
         ))
     }
 
-    /// Every listed run is in the mirror, with every field equal and not marked as removed.
+    /// Asserts that every listed run is in the mirror, with every field equal and not marked as removed.
     pub fn assert_exact(&self) {
         let reader = SqliteReader::open(&self.database()).unwrap();
         let world = self.server.world();
@@ -216,13 +231,13 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The events that `text` shows, one JSON object a line.
+/// Parses events from text with one JSON object per line.
 pub fn events(text: &str) -> Vec<Value> {
     let event = |line| serde_json::from_str(line).unwrap();
     text.lines().map(event).collect()
 }
 
-/// The sequence numbers of the events that `text` shows, one JSON object a line.
+/// The sequence numbers of events in text with one JSON object per line.
 pub fn sequences(text: &str) -> Vec<i64> {
     let events = events(text);
     let numbers = events.iter().map(|event| event["sequence"].as_i64());
@@ -238,7 +253,7 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Sends a signal, by the shell's own `kill`: a machine may have no program of that name.
+/// Sends a signal with the shell's built-in `kill`, as the program may not be installed.
 pub fn signal(child: &Child, name: &str) {
     let sent = Command::new("sh")
         .arg("-c")
@@ -256,6 +271,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Starts `command` and waits until a poll has succeeded.
+    pub fn start_synced(setup: &Setup, command: Command) -> Self {
+        let daemon = Self::start(command);
+        setup.wait_until_synced();
+        daemon
+    }
+
     pub fn start(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
@@ -315,7 +337,7 @@ impl Daemon {
         signal(&self.child, name);
     }
 
-    /// Waits for the end; gives the exit code.
+    /// Waits for the daemon to exit; returns the exit code.
     pub fn wait(&mut self) -> Option<i32> {
         let mut code = None;
         wait_until("the daemon to end", || {
@@ -328,7 +350,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may have ended already.
+        // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

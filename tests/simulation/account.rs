@@ -1,4 +1,4 @@
-//! The account of a history: what happens in it, and how its server behaves.
+//! The account of a history: its changes, and the behaviour of its server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,29 +13,29 @@ use super::mirror::ready;
 /// The figures of an ended run are final within this time of its end.
 pub const FIGURES_SETTLE_MS: i64 = 10_000;
 
-/// The most runs a task lists: steps make runs, and runs make steps.
+/// The most runs that a task lists, to bound the time of a history.
 const MOST_RUNS: usize = 50;
 
 pub struct Account {
     pub world: World,
     pub tasks: Vec<String>,
     pub now: Timestamp,
-    /// What the mirror's clock shows beyond the account's.
+    /// How far the mirror's clock is ahead of the account's.
     skew_ms: i64,
     rng: Rng,
     hazards: Hazards,
     at_rest: bool,
-    /// Runs that must stay active until the mirror has seen that they are: what comes and goes between two looks is
-    /// for the audit to find.
+    /// Runs that must stay active until the mirror has seen them active, as only an audit finds changes that come and go
+    /// between two polls.
     until_seen: BTreeSet<String>,
-    /// The newest start that each task ever had, deleted or not.
+    /// The newest start that each task ever had, deleted runs included.
     newest_ever: BTreeMap<String, Timestamp>,
     /// When the figures of ended runs become final.
     settling: BTreeMap<String, Timestamp>,
     hidden: BTreeSet<String>,
-    /// Runs that were hidden at some time, and may be marked as removed while they are listed.
+    /// Runs that were ever hidden, which may be marked as removed while they are listed.
     pub once_hidden: BTreeSet<String>,
-    /// What happened, for people.
+    /// The trace, one line for each change.
     pub trace: Vec<String>,
     pub happened: BTreeMap<&'static str, u64>,
 }
@@ -93,7 +93,7 @@ impl Account {
         self.hazards.has(hazard)
     }
 
-    /// What comes and goes unseen, for the audit to find, is part of this history.
+    /// Whether this history has changes that only an audit finds.
     fn is_unwatched(&self) -> bool {
         self.has(Hazard::Unwatched)
     }
@@ -156,13 +156,13 @@ impl Account {
         self.note("created", &id);
         let newest_ever = self.newest_ever.entry(task).or_insert(started);
         if started < *newest_ever {
-            // A tie with what is the newest now, since a newer one was deleted: as good as registered late.
+            // A tie with the newest run after a newer one was deleted amounts to a late registration.
             self.until_seen.insert(id);
         }
         *newest_ever = started.max(*newest_ever);
     }
 
-    /// Registers a run that started before others which are listed already.
+    /// Registers a run late: it started before runs that are already listed.
     fn create_late(&mut self) {
         let task = self.pick_task();
         let newest = self
@@ -249,7 +249,7 @@ impl Account {
     fn retain(&mut self) {
         let task = self.pick_task();
         let listed = self.world.runs(&task).len();
-        // Sometimes nearly everything goes at once.
+        // Sometimes delete nearly everything at once.
         let keep = if self.rng.chance(30.0) {
             listed / 100
         } else {
@@ -272,7 +272,7 @@ impl Account {
         }
     }
 
-    /// Something may happen, as it may between any two requests.
+    /// Makes changes that can happen between two requests, or none.
     pub fn happen(&mut self, mirror: &dyn Reader) {
         if self.at_rest {
             return;
@@ -309,7 +309,7 @@ impl Account {
         }
     }
 
-    /// The time between two polls.
+    /// Passes the time between two polls, with changes.
     pub fn pass_time(&mut self, mirror: &dyn Reader) {
         for _ in 0..self.rng.below(6) {
             self.happen(mirror);
@@ -317,14 +317,14 @@ impl Account {
         self.forward(20_000);
     }
 
-    /// From now on, nothing changes any more but figures on their way to being final.
+    /// From now on, nothing changes except figures that are still settling.
     pub fn rest(&mut self) {
         self.at_rest = true;
         self.world.set_max_limit(1_000);
         self.world.set_ignore_offset(false);
     }
 
-    /// Ends every run that is active, but for those whose resurrection polls have yet to see.
+    /// Ends every active run, except those that the mirror has yet to see active.
     pub fn end_all(&mut self) {
         let is_active = |id: &&String| {
             self.world
@@ -346,7 +346,7 @@ impl Account {
         }
     }
 
-    /// Lets time pass at rest.
+    /// Passes time without changes.
     pub fn wait(&mut self, ms: i64) {
         self.now = Timestamp::from_millis(self.now.as_millis() + ms);
         self.forward(1);
@@ -356,7 +356,7 @@ impl Account {
         self.rng.below(n)
     }
 
-    /// Whether the server, or the process, should misbehave in one way or another, with this probability.
+    /// Whether the hazard `how` occurs now, with this probability.
     pub fn misbehaves(&mut self, how: Hazard, percent: f64) -> bool {
         let misbehaves = !self.at_rest && self.has(how) && self.rng.chance(percent);
         if misbehaves {

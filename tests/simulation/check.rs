@@ -1,4 +1,4 @@
-//! What must be true of the mirror: after every commit, and at the end.
+//! Invariants of the mirror, checked after every commit and at the end.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,29 +11,29 @@ use super::account::Account;
 use super::ledger::Raised;
 use super::mirror::ready;
 
-/// Events read from the log at once.
+/// The number of events read from the log at once.
 const BATCH: u64 = 1_000;
 
 /// One event: its type, the status before, the status after.
 type Event = (String, Option<String>, String);
 
-/// What has been seen of the runs and events so far.
+/// Runs and events seen so far.
 #[derive(Default)]
 pub struct Checks {
     last_seq: i64,
     chains: HashMap<String, Vec<Event>>,
-    /// Every run that was ever committed.
+    /// All runs that were ever committed.
     committed: BTreeSet<String>,
 }
 
 impl Checks {
-    /// Events raised so far.
+    /// The number of events raised so far.
     pub fn events(&self) -> u64 {
         self.last_seq.unsigned_abs()
     }
 
-    /// No cursor without its rows, no event without its row, numbers that only grow, statuses that chain, and nothing
-    /// marked as removed that is listed.
+    /// Checks that the cursor has its rows, events have their rows, sequence numbers grow by one, statuses chain, and no
+    /// listed run is marked as removed. Returns the new events.
     pub fn after_commit(
         &mut self,
         mirror: &dyn Reader,
@@ -83,7 +83,7 @@ impl Checks {
                 assert_eq!(
                     event.seq,
                     self.last_seq + 1,
-                    "a number was left out, or used again"
+                    "a sequence number was skipped or repeated"
                 );
                 self.last_seq = event.seq;
                 let payload = event.payload;
@@ -125,7 +125,7 @@ impl Checks {
         raised
     }
 
-    /// Every run that is listed is in the mirror, with every field equal.
+    /// Checks that every listed run is in the mirror, with every field equal.
     pub fn equal(&self, mirror: &dyn Reader, account: &Account) {
         for task in &account.tasks {
             let total = account.world.runs(task).len() as u64;
@@ -147,7 +147,7 @@ impl Checks {
         }
     }
 
-    /// Once everything has settled, polls re-read what is active and nothing else.
+    /// Checks that only active runs are open, once everything has settled.
     pub fn open(&self, mirror: &dyn Reader, account: &Account) {
         for (id, row) in self.rows(mirror) {
             let listed = account.world.run(&id);
@@ -158,7 +158,7 @@ impl Checks {
         }
     }
 
-    /// After an audit: the runs that are marked as removed are those that are not listed, no more and no less.
+    /// Checks, after an audit, that exactly the runs that are not listed are marked as removed.
     pub fn marked(&self, mirror: &dyn Reader, account: &Account) {
         for (id, row) in self.rows(mirror) {
             assert_eq!(
@@ -169,7 +169,7 @@ impl Checks {
         }
     }
 
-    /// Exactly what happened was raised: CREATED for every run but those from before the first sync, then each change.
+    /// Checks that CREATED was raised for every run except those from before the first sync.
     pub fn raised(&self, mirror: &dyn Reader) {
         for (id, row) in self.rows(mirror) {
             let feed = ready(mirror.feed(row.run.task_id.as_ref().unwrap())).unwrap();
@@ -194,7 +194,7 @@ impl Checks {
         }
     }
 
-    /// Every row of the mirror, none of which was never committed.
+    /// All rows of the mirror; checks that each was committed.
     fn rows(&self, mirror: &dyn Reader) -> Vec<(String, Stored)> {
         let rows: Vec<_> = self
             .committed
@@ -221,7 +221,7 @@ fn row(mirror: &dyn Reader, id: &str) -> Option<Stored> {
     ready(mirror.run(id)).unwrap()
 }
 
-/// That the last event of a run follows on the one before.
+/// Checks that the last event of a run continues from the one before.
 fn check_link(id: &str, chain: &[Event]) {
     let [.., (kind, previous, now)] = chain else {
         return;

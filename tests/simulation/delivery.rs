@@ -1,7 +1,7 @@
 //! The delivery side of a history: real machines between the real outbox and simulated receivers.
 //!
-//! Whatever is in flight ends in any order, at any time: attempts, exchanges, notifications. What must always be true is
-//! checked at each of them; what must be true in the end by [`Deliveries::settle`].
+//! Attempts, exchanges and notifications in flight end in any order, at any time. Each of them checks invariants;
+//! [`Deliveries::settle`] checks the final state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,17 +23,17 @@ use super::ledger::{Ledger, Raised};
 use super::mirror::ready;
 use super::receiver::{Mood, answer};
 
-/// How long an attempt may take.
+/// The longest that an attempt takes.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The longest it may take, once everything works again, until everything is delivered: a retry may be an hour away, and
-/// the clock may have been set back by an hour since it was scheduled.
+/// The longest time until everything is delivered, once everything works again: a retry may be due in an hour, and the
+/// clock may have been set back since it was scheduled.
 const SETTLED_WITHIN: Duration = Duration::from_secs(4 * 3_600);
 
 /// How much time passes at once while retries are waited for.
 const STRIDE_MS: i64 = 300_000;
 
-/// Deliveries looked at when something is changed by hand.
+/// The most deliveries listed to choose those that an operator changes.
 const LISTED: u64 = 10_000;
 
 pub struct Deliveries {
@@ -56,34 +56,34 @@ struct Sink {
     mood: Mood,
     ledger: Ledger,
     worker: Option<Worker>,
-    /// Commands carried out, and since when.
+    /// Number of commands executed since `since`.
     commands: u64,
     since: Timestamp,
 }
 
-/// A machine, and what it waits for.
+/// A machine and everything it waits for.
 struct Worker {
     machine: Machine,
     in_flight: BTreeMap<AttemptId, (Arc<[Due]>, Duration)>,
     exchange: Option<Exchange>,
     notified: bool,
     wake_at: Duration,
-    /// Whether anything has happened since the last exchange began that could make another worth while.
+    /// Whether another exchange can be useful.
     news: News,
 }
 
-/// What a machine knows that the outbox may answer.
+/// Whether an exchange can be useful, given what happened since the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum News {
-    /// Something happened.
+    /// Something happened since the last exchange began.
     Some,
-    /// An exchange asks about everything that happened.
+    /// The exchange in flight covers everything that happened.
     Asked,
-    /// It came to nothing, and nothing has happened since.
+    /// The last exchange had no effect, and nothing has happened since.
     None,
 }
 
-/// Something that may happen to a worker now.
+/// A possible next event of a worker.
 #[derive(Clone, Copy)]
 enum Event {
     Exchange,
@@ -115,7 +115,7 @@ impl Deliveries {
         }
     }
 
-    /// What commits raise events for.
+    /// The subscriptions of configured sinks.
     pub fn subscriptions(&self) -> Vec<Subscription> {
         let configured = self.sinks.iter().filter(|sink| sink.configured);
         configured.map(|sink| sink.subscription.clone()).collect()
@@ -140,7 +140,7 @@ impl Deliveries {
         }
     }
 
-    /// A commit raised these events.
+    /// Notes events that a commit raised.
     pub fn raised(&mut self, events: &[Raised]) {
         for sink in &mut self.sinks {
             events
@@ -152,7 +152,7 @@ impl Deliveries {
         }
     }
 
-    /// The process dies and starts again: what is in flight may or may not have had its effect.
+    /// Restarts the process: whatever is in flight may or may not have taken effect.
     pub fn crash(&mut self, store: &SqliteStore, reader: &SqliteReader, account: &Account) {
         for n in 0..self.sinks.len() {
             let Some(worker) = self.sinks[n].worker.take() else {
@@ -184,7 +184,7 @@ impl Deliveries {
         self.start(store, account);
     }
 
-    /// A few things happen, or none.
+    /// Lets a few events happen, or none.
     pub fn turn(&mut self, store: &SqliteStore, reader: &SqliteReader, account: &mut Account) {
         self.misbehave(store, reader, account);
         for _ in 0..self.rng.below(4) {
@@ -238,7 +238,7 @@ impl Deliveries {
                 self.exchanges += 1;
                 let fails = account.misbehaves(Hazard::LockedStore, 5.0);
                 let sink = &mut self.sinks[n];
-                // One that fails may have been carried out, but for its reading.
+                // A failed exchange may have written, and only failed to read.
                 if fails && self.rng.chance(50.0) {
                     sink.exchange(&exchange, store, reader, account);
                     Input::ExchangeFailed
@@ -252,7 +252,7 @@ impl Deliveries {
         self.input(n, input, account);
     }
 
-    /// Gives an input to a machine, and begins what it asks for.
+    /// Passes an input to a machine, and starts its commands.
     fn input(&mut self, n: usize, input: Input, account: &Account) {
         let now = self.moment(account);
         let sink = &mut self.sinks[n];
@@ -272,7 +272,7 @@ impl Deliveries {
                         || exchange.set_aside.is_some();
                     assert!(
                         writes || worker.news != News::None,
-                        "an exchange after one that came to nothing: {exchange:?}"
+                        "an exchange after one without effect: {exchange:?}"
                     );
                     if exchange.fetch.events > 0 {
                         worker.news = News::Asked;
@@ -290,7 +290,10 @@ impl Deliveries {
         worker.check_limits(&sink.limits);
         match next {
             Next::Sleep { wait } => {
-                assert!(wait >= Duration::from_millis(1), "it does not sleep");
+                assert!(
+                    wait >= Duration::from_millis(1),
+                    "the machine does not sleep"
+                );
                 worker.wake_at = now.uptime + wait;
             }
             Next::Finish => sink.worker = None,
@@ -298,7 +301,7 @@ impl Deliveries {
         sink.check_commands(account.now);
     }
 
-    /// What hazards there are befall the sinks.
+    /// Applies the history's hazards to the sinks.
     fn misbehave(&mut self, store: &SqliteStore, reader: &SqliteReader, account: &mut Account) {
         let n = self.rng.below(self.sinks.len() as u64) as usize;
         if account.misbehaves(Hazard::BadReceivers, 1.0) {
@@ -319,7 +322,7 @@ impl Deliveries {
         }
     }
 
-    /// The configuration was read again: a worker that is no longer wanted drains.
+    /// Reloads the configuration: the worker of a removed sink drains.
     fn reload(
         &mut self,
         n: usize,
@@ -337,9 +340,9 @@ impl Deliveries {
             let now = self.moment(account);
             assert!(
                 now.uptime <= deadline + Duration::from_millis(1),
-                "it does not finish"
+                "the worker does not finish"
             );
-            // Nothing ends in time, sometimes.
+            // Sometimes the drain's time limit ends before anything in flight does.
             let events = if self.rng.chance(30.0) {
                 Vec::new()
             } else {
@@ -355,7 +358,7 @@ impl Deliveries {
         }
     }
 
-    /// Somebody retries or drops deliveries.
+    /// An operator retries or drops deliveries.
     fn by_hand(
         &mut self,
         n: usize,
@@ -398,7 +401,7 @@ impl Deliveries {
         }
     }
 
-    /// Everything works again, every sink is configured: in the end everything owed has been received.
+    /// Configures every sink and ends all hazards; checks that everything owed is then received.
     pub fn settle(&mut self, store: &SqliteStore, reader: &SqliteReader, account: &mut Account) {
         for sink in &mut self.sinks {
             (sink.configured, sink.mood, sink.from_beginning) = (true, Mood::Accepting, true);
@@ -428,7 +431,7 @@ impl Deliveries {
                 account.now.since(began) < SETTLED_WITHIN,
                 "deliveries that never arrive"
             );
-            // Waking late is no mistake, and saves looking every five seconds for hours.
+            // Waking late is allowed, and avoids hours of polling every five seconds.
             account.wait(STRIDE_MS);
         }
         self.sinks
@@ -496,7 +499,7 @@ impl Sink {
         }
     }
 
-    /// What may happen to its worker now, in an order in which everything comes to an end.
+    /// The possible next events of its worker, in an order in which everything ends.
     fn may_happen(&self, now: Moment) -> Vec<Event> {
         let Some(worker) = &self.worker else {
             return Vec::new();
@@ -519,7 +522,7 @@ impl Sink {
         events
     }
 
-    /// Carries an exchange out, and keeps the ledger.
+    /// Executes an exchange, and updates the ledger.
     fn exchange(
         &mut self,
         exchange: &Exchange,
@@ -557,7 +560,7 @@ impl Sink {
         let events = &exchanged.fetched.events;
         assert!(
             events.len() <= exchange.fetch.events,
-            "more than was asked for"
+            "more events than requested"
         );
         for due in events {
             assert!(
@@ -570,7 +573,7 @@ impl Sink {
         exchanged
     }
 
-    /// Whether nothing is left to be delivered.
+    /// Whether nothing is pending.
     fn is_settled(&self, status: &[SinkStatus]) -> bool {
         let idle = |worker: &Worker| {
             worker.in_flight.is_empty() && worker.exchange.is_none() && !worker.notified
@@ -582,7 +585,7 @@ impl Sink {
         self.ledger.is_live() && pending == 0 && self.worker.as_ref().is_some_and(idle)
     }
 
-    /// A bound on what a sink may cost: so much for each event it is owed, and so much a second.
+    /// Checks that the number of commands is bounded by the events owed and the time.
     fn check_commands(&self, now: Timestamp) {
         let most = 200 + 60 * self.ledger.size() as u64 + 2 * now.since(self.since).as_secs();
         assert!(
@@ -620,7 +623,7 @@ impl Worker {
         };
     }
 
-    /// No more in flight than allowed, nothing twice, one event of a run at a time, and little in memory.
+    /// Checks the limits: attempts in flight, no event twice, one event of a run at a time, and events in memory.
     fn check_limits(&self, limits: &SinkLimits) {
         assert!(
             self.in_flight.len() <= limits.concurrency,
@@ -635,8 +638,8 @@ impl Worker {
             );
             for due in events.iter() {
                 assert!(seqs.insert(due.seq), "{} is in flight twice", due.seq);
-                let alone = runs.insert(&due.run_id) || limits.order == Order::Stream;
-                assert!(alone, "two events of {} are in flight", due.run_id);
+                let first = runs.insert(&due.run_id) || limits.order == Order::Stream;
+                assert!(first, "two events of {} are in flight", due.run_id);
             }
         }
         let most = limits.batch * limits.concurrency * (AHEAD + 1);

@@ -1,4 +1,4 @@
-//! What can go wrong in a history, each thing to be left out when a failing one is made small.
+//! What can go wrong in a history. Shrinking a failing history removes single hazards.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ pub enum Hazard {
     Resurrection,
     Deletion,
     Retention,
-    /// Changes that come and go between two looks, or are hidden for a while: only the audit can find them.
+    /// Changes that come and go between two polls, or runs hidden for a while, which only an audit finds.
     Unwatched,
     SmallPages,
     IgnoredOffsets,
@@ -20,9 +20,9 @@ pub enum Hazard {
     ClockJumps,
     /// Receivers fail, reject, hang, lose acknowledgements and go away.
     BadReceivers,
-    /// Sinks leave the configuration and come back.
+    /// Sinks are removed from the configuration and added again.
     Reloads,
-    /// Somebody retries and drops deliveries.
+    /// An operator retries and drops deliveries.
     ByHand,
     /// The database is locked by others, or its disk is full.
     LockedStore,
@@ -71,19 +71,19 @@ impl Hazard {
     }
 }
 
-/// What a history is made of.
+/// The parameters of a history.
 #[derive(Clone, Debug)]
 pub struct Hazards {
     pub without: BTreeSet<Hazard>,
-    /// Polls amid changes.
+    /// Number of polls during changes.
     pub polls: u64,
-    /// Whether what happens is noted.
+    /// Whether to record a trace.
     pub traced: bool,
 }
 
 impl Hazards {
-    /// Everything that the history of `seed` has. Half of the histories have nothing in them that only the audit could
-    /// find, so that polling has to do without its help.
+    /// The parameters of the history of `seed`. Half of the histories have no changes that only an audit finds, so that
+    /// polling must suffice.
     pub fn of(seed: u64, polls: u64) -> Self {
         let without = match seed % 2 {
             0 => BTreeSet::from([Hazard::Unwatched, Hazard::ClockJumps]),
@@ -112,7 +112,7 @@ impl Hazards {
         fewer
     }
 
-    /// What is left out, by name.
+    /// The names of the hazards left out, for `SIM_WITHOUT`.
     pub fn left_out(&self) -> String {
         self.without
             .iter()

@@ -1,4 +1,4 @@
-//! What one sink is owed by the events that were raised, worked out without the store; and what it has received.
+//! A model of one sink's outbox, derived from the raised events without the store, and of what the sink received.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use apify_mirror::delivery::MAX_REJECTIONS;
 use apify_mirror::model::{AttemptOutcome, Due, Order, Overdue, Subscription, Timestamp};
 
-/// An event as the log has it.
+/// An event of the log.
 #[derive(Clone, Debug)]
 pub struct Raised {
     pub seq: i64,
@@ -15,14 +15,14 @@ pub struct Raised {
     pub payload: String,
 }
 
-/// Which events reach the sink.
+/// Which events the sink is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
-    /// Those of every commit.
+    /// The events of every commit.
     Live,
-    /// Those after this one, once they are copied to the outbox; then it is live.
+    /// The events after this one, once they are copied to the outbox and it becomes live.
     CatchingUp { from: i64 },
-    /// None: it is not configured. If it comes back from the beginning, those after this one.
+    /// None, as it is not configured; if it returns from the beginning, the events after this one.
     Stopped { from: i64 },
 }
 
@@ -34,9 +34,9 @@ pub struct Ledger {
     log: Vec<Raised>,
     /// Events that the outbox must hold until they are recorded.
     owed: BTreeSet<i64>,
-    /// Of those: recorded as delivered.
+    /// Events recorded as delivered.
     recorded: BTreeSet<i64>,
-    /// Set aside, or dropped by hand, at some time: later events of their runs may have come first.
+    /// Events that were ever set aside or dropped, so that later events of their runs may have arrived first.
     out_of_order: BTreeSet<i64>,
     /// Set aside, and not retried by hand since.
     dead: BTreeSet<i64>,
@@ -60,7 +60,7 @@ struct Attempts {
 }
 
 impl Ledger {
-    /// Nothing is owed to a sink that was never configured.
+    /// Creates the ledger of a sink that was never configured.
     pub fn new(subscription: Subscription, order: Order) -> Self {
         Self {
             subscription,
@@ -79,7 +79,7 @@ impl Ledger {
         }
     }
 
-    /// The sink is registered from now on.
+    /// Notes that the sink is registered.
     pub fn register(&mut self, from_beginning: bool) {
         if let Position::Stopped { from } = self.position {
             self.position = match from_beginning {
@@ -89,7 +89,7 @@ impl Ledger {
         }
     }
 
-    /// The sink is no longer registered.
+    /// Notes that the sink is no longer registered.
     pub fn unregister(&mut self) {
         self.position = match self.position {
             Position::Live => Position::Stopped { from: self.last() },
@@ -103,7 +103,7 @@ impl Ledger {
         self.log.last().map_or(0, |event| event.seq)
     }
 
-    /// A commit raised this event.
+    /// Notes an event that a commit raised.
     pub fn raised(&mut self, event: Raised) {
         if self.position == Position::Live && self.subscription.wants(&event.kind) {
             self.owed.insert(event.seq);
@@ -111,7 +111,7 @@ impl Ledger {
         self.log.push(event);
     }
 
-    /// The store says that everything from before is copied.
+    /// Notes that the store has copied the whole backlog.
     pub fn caught_up(&mut self) {
         if let Position::CatchingUp { from } = self.position {
             let wanted = |event: &&Raised| event.seq > from && self.subscription.wants(&event.kind);
@@ -126,12 +126,12 @@ impl Ledger {
         }
     }
 
-    /// Everything from before is copied, or there was nothing to copy.
+    /// Whether the backlog is copied.
     pub fn is_live(&self) -> bool {
         self.position == Position::Live
     }
 
-    /// The outbox gave this event out to be delivered.
+    /// Checks an event that the outbox returned as due.
     pub fn fetched(&self, due: &Due) {
         let seq = due.seq;
         self.check_owed(seq);
@@ -144,7 +144,7 @@ impl Ledger {
         );
     }
 
-    /// The machine asks for an attempt. The event may have been dropped by hand since it was read.
+    /// Checks an event that the machine attempts to deliver. The event may have been dropped by hand since it was read.
     pub fn attempted(&self, due: &Due) {
         self.check_owed(due.seq);
     }
@@ -167,7 +167,7 @@ impl Ledger {
         self.gone |= matches!(outcome, AttemptOutcome::Gone { .. });
     }
 
-    /// The receiver took it: not before the earlier ones.
+    /// Notes that the receiver accepted an event; checks the order.
     pub fn received(&mut self, due: &Due) {
         let event = self.event(due.seq);
         let before = self.log.iter().take_while(|earlier| earlier.seq < due.seq);
@@ -257,7 +257,7 @@ impl Ledger {
         self.dead.insert(seq);
     }
 
-    /// Somebody retries an event by hand. What is known of it stays: an attempt may be in flight.
+    /// Notes that an operator retries an event. What is known of it stays: an attempt may be in flight.
     pub fn retried(&mut self, seq: i64) {
         self.dead.remove(&seq);
     }
@@ -267,7 +267,7 @@ impl Ledger {
         self.dropped.insert(seq);
     }
 
-    /// In the end, everything owed was received at least once, but for what was set aside or dropped.
+    /// Checks, at the end, that everything owed was received at least once, except events set aside or dropped.
     pub fn check_complete(&self) {
         for seq in &self.owed {
             let excused = self.dead.contains(seq) || self.dropped.contains(seq);
@@ -287,7 +287,7 @@ impl Ledger {
         }
     }
 
-    /// Events owed so far.
+    /// The number of events owed so far.
     pub fn size(&self) -> usize {
         self.owed.len()
     }

@@ -5,7 +5,7 @@
 //! truncates pages, ignores offsets and fails; clocks jump, the database is locked, and the process dies before and
 //! after commits, and while attempts and exchanges are in flight. One to three sinks deliver the events to receivers that
 //! fail, reject, hang, lose acknowledgements, throttle and go away; sinks leave the configuration and come back, and
-//! somebody retries and drops deliveries by hand.
+//! an operator retries and drops deliveries by hand.
 //!
 //! What must always be true is checked after each commit and each delivery. Then the account comes to rest: the mirror
 //! must equal it, with exactly the events that happened, and every event must reach every sink that is owed it.
@@ -32,10 +32,10 @@ use apify_mirror::sync::Outcome;
 use hazards::{Hazard, Hazards};
 use mirror::Mirror;
 
-/// Histories played by default: some seconds' worth.
+/// Number of histories played by default, which takes some seconds.
 const SEEDS: u64 = 300;
 
-/// Polls amid changes in each history.
+/// Number of polls during changes in each history.
 const POLLS: u64 = 20;
 
 /// The most lines printed of what happened in a failing history.
@@ -49,7 +49,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn simulation() {
+fn mirrors_stay_equal_to_their_accounts() {
     let from = number("SIM_FROM").unwrap_or(0);
     let seeds = match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
@@ -70,7 +70,7 @@ fn simulation() {
     });
     let totals = totals.into_iter().fold(Totals::default(), plus);
     println!("{} histories: {totals:?}", seeds.end - seeds.start);
-    // A simulation in which nothing happens proves nothing.
+    // Every kind of change and hazard must occur often enough for the simulation to test it.
     if seeds.end - seeds.start >= 100 {
         let happened = [
             "created",
@@ -115,9 +115,9 @@ fn simulation() {
     }
 }
 
-/// Thousands of runs that end at once, far behind the cursor, are current after the next poll, and cheaply.
+/// The next poll updates thousands of runs that ended at once, far behind the cursor, with few requests.
 #[test]
-fn five_thousand_open_runs_that_end_at_once() {
+fn one_poll_updates_five_thousand_open_runs_that_ended() {
     let hazards = Hazard::ALL
         .iter()
         .fold(Hazards::of(0, 0), |hazards, hazard| hazards.but(*hazard));
@@ -156,7 +156,7 @@ fn five_thousand_open_runs_that_end_at_once() {
     assert!(requests <= 20, "it took {requests} requests");
 }
 
-/// What happened in a number of histories.
+/// Counts of what happened in a number of histories.
 type Totals = BTreeMap<&'static str, u64>;
 
 fn plus(mut all: Totals, more: Totals) -> Totals {
@@ -206,10 +206,10 @@ fn play(seed: u64) -> Totals {
     }
 }
 
-/// Leaves out one hazard after the other, then polls, as long as the history goes on failing.
+/// Shrinks a failing history: removes one hazard after another, then polls, while it still fails.
 fn shrink(seed: u64, mut failing: Hazards) -> Hazards {
     for hazard in Hazard::ALL {
-        // Leaving these out means that polling alone must do: another test, not a smaller one.
+        // Without these, polling alone must suffice, which is another test and not a smaller one.
         if matches!(hazard, Hazard::Unwatched | Hazard::ClockJumps) {
             continue;
         }
@@ -230,7 +230,7 @@ fn shrink(seed: u64, mut failing: Hazards) -> Hazards {
     failing
 }
 
-/// Plays a history; gives what happened and what was wrong if it fails.
+/// Plays a history; returns its counts, or its trace and the panic message if it fails.
 fn attempt(seed: u64, hazards: &Hazards) -> Result<Totals, (Vec<String>, String)> {
     let mut account = Account::new(seed, hazards.clone());
     let played = panic::catch_unwind(AssertUnwindSafe(|| history(seed, hazards, &mut account)));
@@ -255,7 +255,7 @@ fn history(seed: u64, hazards: &Hazards, account: &mut Account) -> Totals {
         account.pass_time(&mirror.reader);
         mirror.deliver(account);
     }
-    // In half of all histories something is left open.
+    // In half of all histories some runs stay open.
     if seed % 4 < 2 {
         account.end_all();
     }

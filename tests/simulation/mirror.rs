@@ -32,21 +32,21 @@ pub struct Mirror {
 pub struct Feed {
     pub task: String,
     pub machine: Machine,
-    /// What it is to do next; `None` between polls.
+    /// Its next command; `None` between polls.
     command: Option<Command>,
     /// How its last poll, or part of an audit, ended.
     pub outcome: Option<Outcome>,
 }
 
-/// The result of a call to a store in memory, which never waits.
+/// The result of a call to an in-memory store, which is ready at once.
 pub fn ready<T>(call: impl Future<Output = T>) -> T {
     match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
-        Poll::Pending => panic!("a store in memory waits"),
+        Poll::Pending => panic!("the in-memory store is not ready"),
     }
 }
 
-/// Why a feed does not go on.
+/// Why a feed's poll ended early.
 enum Ended {
     /// The process died.
     Process,
@@ -65,7 +65,7 @@ impl Mirror {
             settle: Duration::from_millis(
                 FIGURES_SETTLE_MS as u64 + rng.below(2) * rng.below(60_000),
             ),
-            // Where polling must do without its help, the audit only gets in the way, sometimes.
+            // Where polling must suffice, audits still run sometimes, as they must not interfere.
             audit_interval: (!hazards.polling_suffices() || rng.chance(30.0))
                 .then(|| Duration::from_millis(1_000 + rng.below(300_000))),
             read_ahead: 1 + rng.below(4) as usize,
@@ -93,7 +93,7 @@ impl Mirror {
         }
     }
 
-    /// Has every feed wake and go on until it sleeps, all of them side by side; or dies, and starts anew.
+    /// Wakes every feed and runs all of them, interleaved, until they sleep, or until the process dies and restarts.
     pub fn round(&mut self, account: &mut Account) {
         let mut steps = 0;
         self.feeds.iter_mut().for_each(|feed| feed.outcome = None);
@@ -129,7 +129,7 @@ impl Mirror {
         }
     }
 
-    /// Deliveries go on for a while.
+    /// Runs deliveries for a while.
     pub fn deliver(&mut self, account: &mut Account) {
         for _ in 0..account.below(20) {
             account.wait(100);
@@ -137,12 +137,12 @@ impl Mirror {
         }
     }
 
-    /// Everything owed is delivered in the end.
+    /// Checks that everything owed is delivered in the end.
     pub fn settle_deliveries(&mut self, account: &mut Account) {
         self.deliveries.settle(&self.store, &self.reader, account);
     }
 
-    /// The process starts again: every feed and sink goes on from what is on disk.
+    /// Restarts the process: every feed and sink continues from the database.
     pub fn restart(&mut self, account: &Account) {
         let Self {
             store,
@@ -171,7 +171,7 @@ impl Mirror {
             command,
             ..
         } = &mut self.feeds[n];
-        // Where the list was read in this step, to see whether the next read steps back.
+        // Where this step read the list, to detect whether the next read steps back.
         let mut read_from = None;
         let input = match command.take() {
             None => Input::Wake,
@@ -242,12 +242,12 @@ impl Mirror {
     fn commit(&mut self, n: usize, commit: &Commit, account: &mut Account) -> Result<Input, Ended> {
         let sinks = self.deliveries.subscriptions();
         let task = &self.feeds[n].task;
-        // A commit in which the process dies leaves nothing behind; that it does is for the tests of the store.
+        // A crash during a commit leaves nothing behind, which the store's own tests check.
         if account.misbehaves(Hazard::Crashes, 1.5) {
             return Err(Ended::Process);
         }
         if account.misbehaves(Hazard::LockedStore, 1.0) {
-            // The poll ends, and the feed goes on from what is on disk.
+            // The poll ends, and the feed continues from the database.
             return Err(Ended::Feed);
         }
         let written = ready(self.store.commit(task, commit.clone(), &sinks)).unwrap();
@@ -262,8 +262,8 @@ impl Mirror {
         }
     }
 
-    /// Goes on until every feed's poll has caught up with an account at rest; checks that this takes a bounded number of
-    /// rounds, and that idle polls are cheap.
+    /// Polls until every feed has caught up with an account at rest; checks that this takes a bounded number of rounds, and
+    /// that idle polls are cheap.
     pub fn settle_down(&mut self, account: &mut Account) {
         for _ in 0..3 {
             self.catch_up(account);
@@ -313,9 +313,8 @@ impl Mirror {
         .runs
         .len();
         let watch = u64::from(self.settings.watch_interval.is_zero());
-        // An overlap that begins among entries as new as the watermark proves nothing, no more than none at all: the
-        // read is made again further back, until it begins before them, and where pages are small, others lead back to
-        // the end.
+        // An overlap that begins among entries as new as the watermark proves nothing. The poll then reads further back
+        // until it begins before them, and with small pages needs more reads to return to the end.
         let newest: Vec<_> = account
             .world
             .runs(&feed.task)
@@ -340,9 +339,9 @@ impl Mirror {
         }
     }
 
-    /// Audits every feed of an account at rest, all of it, from the beginning.
+    /// Audits every feed of an account at rest from the beginning.
     pub fn audit(&mut self, account: &mut Account) {
-        // One that is in progress has passed by what happened since; the one after it has not.
+        // An audit in progress has passed over later changes; the next one sees them.
         let in_progress = self
             .feeds
             .iter()

@@ -1,4 +1,4 @@
-//! Simulated receivers: they take events, fail, reject, hang, lose acknowledgements and go away.
+//! Simulated receivers: they accept events, fail, reject, hang, lose acknowledgements and go away.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use apify_mirror::simulator::Rng;
 
 use super::ledger::Ledger;
 
-/// How a receiver answers for now.
+/// The current behaviour of a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
-    /// Takes everything.
+    /// Accepts everything.
     Accepting,
-    /// Takes a part of what it is handed.
+    /// Accepts some events.
     Flaky,
-    /// Takes nothing.
+    /// Accepts nothing.
     Failing,
-    /// Takes nothing, and asks to wait.
+    /// Accepts nothing, and asks to wait.
     Throttling,
-    /// Takes everything, but its answer is lost.
+    /// Accepts everything, but its answer is lost.
     Mute,
-    /// Gives no answer before the attempt's time is up; it may have taken the events all the same.
+    /// Does not answer in time; may have accepted the events nevertheless.
     Hanging,
-    /// Accepts nothing, for now.
+    /// Rejects everything, but allows retries.
     Rejecting,
     /// Will never accept some events.
     Refusing,
@@ -57,7 +57,7 @@ impl Mood {
     }
 }
 
-/// Has the receiver answer for a batch; what it takes goes into the ledger.
+/// The receiver's answer for a batch; notes accepted events in the ledger.
 pub fn answer(
     mood: Mood,
     order: Order,
@@ -74,22 +74,22 @@ pub fn answer(
     let mut broken = false;
     let mut outcomes = Vec::new();
     for event in events {
-        let takes = match mood {
+        let accepts = match mood {
             Mood::Accepting | Mood::Mute => true,
             Mood::Flaky | Mood::Refusing => rng.chance(50.0),
             Mood::Hanging => rng.chance(30.0),
             Mood::Failing | Mood::Throttling | Mood::Rejecting | Mood::Gone => false,
         };
-        // A stream ends where it fails.
-        let takes = takes && !(broken && order == Order::Stream);
-        broken |= !takes;
-        if takes {
+        // A stream accepts nothing after a failure.
+        let accepts = accepts && !(broken && order == Order::Stream);
+        broken |= !accepts;
+        if accepts {
             ledger.received(event);
         }
         outcomes.push(match mood {
             Mood::Accepting => AttemptOutcome::Delivered,
-            Mood::Flaky if takes => AttemptOutcome::Delivered,
-            Mood::Refusing if takes => AttemptOutcome::Delivered,
+            Mood::Flaky if accepts => AttemptOutcome::Delivered,
+            Mood::Refusing if accepts => AttemptOutcome::Delivered,
             Mood::Refusing if order == Order::Run => AttemptOutcome::Refused { error: error() },
             Mood::Flaky | Mood::Failing | Mood::Mute | Mood::Hanging | Mood::Refusing => failed(),
             Mood::Throttling => AttemptOutcome::Failed {
@@ -100,7 +100,7 @@ pub fn answer(
             Mood::Gone => AttemptOutcome::Gone { error: error() },
         });
     }
-    // A sink that answers for fewer events than it was handed.
+    // Sometimes answer for fewer events than the batch has.
     if mood == Mood::Flaky && rng.chance(5.0) {
         let answered = outcomes
             .iter()

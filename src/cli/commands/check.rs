@@ -94,7 +94,7 @@ fn describe_sink(sink: &SinkSettings) -> String {
     format!("{} ({})", sink.name, sink.options.kind())
 }
 
-/// Asks the API for every task, which takes the token; gives the code of the last error.
+/// Asks the API for every task, which also tests the token; returns the code of the last error.
 async fn try_tasks(client: &Client, settings: &Settings) -> Result<ExitCode, CliError> {
     let mut code = ExitCode::Ok;
     for reference in &settings.tasks {
@@ -122,7 +122,7 @@ async fn try_tasks(client: &Client, settings: &Settings) -> Result<ExitCode, Cli
     Ok(code)
 }
 
-/// Looks whether every sink can be reached, without delivering anything; gives the code of the first error.
+/// Looks whether every sink can be reached, without delivering anything; returns the code of the first error.
 async fn try_sinks(
     sinks: &[SinkSettings],
     environment: &Environment,

@@ -20,9 +20,9 @@ use crate::cli::setup::{Setup, close, plan, seed};
 use crate::config::{LogLevel, Settings};
 use crate::daemon::{self, Progress, Scope, on_signals};
 use crate::model::{AttemptOutcome, Due, SinkLimits, Timestamp};
-use crate::options::{Environment, Problem};
+use crate::options::Environment;
 use crate::simulator::{Activity, Faults, Server, TOKEN, World};
-use crate::sinks::{BuildError, CheckError, Place, Sink, SinkOptions};
+use crate::sinks::Sink;
 
 /// Runs in the simulated account's past.
 const PAST: u64 = 6_000;
@@ -47,7 +47,7 @@ pub struct Args {
 /// Mirrors a simulated account for some time, or until SIGTERM or SIGINT, and prints what to look at then.
 ///
 /// # Errors
-/// When there is a `--config`, or the named database exists, or there is no port or no database to be had.
+/// When there is a `--config`, or the named database exists, or there is no free port, or the database cannot be created.
 pub async fn execute(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     if args.config.is_some() {
         return Err(CliError::Usage {
@@ -77,9 +77,6 @@ fn settings(globals: &Globals) -> Result<Settings, CliError> {
     settings.sync.poll_interval = Duration::from_millis(700);
     settings.sync.watch_interval = Duration::from_secs(2);
     settings.sync.settle = Duration::from_secs(8);
-    for sink in &mut settings.sinks {
-        sink.options = Arc::new(Lines);
-    }
     Ok(settings)
 }
 
@@ -121,7 +118,10 @@ async fn demo(
     settings.discover_tasks = true;
     let database = settings.database.clone();
     let token = Token::new(TOKEN).map_err(io::Error::other)?;
-    let plan = plan(&settings, &Environment::new(), seed()).await?;
+    let mut plan = plan(&settings, &Environment::new(), seed()).await?;
+    for sink in &mut plan.sinks {
+        sink.replace(Arc::new(Lines));
+    }
     let setup = Setup::new(&settings, &token, plan, progress).await?;
 
     print(&format!(
@@ -191,32 +191,8 @@ fn farewell(database: &Path) -> String {
     )
 }
 
-/// Prints events for people, one aligned line each: a sink that no configuration can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Prints events for people, one aligned line each.
 struct Lines;
-
-#[async_trait]
-impl SinkOptions for Lines {
-    fn kind(&self) -> &'static str {
-        "stdout"
-    }
-
-    fn place(&self) -> Option<Place> {
-        Some(Place::StandardOutput)
-    }
-
-    fn resolve(self: Arc<Self>, _: &Environment) -> Result<Arc<dyn SinkOptions>, Problem> {
-        Ok(self)
-    }
-
-    async fn build(&self, _: &[String]) -> Result<Arc<dyn Sink>, BuildError> {
-        Ok(Arc::new(*self))
-    }
-
-    async fn check(&self, _: &Environment) -> Result<String, CheckError> {
-        Ok("is standard output".to_owned())
-    }
-}
 
 #[async_trait]
 impl Sink for Lines {

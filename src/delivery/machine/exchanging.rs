@@ -67,7 +67,7 @@ impl Machine {
         let ahead = match self.breaker.admission() {
             _ if self.is_winding_down(now) || self.clearing.is_some() => 0,
             Admission::Free => self.capacity() * AHEAD,
-            // What is ready for long may have been retried or dropped by somebody meanwhile.
+            // Events that have been ready for long may have been retried or dropped by hand meanwhile.
             Admission::Probe => self.settings.limits.batch,
             Admission::Wait(_) => 0,
         };
@@ -143,8 +143,8 @@ impl Machine {
         }
     }
 
-    /// Gives back what is ready, and what a fetch in flight brings: when the sink may be attempted again, it has to be
-    /// read anew, in its order.
+    /// Discards ready events, and those that a fetch in flight will return; they stay in the outbox. Once the sink may be
+    /// attempted again, they are read again, in order.
     pub(super) fn give_back(&mut self) {
         self.ready.clear();
         if let Outbox::Busy(pending) | Outbox::Retrying(pending) = &mut self.outbox

@@ -60,7 +60,7 @@ pub async fn an_event_can_be_tried_again_or_dropped(mirror: Mirror) {
     let fetched = mirror.fetch(Order::Run, 40, &[]).await;
     assert!(
         fetched.events.iter().all(|due| due.attempts == 0),
-        "as if never tried"
+        "as if never attempted"
     );
 
     let second = of_event(2);
@@ -81,7 +81,7 @@ pub async fn an_event_can_be_tried_again_or_dropped(mirror: Mirror) {
     assert_eq!(mirror.states(Which::All).await, []);
 }
 
-pub async fn many_deliveries_are_changed_in_parts(mirror: Mirror) {
+pub async fn many_deliveries_are_changed_in_chunks(mirror: Mirror) {
     mirror.start(&[HOOK]).await;
     mirror.see_many(10, "r", 12_000, &[all_of(HOOK)]).await;
     while mirror.set_aside(20, Overdue::All, "gone").await == EXCHANGE_CHUNK {}

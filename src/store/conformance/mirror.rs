@@ -108,7 +108,7 @@ impl Mirror {
             .collect()
     }
 
-    /// Records for [`HOOK`] what became of one event.
+    /// Records the result of an attempt to deliver one event to [`HOOK`].
     pub async fn settle(&self, now: i64, seq: i64, run: &str, verdict: Verdict) {
         let record = Exchange {
             settled: vec![settled(seq, run, verdict)],
@@ -117,7 +117,7 @@ impl Mirror {
         self.exchange(&record, now).await;
     }
 
-    /// Sets deliveries to [`HOOK`] aside, at most a chunk; gives how many.
+    /// Sets deliveries to [`HOOK`] aside, at most a chunk; returns how many.
     pub async fn set_aside(&self, now: i64, which: Overdue, reason: &str) -> usize {
         let set_aside = Exchange {
             set_aside: Some((which, reason.into())),
@@ -126,7 +126,7 @@ impl Mirror {
         self.exchange(&set_aside, now).await.set_aside
     }
 
-    /// Copies a chunk of backlog; gives whether that was all.
+    /// Copies a chunk of backlog; returns whether that was all.
     pub async fn copy_backlog(&self, now: i64, subscription: &Subscription) -> bool {
         let copy = Exchange {
             backlog: Some(subscription.clone()),

@@ -46,7 +46,7 @@ macro_rules! suite {
                 what_is_unseen_is_listed_within_bounds_and_without_a_start,
             }
             tasks {
-                references_are_believed_for_a_while,
+                references_stay_resolved_for_a_while,
                 failures_of_references_no_longer_configured_are_forgotten,
                 what_the_api_leaves_out_of_a_task_is_kept,
                 tasks_are_known_by_their_names,
@@ -61,7 +61,7 @@ macro_rules! suite {
                 what_is_held_does_not_hide_what_else_is_due,
                 a_delivery_set_aside_in_flight_stays_set_aside_unless_it_arrives,
                 the_parts_of_an_exchange_follow_one_another,
-                an_exchange_made_again_changes_nothing_that_matters,
+                a_repeated_exchange_changes_nothing_that_matters,
                 sinks_do_not_get_in_each_others_way,
             }
             sinks {
@@ -75,7 +75,7 @@ macro_rules! suite {
             deliveries {
                 deliveries_are_listed_by_state_oldest_first,
                 an_event_can_be_tried_again_or_dropped,
-                many_deliveries_are_changed_in_parts,
+                many_deliveries_are_changed_in_chunks,
                 a_delivery_dropped_in_flight_stays_dropped,
             }
         }

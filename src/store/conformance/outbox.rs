@@ -58,7 +58,7 @@ pub async fn a_stream_gets_everything_in_order_whatever_the_runs(mirror: Mirror)
     assert_eq!(
         mirror.due(21).await,
         pairs(&[(4, "a")]),
-        "and a sink that takes runs apart could go on from there"
+        "and a sink ordered by run could continue from there"
     );
 }
 
@@ -76,7 +76,7 @@ pub async fn having_been_tried_does_not_make_an_event_due_before_its_turn(mirror
     mirror.exchange(&record, 21).await;
     assert_eq!(mirror.due(30).await, pairs(&[(1, "a")]));
     mirror.settle(31, 1, "a", Verdict::SetAside).await;
-    // The second is in flight when somebody has the first tried again.
+    // The first is retried by hand while the second is in flight.
     let first = Selection {
         seqs: vec![1],
         ..of_all(Which::Failed)
@@ -216,7 +216,7 @@ async fn outbox(mirror: &Mirror) -> Vec<(i64, DeliveryState, Option<String>)> {
         .collect()
 }
 
-pub async fn an_exchange_made_again_changes_nothing_that_matters(mirror: Mirror) {
+pub async fn a_repeated_exchange_changes_nothing_that_matters(mirror: Mirror) {
     mirror.start(&[]).await;
     mirror
         .see_for(10, &[("a", "READY"), ("b", "READY"), ("c", "READY")], &[])

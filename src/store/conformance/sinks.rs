@@ -102,7 +102,7 @@ pub async fn a_sink_added_later_starts_now_or_at_the_beginning(mirror: Mirror) {
     assert_eq!(mirror.owed("all").await, [1, 2, 3, 4, 5, 6]);
     assert_eq!(mirror.owed("failures").await, [3]);
 
-    // The next start finds the same sinks but one: nothing begins anew, and no other is taken for removed.
+    // Registering the same sinks without one restarts no backlog, and removes only that one.
     let three = [&[hook][..], &beginning[..]].concat();
     mirror.store.register(&three, at(60)).await.unwrap();
     let sinks = mirror.reader.sinks().await.unwrap();
@@ -174,7 +174,7 @@ pub async fn a_sink_that_is_removed_keeps_what_it_is_owed_and_goes_on_from_there
     let status = mirror.sink(HOOK).await.unwrap();
     assert_eq!((status.state, status.pending), (SinkState::Removed, 1));
 
-    // Back again: what it missed, or not.
+    // Registered again, from the beginning: it gets the events it missed.
     mirror.register_from_beginning(&[HOOK], 40).await;
     mirror.catch_up(100, &all_of(HOOK)).await;
     let status = mirror.sink(HOOK).await.unwrap();

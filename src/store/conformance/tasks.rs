@@ -15,7 +15,7 @@ async fn errors(mirror: &Mirror, now: i64) -> Vec<(String, String)> {
         .collect()
 }
 
-pub async fn references_are_believed_for_a_while(mirror: Mirror) {
+pub async fn references_stay_resolved_for_a_while(mirror: Mirror) {
     let hour = Duration::from_secs(3_600);
     let fresh = async |now| {
         let resolved = mirror.store.resolved("me~it", hour, at(now)).await.unwrap();
@@ -27,8 +27,8 @@ pub async fn references_are_believed_for_a_while(mirror: Mirror) {
         .save_reference("me~it", Ok(&task(FEED)), at(0))
         .await
         .unwrap();
-    for (now, believed) in [(0, true), (3_599, true), (3_600, false), (-1, false)] {
-        assert_eq!(fresh(now).await, Some((FEED.into(), believed)), "at {now}");
+    for (now, expected) in [(0, true), (3_599, true), (3_600, false), (-1, false)] {
+        assert_eq!(fresh(now).await, Some((FEED.into(), expected)), "at {now}");
     }
     assert_eq!(errors(&mirror, 1).await, []);
     mirror

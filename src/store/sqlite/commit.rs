@@ -1,4 +1,4 @@
-//! The one transaction that moves the mirror: rows, their events, their deliveries and the cursor, or none of them.
+//! The transaction that updates the mirror: rows, their events, their deliveries and the cursor.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,14 +11,14 @@ use super::rows::{self, RunRow};
 use crate::model::Subscription;
 use crate::store::error::StoreError;
 use crate::store::written::Written;
-use crate::sync::{Change, Commit, Covered, Observed, observe};
+use crate::sync::{Commit, Covered, Observed, observe};
 
 impl Db {
-    /// Applies `commit` to the feed of task `feed_id`, whole or not at all, and reports when it is on disk. Rows that
-    /// are already as they must be are not written; a commit that finds nothing new writes at most a heartbeat.
+    /// Applies `commit` to the feed of task `feed_id` atomically; it is on disk when this returns. Unchanged rows are not
+    /// written; a commit that finds nothing new writes at most a heartbeat.
     ///
     /// # Errors
-    /// When SQLite fails; nothing has changed then.
+    /// When SQLite fails; then nothing has changed.
     pub fn commit(
         &mut self,
         feed_id: &str,
@@ -34,28 +34,21 @@ impl Db {
         let mut events = EventWriter::new(&transaction, subscriptions, feed_id, &now)?;
         for observed in latest(commit) {
             let row = rows::load(&transaction, &observed.seen.run.id)?;
-            let (stored, mut event_count) =
+            let (stored, event_count) =
                 row.map_or((None, 0), |row| (Some(row.stored), row.event_count));
-            let Some(Change {
-                row,
-                difference,
-                transitions,
-            }) = observe(stored.as_ref(), observed, &commit.judgement)
-            else {
+            let Some(change) = observe(stored.as_ref(), observed, &commit.judgement) else {
                 continue;
             };
-            let first = event_count + 1;
-            event_count += transitions.len() as u64;
+            written.count(change.difference);
             let row = RunRow {
-                stored: row,
-                event_count,
+                stored: change.row,
+                event_count: event_count + change.transitions.len() as u64,
             };
             rows::upsert(&transaction, &row, feed_id, &now)?;
-            for (ordinal, transition) in (first..).zip(&transitions) {
+            for (ordinal, transition) in (event_count + 1..).zip(&change.transitions) {
                 events.write(&row.stored.run, transition, ordinal, &observed.seen.json)?;
                 written.events += 1;
             }
-            written.count(difference);
         }
         for id in &commit.gone {
             written.removed += rows::mark_removed(&transaction, id, &now)?;
@@ -71,7 +64,7 @@ impl Db {
     }
 }
 
-/// The listed runs of a feed that `covered` proves to be no longer listed, as they are not among those observed.
+/// The runs of a feed that the mirror has as listed, but that `covered` proves absent, as the commit did not observe them.
 fn absent(
     connection: &Connection,
     feed_id: &str,
@@ -96,8 +89,8 @@ fn absent(
     Ok(absent.map(|(id, _)| id).collect())
 }
 
-/// The observations of a commit, each run once: the same run can stand on a page twice (the API's own example does
-/// that), and on two pages that overlap. The later one counts.
+/// The observations of a commit, each run once: a run can appear twice on one page (the API's own example does this),
+/// and on two overlapping pages. The last one counts.
 fn latest(commit: &Commit) -> impl Iterator<Item = &Observed> {
     let last: HashMap<&str, usize> = commit
         .observed

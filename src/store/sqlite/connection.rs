@@ -1,4 +1,4 @@
-//! Opening the database, and the refusals that protect it.
+//! Opening the database, and the checks that protect it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use super::error::opening;
 use super::schema::{SCHEMA_VERSION, check_schema, migrate, set_pragmas};
 use crate::store::error::StoreError;
 
-/// How long to wait for another process's lock. Only a foreign writer can hold one; readers never block us.
+/// How long to wait for another process's lock. Only another writer can hold one; readers never block a writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Statements kept prepared: more than there are, so that none is ever prepared twice.
+/// Size of the prepared statement cache: larger than the number of statements, so that each is prepared once.
 const STATEMENTS: usize = 100;
 
 /// The database, opened for writing. One process has one, on one thread.
@@ -24,7 +24,7 @@ pub struct Db {
     file: Option<OpenFile>,
 }
 
-/// A file, and what distinguishes it from others of its name.
+/// A file, with its identity to detect that it was replaced.
 #[derive(Debug)]
 struct OpenFile {
     path: PathBuf,
@@ -53,7 +53,7 @@ fn prepare_once(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 impl Db {
-    /// Opens the database at `path`, makes it if there is none, and brings its schema up to date.
+    /// Opens the database at `path`, creates it if there is none, and migrates its schema.
     ///
     /// # Errors
     /// When the file cannot be used, can be written by everyone, is another program's, or is of a newer version. None
@@ -75,10 +75,10 @@ impl Db {
         open().map_err(|error: StoreError| opening(error, path))
     }
 
-    /// Checks that the file is still the one that was opened: SQLite would go on writing to a deleted one.
+    /// Checks that the file is still the one that was opened: SQLite would keep writing to an unlinked file.
     ///
     /// # Errors
-    /// When it was deleted or replaced.
+    /// [`StoreError::Replaced`] when it was deleted or replaced.
     pub fn check_file(&self) -> Result<(), StoreError> {
         match &self.file {
             Some(file) if identity(&file.path).ok() != Some(file.device_and_inode) => {
@@ -93,7 +93,7 @@ impl Db {
     /// A database in memory, for simulations: the same schema and statements, no disk.
     ///
     /// # Errors
-    /// When SQLite cannot make one.
+    /// When SQLite fails.
     pub fn in_memory() -> Result<Self, StoreError> {
         let mut connection = Connection::open_in_memory()?;
         connection.execute_batch("PRAGMA foreign_keys = ON")?;
@@ -105,7 +105,7 @@ impl Db {
         })
     }
 
-    /// Opens the database for reading only, beside the process that writes it.
+    /// Opens the database read-only, concurrently with the process that writes it.
     ///
     /// # Errors
     /// When there is none, or it is not one this version can read.
@@ -113,8 +113,8 @@ impl Db {
         Self::open_as_it_is(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 
-    /// Opens the database for small changes, beside the process that writes it: each is a transaction of its own, which
-    /// waits for its turn.
+    /// Opens the database for small changes, concurrently with the process that writes it: each is a transaction of its
+    /// own, which waits for the write lock.
     ///
     /// # Errors
     /// When there is none, or it is not one this version can write.
@@ -164,7 +164,7 @@ fn refuse_if_writable_by_others(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt;
     let mode = match std::fs::metadata(path) {
         Ok(found) => found.permissions().mode() & 0o7777,
-        // SQLite makes the file.
+        // SQLite creates the file.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(source) => {
             return Err(StoreError::Io {

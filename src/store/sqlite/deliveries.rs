@@ -1,4 +1,4 @@
-//! Deliveries as people look after them: what failed, to try again or to give up.
+//! Deliveries as an operator lists, retries and drops them.
 
 use rusqlite::{Connection, TransactionBehavior, named_params};
 
@@ -17,12 +17,12 @@ const SELECTED: &str = "(:sink IS NULL OR d.sink = :sink)
     AND (:seqs = '[]' OR d.seq IN (SELECT value FROM json_each(:seqs)))";
 
 impl Selection {
-    /// The numbers, as SQLite's JSON functions take them.
+    /// The numbers as a JSON array.
     fn seqs(&self) -> String {
         format!("{:?}", self.seqs)
     }
 
-    /// The tables to look in, so that single events are looked up and not searched for.
+    /// The `FROM` clause: given numbers are looked up by key instead of scanning the outbox.
     fn tables(&self) -> &'static str {
         if self.seqs.is_empty() {
             "deliveries d"
@@ -31,7 +31,7 @@ impl Selection {
         }
     }
 
-    /// The next rows after `last`, in the order of the table.
+    /// The next chunk of rows after `last`, in key order.
     fn rows(
         &self,
         connection: &Connection,
@@ -96,11 +96,11 @@ impl Db {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Makes the deliveries of `selection` due at `now`, as if they had never been tried; gives how many there were. An
-    /// event that had been set aside comes after later ones of its run that were delivered meanwhile.
+    /// Makes the deliveries of `selection` due at `now`, as if they had never been attempted; returns how many there
+    /// were. An event that was set aside comes after later ones of its run that were delivered meanwhile.
     ///
     /// # Errors
-    /// When SQLite fails; what was changed until then stays.
+    /// When SQLite fails; chunks already committed stay.
     pub fn retry_deliveries(
         &mut self,
         selection: &Selection,
@@ -113,7 +113,7 @@ impl Db {
                      WHERE sink = ?1 AND seq = ?2",
                 )?
                 .execute((sink, seq))?;
-            // One event of a run is due at a time, the oldest.
+            // Only the oldest event of a run is due; `promote` then marks it.
             connection
                 .prepare_cached(
                     "UPDATE deliveries INDEXED BY deliveries_by_run SET due_at = NULL
@@ -124,10 +124,10 @@ impl Db {
         })
     }
 
-    /// Takes the deliveries of `selection` out of the outbox; gives how many there were. The events stay.
+    /// Removes the deliveries of `selection` from the outbox; returns how many there were. The events stay.
     ///
     /// # Errors
-    /// When SQLite fails; what was dropped until then stays dropped.
+    /// When SQLite fails; chunks already committed stay.
     pub fn drop_deliveries(
         &mut self,
         selection: &Selection,
@@ -138,7 +138,7 @@ impl Db {
         })
     }
 
-    /// Changes rows with `each`, a chunk at a time.
+    /// Applies `each` to the selected rows, one transaction for each chunk.
     fn change(
         &mut self,
         selection: &Selection,

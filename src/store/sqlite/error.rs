@@ -1,4 +1,4 @@
-//! SQLite's errors in the words of the store.
+//! Translates SQLite's errors.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// The same error, naming the database that was being opened.
+/// Adds the path of the database that was being opened.
 pub(super) fn opening(error: StoreError, file: &Path) -> StoreError {
     match error {
         StoreError::Database {

@@ -1,4 +1,4 @@
-//! Events as people and programs read them back.
+//! Reading the event log.
 
 use rusqlite::OptionalExtension;
 
@@ -8,7 +8,7 @@ use crate::store::reports::LoggedEvent;
 
 impl Db {
     /// Events with a number greater than `after`, of the feeds `feeds` or, if that is `None`, of all; at most `limit`,
-    /// in order. Also gives up to which number the log has been looked through.
+    /// in order. Also returns the number up to which the log was read.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -36,7 +36,7 @@ impl Db {
         let events: Vec<LoggedEvent> = events.collect::<Result<_, _>>()?;
         let through = match events.last() {
             Some(event) if events.len() as u64 == limit => event.seq,
-            // A number that was asked for may lie ahead of the log.
+            // `after` may lie ahead of the log.
             _ => last.max(after),
         };
         Ok((events, through))
@@ -77,7 +77,7 @@ impl Db {
     }
 }
 
-/// Ids as SQLite's JSON functions take them.
+/// The ids as a JSON array.
 fn json(ids: Option<&[String]>) -> Option<String> {
     ids.map(|ids| serde_json::Value::from(ids).to_string())
 }

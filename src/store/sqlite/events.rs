@@ -1,4 +1,4 @@
-//! Events as rows: their ids, their bodies, and the deliveries they owe.
+//! Events as rows: their ids, their bodies, and their deliveries.
 
 use std::collections::HashSet;
 
@@ -12,11 +12,11 @@ use crate::model::{EventType, Run, RunStatus, Subscription, Timestamp};
 use crate::store::error::StoreError;
 use crate::sync::Transition;
 
-/// Characters of a run's id that go into an event's id as they are. The rest is encoded, so that the id is fit for an
-/// HTTP header and for a signature, whose parts are joined by dots.
+/// Characters of a run's id that an event's id keeps. Others are encoded, so that the id is valid in an HTTP header and
+/// contains no dot, which separates the parts of a signed message.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// An event's body: Apify's own webhook body and what else we know.
+/// An event's body: Apify's own webhook body with additional fields.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
@@ -46,12 +46,12 @@ pub struct EventWriter<'a> {
     feed_id: &'a str,
     now: &'a str,
     next_seq: i64,
-    /// Sinks whose deliveries are added later, as they are still owed events from before; once that is known.
+    /// Sinks that are still copying their backlog, which will include these events; loaded with the first event.
     added_later: Option<HashSet<String>>,
 }
 
 impl<'a> EventWriter<'a> {
-    /// A writer for the open transaction of `connection`.
+    /// Creates a writer for the open transaction of `connection`.
     pub fn new(
         connection: &'a Connection,
         subscriptions: &'a [Subscription],
@@ -74,7 +74,7 @@ impl<'a> EventWriter<'a> {
         })
     }
 
-    /// Writes the event that is the `ordinal`-th of `run`, whose present JSON is `resource`.
+    /// Writes the `ordinal`-th event of `run`, whose current JSON is `resource`.
     pub fn write(
         &mut self,
         run: &Run,
@@ -135,7 +135,7 @@ impl<'a> EventWriter<'a> {
         Ok(())
     }
 
-    /// When it happened, where the run says so: its start or its end. Else when it was observed.
+    /// The time of the transition: the run's start or end where it has that, else the time of observation.
     fn occurred_at<'r>(&'r self, run: &'r Run, kind: &EventType) -> &'r str {
         let reported = match kind {
             EventType::Created => run.started_at.as_deref(),

@@ -1,4 +1,4 @@
-//! The exchange between a sink's worker and the outbox: backlog, records and dead letters in one transaction.
+//! The exchange between a sink's worker and the outbox: backlog, results and dead letters in one transaction.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 
@@ -9,18 +9,18 @@ use crate::model::{
 };
 use crate::store::error::StoreError;
 
-/// Deliveries already looked up, to be changed together.
+/// A delivery to be set aside.
 struct Row {
     seq: i64,
     run_id: String,
 }
 
 impl Db {
-    /// Carries `exchange` out: what it writes in one transaction, then what it reads.
+    /// Performs `exchange`: its writes in one transaction, then its reads.
     ///
     /// # Errors
-    /// When SQLite fails. Nothing has been written then, unless only reading failed: then the same exchange, made
-    /// again, changes nothing that matters.
+    /// When SQLite fails. If it fails before the reads, nothing has been written. Repeating the same exchange is safe
+    /// either way.
     pub fn exchange(
         &mut self,
         exchange: &Exchange,
@@ -53,8 +53,8 @@ impl Db {
     }
 }
 
-/// Records what became of deliveries to `sink`. One that somebody dropped meanwhile stays dropped, and one that is not
-/// its run's turn does not become due by having been tried.
+/// Records the results of attempts to deliver to `sink`. A delivery that was dropped meanwhile stays dropped, and a
+/// failed attempt does not make a delivery due that waits for an earlier event of its run.
 fn record(
     connection: &Connection,
     sink: &str,
@@ -93,10 +93,10 @@ fn record(
     for Settled { run_id, .. } in settled {
         promote(connection, sink, run_id, now)?;
     }
-    note_health(connection, sink, settled, now)
+    update_health(connection, sink, settled, now)
 }
 
-/// Sets deliveries to `sink` aside, at most [`EXCHANGE_CHUNK`], oldest first; gives how many.
+/// Sets deliveries to `sink` aside, at most [`EXCHANGE_CHUNK`], oldest first; returns how many.
 fn set_aside_overdue(
     connection: &Connection,
     sink: &str,
@@ -119,8 +119,8 @@ fn set_aside_overdue(
     Ok(rows.len())
 }
 
-/// Copies events from before the sink was added out of the log, at most [`EXCHANGE_CHUNK`]; gives whether the sink is
-/// live now: from here on every commit writes its deliveries.
+/// Copies events from before the sink was added from the log to the outbox, at most [`EXCHANGE_CHUNK`]; returns whether
+/// the sink is live now, so that commits write its deliveries themselves.
 fn copy_backlog(
     connection: &Connection,
     subscription: &Subscription,
@@ -182,7 +182,7 @@ fn overdue(connection: &Connection, sink: &str, which: Overdue) -> Result<Vec<Ro
     let mut found = statement.query((sink, EXCHANGE_CHUNK as u64))?;
     let mut rows = Vec::new();
     while let Some(row) = found.next()? {
-        // In order of observation: behind the first that is young enough there is none that is not.
+        // Rows are in order of observation: all later ones are too recent as well.
         if until.as_ref().is_some_and(|until| {
             row.get_ref(2)
                 .is_ok_and(|at| at.as_str().is_ok_and(|at| at > until.as_str()))
@@ -197,8 +197,8 @@ fn overdue(connection: &Connection, sink: &str, which: Overdue) -> Result<Vec<Ro
     Ok(rows)
 }
 
-/// Keeps what `status` shows of a sink.
-fn note_health(
+/// Updates what `status` shows about the health of a sink.
+fn update_health(
     connection: &Connection,
     sink: &str,
     settled: &[Settled],

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::connection::Db;
 use crate::store::error::StoreError;
 
-/// Calls waiting for the thread; a caller beyond that waits to hand in its own.
+/// Capacity of the queue of calls; further callers wait.
 const QUEUE: usize = 64;
 
 type Call = Box<dyn FnOnce(&mut Db) + Send>;
@@ -17,9 +17,9 @@ type Call = Box<dyn FnOnce(&mut Db) + Send>;
 /// Runs calls on a [`Db`], one after the other.
 #[derive(Clone, Debug)]
 pub(super) enum Executor {
-    /// On a thread of its own: SQLite blocks.
+    /// Runs calls on a dedicated thread, because SQLite blocks.
     Thread(mpsc::Sender<Call>),
-    /// On the caller's thread, for a database in memory, which never blocks for long.
+    /// Runs calls on the caller's thread, for a database in memory, which never blocks for long.
     Inline(Arc<Mutex<Db>>),
 }
 
@@ -30,7 +30,7 @@ pub struct Writer {
 }
 
 impl Executor {
-    /// Runs calls on `db` on a thread called `name`, which holds `guard` until `db` is closed.
+    /// Starts a thread called `name` that runs calls on `db` and holds `guard` until `db` is closed.
     pub fn spawn(
         name: &str,
         path: &Path,
@@ -44,7 +44,7 @@ impl Executor {
                 while let Some(call) = queue.blocking_recv() {
                     call(&mut db);
                 }
-                // The guard outlives the connection, whose closing still writes the log back into the file.
+                // Closing the connection still writes the WAL back into the file, so the guard must outlive it.
                 drop(db);
                 drop(guard);
             })
@@ -55,15 +55,15 @@ impl Executor {
         Ok((Self::Thread(calls), Writer { thread }))
     }
 
-    /// Runs calls on `db` wherever they are made.
+    /// Runs calls on `db` on the thread of the caller.
     pub fn inline(db: Db) -> Self {
         Self::Inline(Arc::new(Mutex::new(db)))
     }
 
-    /// Runs `call` and gives its result. A call that was handed in is carried out even if its caller stops waiting.
+    /// Runs `call` and returns its result. A queued call runs even if its caller stops waiting.
     ///
     /// # Errors
-    /// What `call` gives, or [`StoreError::Closed`] when the thread is gone.
+    /// The error of `call`, or [`StoreError::Closed`] when the thread has ended.
     pub async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Db) -> Result<T, StoreError> + Send + 'static,
@@ -76,7 +76,7 @@ impl Executor {
         };
         let (answer, answered) = oneshot::channel();
         let call: Call = Box::new(move |db| {
-            // A caller that was cancelled takes no answer; the effect of its call stands all the same.
+            // The caller may have been cancelled; its call still took effect.
             let _ = answer.send(call(db));
         });
         calls.send(call).await.map_err(|_| StoreError::Closed)?;
@@ -85,7 +85,7 @@ impl Executor {
 }
 
 impl Writer {
-    /// Waits until the database is closed, which takes until every handle on it is dropped.
+    /// Waits until the database is closed, after every handle on it was dropped.
     pub fn join(self) {
         if self.thread.join().is_err() {
             tracing::error!("the database's thread ended in a panic");

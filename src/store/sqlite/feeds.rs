@@ -1,4 +1,4 @@
-//! Feeds as rows: how far each is read, how it fares, and the audit in progress.
+//! Feeds as rows: cursor, health, and the audit in progress.
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
@@ -11,7 +11,7 @@ use crate::store::traits::HEARTBEAT;
 use crate::sync::{Audit, Baseline, Commit, Cursor, FeedState, Watermark};
 
 impl Db {
-    /// What is stored of the feed of task `feed_id`.
+    /// The stored state of the feed of task `feed_id`.
     ///
     /// # Errors
     /// When SQLite fails or the row was tampered with.
@@ -19,8 +19,8 @@ impl Db {
         Ok(load_feed(&self.connection, feed_id)?.map(|(feed, _)| feed))
     }
 
-    /// Notes that the feed's last poll failed, for `status`; a success clears it. A failure that goes on with the same
-    /// message is written again only every [`HEARTBEAT`].
+    /// Records that the feed's last poll failed, for `status`; a success clears it. A repeated failure with the same
+    /// message is written only every [`HEARTBEAT`].
     ///
     /// # Errors
     /// When SQLite fails.
@@ -119,7 +119,7 @@ fn read_cursor(row: &Row<'_>) -> Result<Cursor, StoreError> {
     })
 }
 
-/// Whether the state of a feed must be written: it is no longer as `stored`, or a heartbeat is due.
+/// Whether the state of a feed must be written: it differs from `stored`, or a heartbeat is due.
 fn is_due(stored: Option<(FeedState, Health)>, commit: &Commit) -> bool {
     let Some((stored, health)) = stored else {
         return true;
@@ -131,7 +131,7 @@ fn is_due(stored: Option<(FeedState, Health)>, commit: &Commit) -> bool {
         .last_success_at
         .is_none_or(|at| at > judgement.now || judgement.now.since(at) >= HEARTBEAT);
     let beat = commit.finished && (heartbeat_due || health.failing);
-    // When the last watch read was is written along with something else: were it lost, the next would come early.
+    // A new `watched_at` alone is not worth a write: if it is lost, the next watch read only comes early.
     let unmoved = FeedState {
         watched_at: feed.watched_at,
         ..stored
@@ -139,7 +139,7 @@ fn is_due(stored: Option<(FeedState, Health)>, commit: &Commit) -> bool {
     beat || !unmoved
 }
 
-/// Writes the state of a feed after `commit`, unless it is as it was and no heartbeat is due.
+/// Writes the state of a feed after `commit`, unless it is unchanged and no heartbeat is due.
 pub(super) fn save_feed(
     connection: &Connection,
     feed_id: &str,

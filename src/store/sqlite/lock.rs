@@ -7,9 +7,8 @@ use crate::store::error::StoreError;
 
 /// Holds a database for one process.
 ///
-/// The lock is the operating system's, on a file beside the database; it goes when the process does, however that
-/// ends, so a crashed process leaves nothing to clean up. The file itself stays: removing it would let two processes
-/// lock two files of one name.
+/// This is an operating system lock on a file beside the database. The system releases it when the process ends, even in
+/// a crash. The file itself stays: if it were removed, two processes could lock two files of the same name.
 #[derive(Debug)]
 pub struct InstanceLock {
     _file: File,
@@ -66,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holder_at_a_time_by_any_name() {
+    fn one_process_at_a_time_holds_the_lock_under_any_path() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("runs.db");
         let held = InstanceLock::acquire(&path).unwrap();
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_nowhere_are_no_new_database() {
+    fn circular_links_are_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (dir.path().join("a.db"), dir.path().join("b.db"));
         std::os::unix::fs::symlink(&a, &b).unwrap();

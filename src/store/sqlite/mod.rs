@@ -1,8 +1,9 @@
 //! The mirror in a SQLite file (WAL).
 //!
-//! [`SqliteStore`] writes: one process for each database, held to that by a lock beside the file, on one thread.
-//! [`SqliteReader`] reads, over a connection and a thread of its own. Both hand their calls to an `Executor`, which
-//! runs them one after the other on its [`Db`](connection::Db); the other files add the calls to `Db`, a subject each.
+//! [`SqliteStore`] writes on one thread; a lock beside the file limits it to one process for each database.
+//! [`SqliteReader`] reads, over a connection and a thread of its own. Both send their calls to an `Executor`, which
+//! runs them one after the other on its [`Db`](connection::Db). The other files implement the calls of `Db`, one
+//! subject each.
 
 #[cfg(test)]
 mod columns_tests;

@@ -1,10 +1,10 @@
 //! The outbox: what sinks are owed, and when it is due.
 //!
-//! Events of one run go to a sink in order, so at most one of them is *due* at a time: its delivery has a `due_at`, the
-//! later ones have none until it leaves the outbox. Dead letters, which were set aside, stay with a `dead_at`.
+//! Events of one run go to a sink in order, so at most one of them is *due* at a time: its delivery has a `due_at`, later
+//! ones get theirs when it leaves the outbox. Dead letters stay, with a `dead_at`.
 //!
-//! Left to itself, SQLite prefers the primary key to the partial indexes, and would read everything a sink is owed to find
-//! one row of it: hence the `INDEXED BY`.
+//! Without `INDEXED BY`, SQLite would prefer the primary key to the partial indexes, and read everything a sink is owed to
+//! find one row.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -13,7 +13,7 @@ use super::rows::timestamp;
 use crate::model::{Due, FetchLimits, Fetched, MAX_RETRY_WAIT, Order, Timestamp};
 use crate::store::error::StoreError;
 
-/// The most bytes of event bodies read at once. One body is read whatever its size.
+/// The most bytes of event bodies in one fetch. A single body may be larger.
 const MAX_FETCHED_BYTES: usize = 8 << 20;
 
 impl Db {
@@ -27,33 +27,7 @@ impl Db {
         limits: &FetchLimits,
         now: Timestamp,
     ) -> Result<Fetched, StoreError> {
-        // Rows that are held still count as due, hence the larger limit. It is as bounded as what is held.
-        let limit = (limits.events + limits.except.len()) as u64;
-        let mut seqs = match limits.order {
-            Order::Stream => self.seqs(
-                "SELECT seq FROM deliveries INDEXED BY deliveries_owed
-                 WHERE sink = ?1 AND dead_at IS NULL AND ?2 IS NOT NULL ORDER BY seq LIMIT ?3",
-                sink,
-                &now,
-                limit,
-            )?,
-            Order::Run => self.seqs(
-                "SELECT seq FROM deliveries WHERE sink = ?1 AND due_at <= ?2 ORDER BY due_at, seq LIMIT ?3",
-                sink,
-                &now,
-                limit,
-            )?,
-        };
-        let all = (seqs.len() as u64) < limit;
-        if limits.order == Order::Run && all {
-            // Farther ahead than any wait: written before the clock was set back.
-            seqs.extend(self.seqs(
-                "SELECT seq FROM deliveries WHERE sink = ?1 AND due_at > ?2 ORDER BY due_at, seq LIMIT ?3",
-                sink,
-                &now.plus(2 * MAX_RETRY_WAIT),
-                limit,
-            )?);
-        }
+        let (seqs, all) = self.due_seqs(sink, limits, now)?;
         let mut fetched = Fetched::default();
         let mut bytes = 0;
         for seq in seqs
@@ -74,6 +48,43 @@ impl Db {
             fetched.next_due = self.next_due(sink, now)?;
         }
         Ok(fetched)
+    }
+
+    /// The numbers of due events, including those in `limits.except`, and whether these are all.
+    fn due_seqs(
+        &self,
+        sink: &str,
+        limits: &FetchLimits,
+        now: Timestamp,
+    ) -> Result<(Vec<i64>, bool), StoreError> {
+        // The worker holds the excepted events, which are still due here.
+        let limit = (limits.events + limits.except.len()) as u64;
+        let mut seqs = match limits.order {
+            Order::Stream => self.seqs(
+                "SELECT seq FROM deliveries INDEXED BY deliveries_owed
+                 WHERE sink = ?1 AND dead_at IS NULL AND ?2 IS NOT NULL ORDER BY seq LIMIT ?3",
+                sink,
+                &now,
+                limit,
+            )?,
+            Order::Run => self.seqs(
+                "SELECT seq FROM deliveries WHERE sink = ?1 AND due_at <= ?2 ORDER BY due_at, seq LIMIT ?3",
+                sink,
+                &now,
+                limit,
+            )?,
+        };
+        let all = (seqs.len() as u64) < limit;
+        if limits.order == Order::Run && all {
+            // Due later than any retry can be: written before the clock was set back.
+            seqs.extend(self.seqs(
+                "SELECT seq FROM deliveries WHERE sink = ?1 AND due_at > ?2 ORDER BY due_at, seq LIMIT ?3",
+                sink,
+                &now.plus(2 * MAX_RETRY_WAIT),
+                limit,
+            )?);
+        }
+        Ok((seqs, all))
     }
 
     fn seqs(
@@ -127,7 +138,7 @@ impl Db {
     }
 }
 
-/// Takes one delivery out of the outbox.
+/// Removes one delivery from the outbox.
 pub fn remove(connection: &Connection, sink: &str, seq: i64) -> Result<(), StoreError> {
     connection
         .prepare_cached("DELETE FROM deliveries WHERE sink = ?1 AND seq = ?2")?
@@ -135,7 +146,7 @@ pub fn remove(connection: &Connection, sink: &str, seq: i64) -> Result<(), Store
     Ok(())
 }
 
-/// Adds the event `seq` of `run_id` to what `sink` is owed: due at once, unless an earlier event of the run is owed.
+/// Adds the event `seq` of `run_id` to the outbox of `sink`: due at once, unless an earlier event of the run is owed.
 pub fn add(
     connection: &Connection,
     sink: &str,
@@ -153,7 +164,7 @@ pub fn add(
     Ok(())
 }
 
-/// Makes the oldest event of `run_id` that `sink` is owed due, if it is not.
+/// Makes the oldest event of `run_id` that `sink` is owed due, unless it already is.
 pub fn promote(
     connection: &Connection,
     sink: &str,

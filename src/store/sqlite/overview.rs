@@ -1,4 +1,4 @@
-//! The state of everything, for `status`.
+//! The state of feeds and sinks, for `status`.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 
@@ -9,11 +9,19 @@ use crate::store::reports::{Overview, SinkStatus, TaskStatus, Unresolved};
 use crate::store::states::{Condition, SinkState};
 
 impl Db {
-    /// The state of everything at `now`.
+    /// The state of every feed and sink; ages count until `now`.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn overview(&self, now: Timestamp) -> Result<Overview, StoreError> {
+        Ok(Overview {
+            tasks: self.task_statuses(now)?,
+            unresolved: self.unresolved()?,
+            sinks: self.sinks()?,
+        })
+    }
+
+    fn task_statuses(&self, now: Timestamp) -> Result<Vec<TaskStatus>, StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT t.id, t.name, t.username, c.\"offset\", c.watermark_started_at, c.server_total,
                  (SELECT count(*) FROM runs r WHERE r.feed_id = t.id),
@@ -45,7 +53,10 @@ impl Db {
                 last_error_at: row.get(15)?,
             })
         })?;
-        let tasks = tasks.collect::<Result<_, _>>()?;
+        Ok(tasks.collect::<Result<_, _>>()?)
+    }
+
+    fn unresolved(&self) -> Result<Vec<Unresolved>, StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT ref, error, resolved_at FROM task_refs WHERE error IS NOT NULL ORDER BY ref",
         )?;
@@ -56,15 +67,10 @@ impl Db {
                 at: row.get(2)?,
             })
         })?;
-        let unresolved = unresolved.collect::<Result<_, _>>()?;
-        Ok(Overview {
-            tasks,
-            unresolved,
-            sinks: self.sinks()?,
-        })
+        Ok(unresolved.collect::<Result<_, _>>()?)
     }
 
-    /// What sinks are owed.
+    /// The state of every sink that is configured, or that was removed with events still owed.
     ///
     /// # Errors
     /// When SQLite fails.

@@ -19,7 +19,7 @@ pub struct SqliteReader {
 }
 
 impl SqliteReader {
-    /// Opens the database at `path` for reading, beside the process that writes it or without one.
+    /// Opens the database at `path` read-only; another process may be writing it.
     ///
     /// # Errors
     /// When there is none, or it is not one this version can read.
@@ -38,7 +38,7 @@ impl SqliteReader {
         Self { executor }
     }
 
-    /// Reads from the file that was opened, as long as it is still there.
+    /// Runs `read`, unless the file was deleted or replaced.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Db) -> Result<T, StoreError> + Send + 'static,

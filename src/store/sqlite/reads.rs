@@ -1,4 +1,4 @@
-//! What a poll asks of the mirror: which runs are open, and how far behind the cursor they lie.
+//! The reads of a poll: which runs are open, and how far behind the cursor they lie.
 
 use std::collections::HashSet;
 
@@ -14,9 +14,9 @@ use crate::sync::{Cursor, Gap, OpenRun, OpenRuns, Stored};
 const MAX_UNSEEN: usize = 1_000;
 
 impl Db {
-    /// The open runs of a feed, and how far back those lie that are within `within` entries of the cursor.
+    /// The open runs of a feed, and how far behind the cursor the farthest of those within `within` entries lies.
     ///
-    /// Distances are counted in the mirror, so they include runs deleted since: the true distance is rarely larger.
+    /// Distances are counted in the mirror, so they include runs deleted since; the true distance is rarely larger.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -62,7 +62,7 @@ impl Db {
         Ok(OpenRuns { runs, reach })
     }
 
-    /// What is stored of the run `id`.
+    /// The stored run `id`.
     ///
     /// # Errors
     /// When SQLite fails or the row was tampered with.
@@ -70,8 +70,8 @@ impl Db {
         Ok(rows::load(&self.connection, id)?.map(|row| row.stored))
     }
 
-    /// How far behind the cursor the runs `ids` lie, in entries, in no particular order; those without a start are
-    /// left out. Reads each stretch of the list between two of them once.
+    /// How far behind the cursor the runs `ids` lie, in entries, in no particular order; runs without a start
+    /// are omitted. Reads each stretch of the list between two of them once.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -110,32 +110,30 @@ impl Db {
         }
         Ok(distances)
     }
-}
 
-impl Db {
-    /// The listed runs of a feed that started within any of `stretches` and are not among `except`; at most a thousand,
-    /// oldest first. A stretch without an end holds those without a start too.
+    /// The listed runs of a feed that started within any of `gaps` and are not among `except`; at most a thousand, oldest
+    /// first. A gap without an end also contains runs without a start.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn unseen(
         &self,
         feed_id: &str,
-        stretches: &[Gap],
+        gaps: &[Gap],
         except: &[String],
     ) -> Result<Vec<String>, StoreError> {
         let except: HashSet<&String> = except.iter().collect();
         let limit = Some(MAX_UNSEEN + except.len());
         let mut unseen = Vec::new();
-        for stretch in stretches {
+        for gap in gaps {
             unseen.extend(rows::started_within(
                 &self.connection,
                 feed_id,
-                stretch.from,
-                stretch.to,
+                gap.from,
+                gap.to,
                 limit,
             )?);
-            if stretch.to.is_none() {
+            if gap.to.is_none() {
                 unseen.extend(
                     rows::without_start(&self.connection, feed_id)?
                         .into_iter()

@@ -1,4 +1,4 @@
-//! Which sinks there are, and since when.
+//! Registration of sinks.
 
 use rusqlite::TransactionBehavior;
 
@@ -7,11 +7,11 @@ use crate::model::{Registration, Timestamp};
 use crate::store::error::StoreError;
 
 impl Db {
-    /// Registers these sinks, and no others, as configured. One that is new is owed what happens from now on, or all
-    /// that has happened; one that comes back goes on, or starts from now; one that is gone keeps what it is owed.
+    /// Registers these sinks, and no others, as configured. A new sink is owed events from now on, or the whole log; one
+    /// that returns continues where it was, or starts from now; one that is removed keeps its outbox.
     ///
     /// # Errors
-    /// When SQLite fails; nothing has changed then.
+    /// When SQLite fails; then nothing has changed.
     pub fn register(&mut self, sinks: &[Registration], now: Timestamp) -> Result<(), StoreError> {
         let transaction = self
             .connection

@@ -1,4 +1,4 @@
-//! Runs as rows and back.
+//! Runs as rows.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use crate::model::{FieldValue, Run, RunStatus, Timestamp};
 use crate::store::error::StoreError;
 use crate::sync::Stored;
 
-/// Sorts after every time the API writes: stands for "no upper end".
+/// Sorts after every time in the API's form: no upper bound.
 pub const END_OF_TIME: &str = "~";
 
 /// Reads one row, in the order that [`read`] expects.
@@ -22,7 +22,7 @@ static SELECT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The columns that [`UPSERT`] sets whether or not there is a row, but for those of [`Run::COLUMNS`].
+/// The columns that [`UPSERT`] sets both on insert and on update, besides those of [`Run::COLUMNS`].
 const SET: [&str; 6] = [
     "status",
     "extra",
@@ -32,7 +32,7 @@ const SET: [&str; 6] = [
     "updated_at",
 ];
 
-/// `feed_id` and `first_seen_at` stay as they were when the run was first seen. The parameters are `id`, `feed_id`, the
+/// An update keeps `feed_id` and `first_seen_at`. The parameters are `id`, `feed_id`, the
 /// time, those of [`SET`], and those of [`Run::COLUMNS`].
 static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let set: Vec<&str> = SET
@@ -53,7 +53,7 @@ static UPSERT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// A run's row: what the core knows of it, and the number of its events.
+/// A run's row: the run as the core knows it, and the number of its events.
 pub struct RunRow {
     pub stored: Stored,
     pub event_count: u64,
@@ -95,7 +95,7 @@ pub fn upsert(
     Ok(())
 }
 
-/// A field of a run on its way into a column.
+/// A field of a run as a value to store.
 struct Column<'a>(&'a FieldValue<'a>);
 
 impl ToSql for Column<'_> {
@@ -109,7 +109,7 @@ impl ToSql for Column<'_> {
     }
 }
 
-/// A column on its way into a field of a run.
+/// Reads a column as a field of a run.
 fn field(value: ValueRef<'_>) -> Result<FieldValue<'_>, StoreError> {
     Ok(match value {
         ValueRef::Null => FieldValue::Null,
@@ -127,7 +127,7 @@ fn field(value: ValueRef<'_>) -> Result<FieldValue<'_>, StoreError> {
     })
 }
 
-/// Marks the run `id` as no longer listed; gives how many rows that changed, none if it was marked before.
+/// Marks the run `id` as no longer listed; returns the number of changed rows, 0 if it was marked before.
 pub fn mark_removed(connection: &Connection, id: &str, now: &str) -> Result<u64, StoreError> {
     let mut statement = connection.prepare_cached(
         "UPDATE runs SET removed_at = ?2, updated_at = ?2, is_open = 0 WHERE id = ?1 AND removed_at IS NULL",
@@ -136,7 +136,7 @@ pub fn mark_removed(connection: &Connection, id: &str, now: &str) -> Result<u64,
 }
 
 /// Runs of a feed that are not marked as removed and started from `from` to `to`, both included, with their starts; the
-/// oldest `limit` of them. Of times that are not in the API's own form, which sort elsewhere, some can be missing.
+/// oldest `limit` of them. Can miss runs whose start is not in the API's own form, as such times sort elsewhere.
 pub fn started_within(
     connection: &Connection,
     feed_id: &str,
@@ -151,7 +151,7 @@ pub fn started_within(
     )?;
     let from = from.map_or_else(String::new, |at| at.to_string());
     let to = to.map_or_else(|| END_OF_TIME.to_owned(), |at| at.to_string());
-    // A negative limit is none.
+    // A negative limit means no limit.
     let limit = limit.map_or(-1, |limit| limit as i64);
     let rows = statement.query_map((feed_id, from, to, limit), |row| {
         Ok((row.get(0)?, row.get::<_, String>(1)?))
@@ -172,7 +172,7 @@ pub fn without_start(connection: &Connection, feed_id: &str) -> Result<Vec<Strin
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-/// Reads a row of [`SELECT`], by number: looking columns up by name takes longer than reading them.
+/// Reads a row of [`SELECT`] by index: looking columns up by name takes longer than reading them.
 fn read(row: &Row<'_>) -> Result<RunRow, StoreError> {
     const FIRST_VALUE: usize = 6;
     let extra = match row.get::<_, Option<String>>(2)? {
@@ -205,7 +205,7 @@ fn read(row: &Row<'_>) -> Result<RunRow, StoreError> {
     })
 }
 
-/// Reads a time this program wrote.
+/// Parses a time that this program wrote.
 pub fn timestamp(
     what: &'static str,
     text: Option<String>,

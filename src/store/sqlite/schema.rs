@@ -1,4 +1,4 @@
-//! The schema's versions and the connection's settings.
+//! The schema's versions, and the settings of a connection.
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +16,10 @@ pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize] =
 /// Marks the file as ours (`PRAGMA application_id`): "apmr".
 pub(super) const APPLICATION_ID: i64 = 0x6170_6d72;
 
-/// Settings the promises rest on, and what SQLite must answer when asked for them again.
+/// Settings the mirror's guarantees depend on: name, value to set, and value that SQLite must then report.
 ///
-/// `synchronous = FULL`: a commit that was reported is on disk, so the cursor never runs ahead of its rows. The late
-/// checkpoint halves the cost of a long first sync, whose random keys dirty most pages again and again.
+/// `synchronous = FULL`: an acknowledged commit is on disk, so the cursor is never ahead of its rows. The late checkpoint
+/// halves the cost of a long first sync, whose random keys dirty most pages again and again.
 const PRAGMAS: [(&str, &str, &str); 6] = [
     ("journal_mode", "WAL", "wal"),
     ("synchronous", "FULL", "2"),
@@ -49,7 +49,7 @@ pub(super) fn check_schema(connection: &Connection, path: &Path) -> Result<i64, 
     Ok(version)
 }
 
-/// Takes the schema to the newest version in one transaction: readers never see one in between.
+/// Migrates the schema to the newest version in one transaction, so that readers see no intermediate version.
 pub(super) fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreError> {
     if from == SCHEMA_VERSION {
         return Ok(());
@@ -67,7 +67,7 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> Result<(), Stor
     Ok(())
 }
 
-/// Applies the settings, and checks that each was taken.
+/// Applies the settings, and checks that each took effect.
 pub(super) fn set_pragmas(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     for (pragma, value, wanted) in PRAGMAS {
         connection.execute_batch(&format!("PRAGMA {pragma} = {value}"))?;

@@ -1,4 +1,4 @@
-//! Tasks, and the names they are configured under.
+//! Tasks, and the references they are configured by.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crate::model::{Task, Timestamp};
 use crate::store::error::StoreError;
 
 impl Db {
-    /// Stores what the API reports of a task; an unchanged one is not rewritten, and what this answer left out is kept.
+    /// Stores a task as the API describes it. An unchanged row is not rewritten; fields absent from `task` keep their
+    /// stored values.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -18,8 +19,8 @@ impl Db {
         write_task(&self.connection, task, now)
     }
 
-    /// The task that `reference` was last found to mean, and whether that was less than `max_age` ago and nothing else
-    /// has been heard since.
+    /// The task that `reference` last resolved to, and whether that is fresh: less than `max_age` ago, with no failure
+    /// since.
     ///
     /// # Errors
     /// When SQLite fails or the row was tampered with.
@@ -57,7 +58,7 @@ impl Db {
         Ok(Some((task, fresh)))
     }
 
-    /// Forgets what went wrong with references that are not among `wanted`, the configured ones.
+    /// Forgets failures of references that are not among `wanted`, the configured ones.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -69,8 +70,8 @@ impl Db {
         Ok(())
     }
 
-    /// Notes what `reference` was found to mean, or why that could not be found out. A failure keeps the last task
-    /// known under that name.
+    /// Records the task that `reference` resolves to, or why it could not be resolved. A failure keeps the task it
+    /// resolved to before.
     ///
     /// # Errors
     /// When SQLite fails.

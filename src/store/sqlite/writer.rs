@@ -1,4 +1,4 @@
-//! The writing side: the trait's operations, handed to the database's thread.
+//! The writing side: runs the trait's operations on the database's thread.
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,8 +26,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Locks and opens the database at `path`, makes it if there is none, brings its schema up to date, and starts its
-    /// thread.
+    /// Locks and opens the database at `path`, creates it if there is none, migrates its schema, and starts its thread.
     ///
     /// # Errors
     /// [`StoreError::Locked`] when another process holds it; when the file cannot be used, can be written by everyone,
@@ -46,8 +45,8 @@ impl SqliteStore {
         SqliteReader::open_with(path, self.executor.clone())
     }
 
-    /// Opens the database at `path` beside the process that writes it, to retry or drop deliveries: each change is a
-    /// transaction of its own, which waits for its turn.
+    /// Opens the database at `path` concurrently with the process that writes it, to retry or drop deliveries: each change
+    /// is a transaction of its own, which waits for the write lock.
     ///
     /// # Errors
     /// When there is none, or it is not one this version can write.
@@ -55,11 +54,11 @@ impl SqliteStore {
         Self::start(path, Db::open_beside(path)?, None)
     }
 
-    /// A database in memory, and a reader on it: the same schema and statements, no file and no thread. It lives as
-    /// long as one of the two.
+    /// Creates a database in memory, and a reader on it: the same schema and statements, without a file or a thread. It
+    /// lives as long as either of the two.
     ///
     /// # Errors
-    /// When SQLite cannot make one.
+    /// When SQLite fails.
     pub fn in_memory() -> Result<(Self, SqliteReader), StoreError> {
         let executor = Executor::inline(Db::in_memory()?);
         Ok((Self::on(executor.clone()), SqliteReader::on(executor)))
@@ -243,7 +242,7 @@ mod tests {
     use crate::store::Reader;
 
     #[tokio::test]
-    async fn calls_are_answered_and_the_lock_goes_with_the_writer() {
+    async fn the_lock_is_released_when_the_writer_ends() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("runs.db");
         let (store, writer) = SqliteStore::open(&path).unwrap();
