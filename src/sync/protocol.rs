@@ -36,7 +36,7 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Baseline(pub Option<Timestamp>);
 
-/// What survives of a feed between polls and restarts: one row of `cursors`.
+/// What survives of a feed between polls and restarts: one row of `feeds`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeedState {
     /// The position of forward reading.

@@ -34,10 +34,10 @@ impl Db {
         let fresh_enough =
             Timestamp::from_millis(now.as_millis() - HEARTBEAT.as_millis() as i64).to_string();
         self.connection.execute(
-            "INSERT INTO cursors (task_id, \"offset\", baseline_known, first_sync_complete, condition, last_error,
+            "INSERT INTO feeds (id, kind, task_id, \"offset\", baseline_known, first_sync_complete, condition, last_error,
                  last_error_at)
-             VALUES (?1, 0, 0, 0, ?2, ?3, ?4)
-             ON CONFLICT (task_id) DO UPDATE SET condition = excluded.condition, last_error = excluded.last_error,
+             VALUES (?1, 'task', ?1, 0, 0, 0, ?2, ?3, ?4)
+             ON CONFLICT (id) DO UPDATE SET condition = excluded.condition, last_error = excluded.last_error,
                  last_error_at = excluded.last_error_at
              WHERE condition <> excluded.condition OR last_error IS NOT excluded.last_error OR last_error_at IS NULL
                  OR last_error_at <= ?5",
@@ -47,7 +47,7 @@ impl Db {
     }
 }
 
-/// The parts of a `cursors` row that decide whether it must be written again.
+/// The parts of a `feeds` row that decide whether it must be written again.
 struct Health {
     last_success_at: Option<Timestamp>,
     failing: bool,
@@ -57,7 +57,7 @@ fn load_feed(
     connection: &Connection,
     feed_id: &str,
 ) -> Result<Option<(FeedState, Health)>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT * FROM cursors WHERE task_id = ?1")?;
+    let mut statement = connection.prepare_cached("SELECT * FROM feeds WHERE id = ?1")?;
     let row = statement
         .query_row([feed_id], |row| Ok(read_feed(row)))
         .optional()?
@@ -65,7 +65,7 @@ fn load_feed(
     let Some((mut feed, health)) = row else {
         return Ok(None);
     };
-    let mut statement = connection.prepare_cached("SELECT * FROM audits WHERE task_id = ?1")?;
+    let mut statement = connection.prepare_cached("SELECT * FROM audits WHERE feed_id = ?1")?;
     feed.audit = statement
         .query_row([feed_id], |row| Ok(read_audit(row)))
         .optional()?
@@ -74,21 +74,21 @@ fn load_feed(
 }
 
 fn read_feed(row: &Row<'_>) -> Result<(FeedState, Health), StoreError> {
-    let baseline = timestamp("cursors.baseline", row.get("baseline")?)?;
+    let baseline = timestamp("feeds.baseline", row.get("baseline")?)?;
     let feed = FeedState {
         cursor: read_cursor(row)?,
         baseline: row
             .get::<_, bool>("baseline_known")?
             .then_some(Baseline(baseline)),
         complete: row.get("first_sync_complete")?,
-        watched_at: timestamp("cursors.last_watch_at", row.get("last_watch_at")?)?,
+        watched_at: timestamp("feeds.last_watch_at", row.get("last_watch_at")?)?,
         total: row.get("server_total")?,
         audit: None,
-        audited_at: timestamp("cursors.last_audit_at", row.get("last_audit_at")?)?,
-        audit_due_at: timestamp("cursors.next_audit_at", row.get("next_audit_at")?)?,
+        audited_at: timestamp("feeds.last_audit_at", row.get("last_audit_at")?)?,
+        audit_due_at: timestamp("feeds.next_audit_at", row.get("next_audit_at")?)?,
     };
     let health = Health {
-        last_success_at: timestamp("cursors.last_success_at", row.get("last_success_at")?)?,
+        last_success_at: timestamp("feeds.last_success_at", row.get("last_success_at")?)?,
         failing: row.get::<_, Option<String>>("last_error")?.is_some(),
     };
     Ok((feed, health))
@@ -153,11 +153,11 @@ pub(super) fn save_feed(
     let watermark = wanted.cursor.watermark.as_ref();
     connection
         .prepare_cached(
-            "INSERT INTO cursors (task_id, \"offset\", watermark_started_at, watermark_id, baseline_known, baseline,
+            "INSERT INTO feeds (id, kind, task_id, \"offset\", watermark_started_at, watermark_id, baseline_known, baseline,
                  first_sync_complete, server_total, last_watch_at, last_success_at, last_audit_at, next_audit_at)
-             VALUES (:task, :offset, :started, :id, :known, :baseline, :complete, :total, :watched, :success, :audited,
+             VALUES (:feed, 'task', :feed, :offset, :started, :id, :known, :baseline, :complete, :total, :watched, :success, :audited,
                  :audit_due)
-             ON CONFLICT (task_id) DO UPDATE SET \"offset\" = excluded.\"offset\",
+             ON CONFLICT (id) DO UPDATE SET \"offset\" = excluded.\"offset\",
                  watermark_started_at = excluded.watermark_started_at, watermark_id = excluded.watermark_id,
                  baseline_known = excluded.baseline_known, baseline = excluded.baseline,
                  first_sync_complete = excluded.first_sync_complete, server_total = excluded.server_total,
@@ -169,7 +169,7 @@ pub(super) fn save_feed(
                  last_error_at = iif(excluded.last_success_at IS NULL, last_error_at, NULL)",
         )?
         .execute(named_params! {
-            ":task": feed_id,
+            ":feed": feed_id,
             ":offset": wanted.cursor.offset,
             ":started": watermark.map(|watermark| watermark.started.to_string()),
             ":id": watermark.map(|watermark| watermark.id.as_str()),
@@ -192,15 +192,15 @@ fn save_audit(
 ) -> Result<(), StoreError> {
     let Some(audit) = audit else {
         connection
-            .prepare_cached("DELETE FROM audits WHERE task_id = ?1")?
+            .prepare_cached("DELETE FROM audits WHERE feed_id = ?1")?
             .execute([feed_id])?;
         return Ok(());
     };
     let watermark = audit.cursor.watermark.as_ref();
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO audits (task_id, began_at, \"offset\", watermark_started_at, watermark_id,
-                 decided_before) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO audits (feed_id, began_at, \"offset\", tail, watermark_started_at, watermark_id,
+                 decided_before) VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6)",
         )?
         .execute((
             feed_id,

@@ -30,7 +30,7 @@ impl Db {
                  c.first_sync_complete, c.last_success_at, c.last_audit_at, a.\"offset\",
                  iif(c.condition = 'ok' AND NOT c.first_sync_complete, 'first sync', c.condition), c.last_error,
                  c.last_error_at
-             FROM cursors c JOIN tasks t ON t.id = c.task_id LEFT JOIN audits a ON a.task_id = c.task_id ORDER BY t.username, t.name, t.id",
+             FROM feeds c JOIN tasks t ON t.id = c.task_id LEFT JOIN audits a ON a.feed_id = c.id ORDER BY t.username, t.name, t.id",
         )?;
         let tasks = statement.query_map([], |row| {
             Ok(TaskStatus {

@@ -99,7 +99,7 @@ fn a_commit_is_one_transaction_and_leaves_every_table_as_it_was_when_it_fails() 
         ("runs", 2),
         ("events", 3),
         ("deliveries", 3),
-        ("cursors", 1),
+        ("feeds", 1),
         ("audits", 1),
     ] {
         assert_eq!(rows(&db, table).len(), count, "{table}");
