@@ -456,6 +456,17 @@ fn the_backlog_is_copied_in_parts_and_goes_on_after_a_restart() {
     assert_eq!(accepted.len(), 12_000);
 }
 
+/// It was removed from the configuration and added again while the machine was not told.
+#[test]
+fn a_backlog_that_appears_later_is_copied_too() {
+    let mut world = begun(BY_RUN, (3, 1), delivered);
+    world.until_empty();
+    world.outbox.backlog = (0..20).map(|n| format!("s{n}")).collect();
+    let began = world.now.uptime;
+    world.until(|world| world.accepted.len() == 23);
+    assert!(world.now.uptime - began <= FALLBACK);
+}
+
 #[test]
 fn a_drain_ends_when_nothing_is_due_and_waits_for_no_retry() {
     let mut world = World::new(BY_RUN, |due, _| match due.seq {

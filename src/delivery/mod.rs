@@ -26,7 +26,7 @@
 //!                                  ▲                              │ failure
 //!                                  └──────────────────────────────┘
 //!   supply     MayHaveMore ──fetch──▶ Asked ──nothing──▶ NothingDue ──time, notification──▶ MayHaveMore
-//!   backlog    Copying ──▶ Done
+//!   backlog    Copying ──live──▶ Done ──no longer live──▶ Copying
 //! ```
 //!
 //! Invariants:

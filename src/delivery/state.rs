@@ -46,8 +46,6 @@ impl Outbox {
 pub struct Pending {
     /// What it records; still to be recorded if it fails.
     pub settled: Vec<Settled>,
-    /// Whether it copies from the backlog.
-    pub backlog: bool,
     /// Whether it sets deliveries aside.
     pub set_aside: bool,
     /// What happens to the events that it fetches.
@@ -93,7 +91,7 @@ impl Supply {
     }
 }
 
-/// The events from before the sink was added.
+/// The events from before the sink was added. The outbox tells with every answer, as only it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backlog {
     /// Some may have to be copied out of the event log.

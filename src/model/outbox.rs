@@ -220,8 +220,8 @@ pub struct Exchange {
 /// The outbox's answer to an [`Exchange`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exchanged {
-    /// Whether all events from before the sink was added are copied, so that commits write its deliveries from now on.
-    /// Only meaningful if the exchange requested backlog.
+    /// Whether commits write the sink's deliveries. While it is configured and they do not, events from the log are still
+    /// to be copied. A sink can cease to be live at any time, by leaving the configuration and coming back.
     pub live: bool,
     /// How many deliveries were set aside; [`EXCHANGE_CHUNK`] if more may remain.
     pub set_aside: usize,

@@ -53,6 +53,8 @@ struct Sink {
     give_up_after: Duration,
     from_beginning: bool,
     configured: bool,
+    /// It left the configuration, and what manages the workers has not seen that yet.
+    unseen: bool,
     mood: Mood,
     ledger: Ledger,
     worker: Option<Worker>,
@@ -155,6 +157,7 @@ impl Deliveries {
     /// Restarts the process: whatever is in flight may or may not have taken effect.
     pub fn crash(&mut self, store: &SqliteStore, reader: &SqliteReader, account: &Account) {
         for n in 0..self.sinks.len() {
+            self.sinks[n].unseen = false;
             let Some(worker) = self.sinks[n].worker.take() else {
                 continue;
             };
@@ -312,10 +315,25 @@ impl Deliveries {
             };
             account.note(sink.mood.name(), &sink.subscription.sink);
         }
-        if account.misbehaves(Hazard::Reloads, 0.3) {
-            self.sinks[n].configured ^= true;
-            self.sinks[n].from_beginning = self.rng.chance(50.0);
+        if self.sinks[n].unseen && self.rng.chance(30.0) {
+            // The next configuration may have it again, as it was, so that its worker stays.
+            self.sinks[n].unseen = false;
+            self.sinks[n].configured = self.rng.chance(70.0);
+            if self.sinks[n].configured {
+                account.note("configured again at once", &self.sinks[n].subscription.sink);
+            }
             self.reload(n, store, reader, account);
+        } else if account.misbehaves(Hazard::Reloads, 0.6) {
+            let sink = &mut self.sinks[n];
+            sink.configured ^= true;
+            sink.unseen = sink.worker.is_some() && !sink.configured && self.rng.chance(50.0);
+            if sink.worker.is_none() {
+                sink.from_beginning = self.rng.chance(50.0);
+            }
+            match sink.unseen {
+                true => self.start(store, account),
+                false => self.reload(n, store, reader, account),
+            }
         }
         if account.misbehaves(Hazard::ByHand, 0.3) {
             self.by_hand(n, store, reader, account);
@@ -404,7 +422,8 @@ impl Deliveries {
     /// Configures every sink and ends all hazards; checks that everything owed is then received.
     pub fn settle(&mut self, store: &SqliteStore, reader: &SqliteReader, account: &mut Account) {
         for sink in &mut self.sinks {
-            (sink.configured, sink.mood, sink.from_beginning) = (true, Mood::Accepting, true);
+            (sink.configured, sink.mood, sink.unseen) = (true, Mood::Accepting, false);
+            sink.from_beginning |= sink.worker.is_none();
         }
         self.start(store, account);
         let began = account.now;
@@ -474,6 +493,7 @@ impl Sink {
             give_up_after: Duration::from_secs(give_up_after),
             from_beginning: rng.chance(30.0),
             configured: n == 0 || rng.chance(70.0),
+            unseen: false,
             mood: Mood::Accepting,
             worker: None,
             commands: 0,

@@ -92,6 +92,7 @@ fn mirrors_stay_equal_to_their_accounts() {
             "receiver gone",
             "receiver hanging",
             "receiver mute",
+            "configured again at once",
         ];
         let names = Hazard::ALL.map(Hazard::name);
         let misbehaved = [

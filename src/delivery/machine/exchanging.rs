@@ -40,7 +40,6 @@ impl Machine {
         };
         let pending = Pending {
             settled: exchange.settled.clone(),
-            backlog,
             set_aside: exchange.set_aside.is_some(),
             fetch: match exchange.fetch.events {
                 0 => Fetch::Nothing,
@@ -87,9 +86,11 @@ impl Machine {
         commands: &mut Vec<Command>,
     ) {
         let pending = self.end_exchange(Outbox::Idle);
-        if pending.backlog && answer.live {
-            self.backlog = Backlog::Done;
-        }
+        self.backlog = match answer.live {
+            true => Backlog::Done,
+            // It may have left the configuration and come back, so that there is something to copy again.
+            false => Backlog::Copying,
+        };
         if pending.set_aside {
             self.set_aside(answer.set_aside, commands);
         }

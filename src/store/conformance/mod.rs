@@ -71,6 +71,7 @@ macro_rules! suite {
                 a_sink_added_later_starts_now_or_at_the_beginning,
                 a_long_backlog_is_copied_in_chunks,
                 a_sink_that_is_removed_keeps_what_it_is_owed_and_goes_on_from_there,
+                every_exchange_says_whether_the_sink_is_live,
             }
             deliveries {
                 deliveries_are_listed_by_state_oldest_first,

@@ -1,6 +1,6 @@
 //! Sinks that come and go, catch up and fail.
 
-use super::builders::{HOOK, all_of, at, failures_of, pairs, registration};
+use super::builders::{HOOK, all_of, at, exchange, failures_of, pairs, registration};
 use super::mirror::Mirror;
 use crate::model::{EXCHANGE_CHUNK, Overdue, Verdict};
 use crate::store::states::SinkState;
@@ -196,4 +196,19 @@ pub async fn a_sink_that_is_removed_keeps_what_it_is_owed_and_goes_on_from_there
     assert_eq!(mirror.due(100).await, [], "it starts now");
     mirror.see(90, &[("a", "RUNNING")]).await;
     assert_eq!(mirror.due(100).await.len(), 1);
+}
+
+/// A worker may outlive a moment in which its sink was not configured.
+pub async fn every_exchange_says_whether_the_sink_is_live(mirror: Mirror) {
+    mirror.start(&[HOOK]).await;
+    let is_live = async || mirror.exchange(&exchange(HOOK), 10).await.live;
+    assert!(is_live().await);
+    mirror.register(&[], 20).await;
+    assert!(is_live().await, "nothing is to be copied for it");
+    mirror.see_for(30, &[("a", "READY")], &[]).await;
+    mirror.register_from_beginning(&[HOOK], 40).await;
+    assert!(!is_live().await);
+    mirror.catch_up(50, &all_of(HOOK)).await;
+    assert!(is_live().await);
+    assert_eq!(mirror.due(50).await, pairs(&[(1, "a")]));
 }

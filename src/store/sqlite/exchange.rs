@@ -40,7 +40,7 @@ impl Db {
                 .transaction_with_behavior(TransactionBehavior::Immediate)?;
             let now = now.to_string();
             if let Some(subscription) = backlog {
-                exchanged.live = copy_backlog(&transaction, subscription, &now)?;
+                copy_backlog(&transaction, subscription, &now)?;
             }
             record(&transaction, sink, settled, &now)?;
             if let Some((which, error)) = set_aside {
@@ -48,9 +48,19 @@ impl Db {
             }
             transaction.commit()?;
         }
+        exchanged.live = is_live(&self.connection, sink)?;
         exchanged.fetched = self.due(sink, fetch, now)?;
         Ok(exchanged)
     }
+}
+
+/// Whether nothing has to be copied for the sink: commits write its deliveries, or it is not configured.
+fn is_live(connection: &Connection, sink: &str) -> Result<bool, StoreError> {
+    let live = connection
+        .prepare_cached("SELECT live OR removed_at IS NOT NULL FROM sinks WHERE name = ?1")?
+        .query_row([sink], |row| row.get(0))
+        .optional()?;
+    Ok(live.unwrap_or(true))
 }
 
 /// Records the results of attempts to deliver to `sink`. A delivery that was dropped meanwhile stays dropped, and a
@@ -119,13 +129,13 @@ fn set_aside_overdue(
     Ok(rows.len())
 }
 
-/// Copies events from before the sink was added from the log to the outbox, at most [`EXCHANGE_CHUNK`]; returns whether
-/// the sink is live now, so that commits write its deliveries themselves.
+/// Copies events from before the sink was added from the log to the outbox, at most [`EXCHANGE_CHUNK`]. Once there are no
+/// more, the sink is live: commits write its deliveries themselves.
 fn copy_backlog(
     connection: &Connection,
     subscription: &Subscription,
     now: &str,
-) -> Result<bool, StoreError> {
+) -> Result<(), StoreError> {
     let sink = subscription.sink.as_str();
     let state = connection
         .query_row(
@@ -135,7 +145,7 @@ fn copy_backlog(
         )
         .optional()?;
     let Some((false, copied)) = state else {
-        return Ok(true);
+        return Ok(());
     };
     let mut statement = connection.prepare_cached(
         "SELECT seq, run_id, type FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
@@ -156,7 +166,7 @@ fn copy_backlog(
         "UPDATE sinks SET booked_seq = ?2, live = ?3 WHERE name = ?1",
         (sink, last, live),
     )?;
-    Ok(live)
+    Ok(())
 }
 
 fn overdue(connection: &Connection, sink: &str, which: Overdue) -> Result<Vec<Row>, StoreError> {
