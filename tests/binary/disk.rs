@@ -73,6 +73,24 @@ fn a_deleted_or_replaced_database_ends_the_daemon() {
     }
 }
 
+/// Otherwise it would deliver again and again what it cannot record.
+#[test]
+fn a_deleted_database_ends_deliveries_too() {
+    let setup = Setup::with_runs(5);
+    let receiver = setup.receiver();
+    setup.configure(&format!(
+        "[sync]\npoll_interval = \"1h\"\n[[sinks]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"{}\"\n",
+        receiver.url()
+    ));
+    let mut daemon = Daemon::start_synced(&setup, setup.command(&["run"]));
+    std::fs::rename(setup.database(), setup.dir.path().join("away.db")).unwrap();
+    assert_eq!(
+        daemon.wait(),
+        Some(74),
+        "it does not wait for the next poll"
+    );
+}
+
 #[test]
 fn a_damaged_database_is_reported_with_a_remedy() {
     let setup = Setup::with_runs(3_000);

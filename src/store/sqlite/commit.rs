@@ -25,7 +25,6 @@ impl Db {
         commit: &Commit,
         subscriptions: &[Subscription],
     ) -> Result<Written, StoreError> {
-        self.check_file()?;
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -60,14 +60,19 @@ impl Executor {
         Self::Inline(Arc::new(Mutex::new(db)))
     }
 
-    /// Runs `call` and returns its result. A queued call runs even if its caller stops waiting.
+    /// Runs `call` and returns its result, unless the file was deleted or replaced. A queued call runs even if its caller
+    /// stops waiting.
     ///
     /// # Errors
-    /// The error of `call`, or [`StoreError::Closed`] when the thread has ended.
+    /// The error of `call`; [`StoreError::Replaced`], or [`StoreError::Closed`] when the thread has ended.
     pub async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Db) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let call = |db: &mut Db| {
+            db.check_file()?;
+            call(db)
+        };
         let calls = match self {
             Self::Thread(calls) => calls,
             Self::Inline(db) => {

@@ -38,17 +38,12 @@ impl SqliteReader {
         Self { executor }
     }
 
-    /// Runs `read`, unless the file was deleted or replaced.
+    /// Runs `read`.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Db) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.executor
-            .call(move |db| {
-                db.check_file()?;
-                read(db)
-            })
-            .await
+        self.executor.call(move |db| read(db)).await
     }
 }
 

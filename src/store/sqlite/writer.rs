@@ -240,6 +240,7 @@ impl Store for SqliteStore {
 mod tests {
     use super::*;
     use crate::store::Reader;
+    use crate::store::conformance::builders::{FEED, HOOK, commit_of, exchange};
 
     #[tokio::test]
     async fn the_lock_is_released_when_the_writer_ends() {
@@ -266,6 +267,38 @@ mod tests {
         let log = dir.path().join("runs.db-wal");
         assert!(!log.exists(), "closing writes the log back");
         SqliteStore::open(&path).unwrap();
+    }
+
+    /// What is written into an unlinked file is lost, and what was delivered would be delivered again.
+    #[tokio::test]
+    async fn nothing_is_written_or_read_once_the_file_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs.db");
+        let (store, _) = SqliteStore::open(&path).unwrap();
+        let reader = SqliteReader::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let (now, task, all) = (Timestamp::now(), Task::default(), Selection::default());
+        let outcomes = [
+            store.open_feed(&task, now).await.map(drop),
+            store
+                .record_failure("task", Condition::Failing, "error", now)
+                .await,
+            store.save_task(&task, now).await,
+            store.save_reference("~task", Err("error"), now).await,
+            store.forget_failures_except(&[]).await,
+            store.register(&[], now).await,
+            store.exchange(exchange(HOOK), now).await.map(drop),
+            store.retry_deliveries(&all, now).await.map(drop),
+            store.drop_deliveries(&all, now).await.map(drop),
+            store.commit(FEED, commit_of(0, &[]), &[]).await.map(drop),
+            reader.sinks().await.map(drop),
+        ];
+        for (n, outcome) in outcomes.into_iter().enumerate() {
+            assert!(
+                matches!(outcome, Err(StoreError::Replaced { .. })),
+                "{n}: {outcome:?}"
+            );
+        }
     }
 
     #[tokio::test]
