@@ -2,8 +2,9 @@
 //!
 //! A run whose events are not accepted delays only itself. But when attempts for many different runs fail and none
 //! succeeds in between, the sink as a whole is failing: then trying every event in turn would keep the database and the
-//! receiver busy for nothing. Instead no attempt is made for a while, then a single one, whose outcome counts for all;
-//! waits double with every failure.
+//! receiver busy for nothing. Instead no attempt is made for a while, then a single one, the probe, whose outcome counts
+//! for all; waits double with every failure. Attempts that began before are not waited for, and neither is a probe that
+//! hangs.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -37,8 +38,10 @@ enum State {
         /// Since the last success, this one included.
         openings: u32,
     },
-    /// One attempt at a time is made.
+    /// The probe may begin.
     HalfOpen { openings: u32 },
+    /// The probe is in flight; from `until` on, another one may begin.
+    Probing { until: Duration, openings: u32 },
 }
 
 /// How much a sink may be attempted.
@@ -46,7 +49,7 @@ enum State {
 pub enum Admission {
     /// As much as it takes.
     Free,
-    /// One attempt at a time.
+    /// One attempt, the probe.
     Probe,
     /// Nothing before this uptime.
     Wait(Duration),
@@ -72,9 +75,23 @@ impl CircuitBreaker {
         };
     }
 
+    /// The probe began at `now`.
+    pub fn probed(&mut self, now: Duration) {
+        if let State::HalfOpen { openings } = self.state {
+            let until = now.saturating_add(MAX_OPEN);
+            self.state = State::Probing { until, openings };
+        }
+    }
+
     /// An attempt for `run_id` failed at `now`; the receiver may have asked to be spared for `retry_after`, of which
-    /// [`MAX_RETRY_WAIT`] at most is granted.
-    pub fn failed(&mut self, run_id: &str, retry_after: Option<Duration>, now: Duration) {
+    /// [`MAX_RETRY_WAIT`] at most is granted. Unless the breaker is closed, only the last probe counts.
+    pub fn failed(
+        &mut self,
+        run_id: &str,
+        is_probe: bool,
+        retry_after: Option<Duration>,
+        now: Duration,
+    ) {
         let openings = match &mut self.state {
             State::Closed { failed } => {
                 failed.insert(run_id.to_owned());
@@ -83,9 +100,11 @@ impl CircuitBreaker {
                 }
                 1
             }
+            State::HalfOpen { openings } | State::Probing { openings, .. } if is_probe => {
+                openings.saturating_add(1)
+            }
             // Attempts that were in flight when it opened say nothing new.
-            State::Open { .. } => return,
-            State::HalfOpen { openings } => openings.saturating_add(1),
+            State::Open { .. } | State::HalfOpen { .. } | State::Probing { .. } => return,
         };
         let asked = retry_after.unwrap_or_default().min(MAX_RETRY_WAIT);
         let wait = backoff(openings, MAX_OPEN, self.seed).max(asked);
@@ -95,9 +114,9 @@ impl CircuitBreaker {
         };
     }
 
-    /// Takes note that it is `now`: a breaker that was open for long enough becomes half-open.
+    /// Takes note that it is `now`: a breaker that was open for long enough becomes half-open, also one whose probe hangs.
     pub fn advance(&mut self, now: Duration) {
-        if let State::Open { until, openings } = self.state
+        if let State::Open { until, openings } | State::Probing { until, openings } = self.state
             && now >= until
         {
             self.state = State::HalfOpen { openings };
@@ -113,7 +132,7 @@ impl CircuitBreaker {
     pub fn admission(&self) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Free,
-            State::Open { until, .. } => Admission::Wait(until),
+            State::Open { until, .. } | State::Probing { until, .. } => Admission::Wait(until),
             State::HalfOpen { .. } => Admission::Probe,
         }
     }
@@ -139,12 +158,12 @@ mod tests {
     fn a_run_that_fails_delays_only_itself() {
         let mut breaker = CircuitBreaker::new(3, Seed(1));
         for n in 0..100 {
-            breaker.failed("a", None, at(n));
-            breaker.failed("b", None, at(n));
+            breaker.failed("a", false, None, at(n));
+            breaker.failed("b", false, None, at(n));
         }
         assert_eq!(breaker.admission(), Admission::Free);
         breaker.succeeded();
-        breaker.failed("c", None, at(101));
+        breaker.failed("c", false, None, at(101));
         assert_eq!(
             breaker.admission(),
             Admission::Free,
@@ -157,11 +176,11 @@ mod tests {
         let mut breaker = CircuitBreaker::new(3, Seed(1));
         for run in ["a", "b", "c"] {
             assert!(breaker.is_closed());
-            breaker.failed(run, None, at(0));
+            breaker.failed(run, false, None, at(0));
         }
         let until = open_until(&breaker);
         assert!((at(1_000)..=at(2_000)).contains(&until), "{until:?}");
-        breaker.failed("d", None, at(10));
+        breaker.failed("d", false, None, at(10));
         assert_eq!(
             open_until(&breaker),
             until,
@@ -173,7 +192,15 @@ mod tests {
         breaker.advance(until);
         assert_eq!(breaker.admission(), Admission::Probe);
         assert!(!breaker.is_closed());
-        breaker.failed("e", None, until);
+        breaker.failed("d", false, None, until);
+        assert_eq!(
+            breaker.admission(),
+            Admission::Probe,
+            "nor does it take the probe's place"
+        );
+        breaker.probed(until);
+        assert_eq!(breaker.admission(), Admission::Wait(until + MAX_OPEN));
+        breaker.failed("e", true, None, until);
         let next = open_until(&breaker);
         assert!(
             (at(2_000)..=at(4_000)).contains(&(next - until)),
@@ -184,9 +211,22 @@ mod tests {
         breaker.succeeded();
         assert_eq!(breaker.admission(), Admission::Free);
         for run in ["a", "b"] {
-            breaker.failed(run, None, next);
+            breaker.failed(run, false, None, next);
         }
         assert!(breaker.is_closed(), "it counts anew");
+    }
+
+    #[test]
+    fn a_probe_that_hangs_is_followed_by_another() {
+        let mut breaker = CircuitBreaker::new(1, Seed(1));
+        breaker.failed("a", false, None, at(0));
+        let until = open_until(&breaker);
+        breaker.advance(until);
+        breaker.probed(until);
+        breaker.advance(until + MAX_OPEN - at(1));
+        assert_eq!(open_until(&breaker), until + MAX_OPEN);
+        breaker.advance(until + MAX_OPEN);
+        assert_eq!(breaker.admission(), Admission::Probe);
     }
 
     #[test]
@@ -194,7 +234,7 @@ mod tests {
         let mut breaker = CircuitBreaker::new(1, Seed(1));
         let mut now = at(0);
         for _ in 0..20 {
-            breaker.failed("a", None, now);
+            breaker.failed("a", true, None, now);
             let until = open_until(&breaker);
             assert!(until - now <= MAX_OPEN);
             now = until;
@@ -202,7 +242,7 @@ mod tests {
         }
         for (asked, granted) in [(50_000, 50_000), (5_000_000, 3_600_000)] {
             let mut breaker = CircuitBreaker::new(1, Seed(1));
-            breaker.failed("a", Some(at(asked)), at(0));
+            breaker.failed("a", false, Some(at(asked)), at(0));
             assert_eq!(open_until(&breaker), at(granted));
         }
     }

@@ -38,6 +38,8 @@ pub struct Machine {
     in_flight: BTreeMap<AttemptId, Arc<[Due]>>,
     /// The last attempt begun.
     last_attempt: AttemptId,
+    /// The last attempt that was begun to find out whether the sink works again.
+    probe: Option<AttemptId>,
     /// Judged, not part of an exchange yet.
     settled: Vec<Settled>,
 }
@@ -60,6 +62,7 @@ impl Machine {
             ready: VecDeque::new(),
             in_flight: BTreeMap::new(),
             last_attempt: AttemptId::default(),
+            probe: None,
             settled: Vec::new(),
             settings,
         }
@@ -130,7 +133,7 @@ impl Machine {
         match self.breaker.admission() {
             Admission::Free => true,
             // What is settled is recorded before anything else is risked.
-            Admission::Probe => self.in_flight.is_empty() && self.settled.is_empty(),
+            Admission::Probe => self.settled.is_empty(),
             Admission::Wait(_) => false,
         }
     }
@@ -148,6 +151,10 @@ impl Machine {
             }
             self.last_attempt.0 += 1;
             let id = self.last_attempt;
+            if self.breaker.admission() == Admission::Probe {
+                self.breaker.probed(now);
+                self.probe = Some(id);
+            }
             self.in_flight.insert(id, Arc::clone(&events));
             commands.push(Command::Attempt { id, events });
         }
@@ -162,8 +169,7 @@ impl Machine {
             let size = batch.min(self.ready.len());
             return self.ready.drain(..size).collect();
         }
-        let in_flight = self.in_flight.values().flat_map(|events| events.iter());
-        let busy: BTreeSet<&str> = in_flight.map(|due| due.run_id.as_str()).collect();
+        let busy = runs_of(&self.in_flight);
         let mut events: Vec<Due> = Vec::new();
         let mut place = 0;
         while events.len() < batch && place < self.ready.len() {
@@ -196,7 +202,8 @@ impl Machine {
         let ended: Vec<(&Due, AttemptOutcome)> = events.iter().zip(outcomes).collect();
         // Once recorded, it makes the next event of its run due.
         self.supply = Supply::MayHaveMore;
-        self.judge_sink(&ended, now, commands);
+        let is_probe = self.probe == Some(id);
+        self.judge_sink(&ended, is_probe, now, commands);
         for (due, outcome) in ended {
             self.settle(due, &outcome, now.wall, commands);
         }
@@ -206,6 +213,7 @@ impl Machine {
     fn judge_sink(
         &mut self,
         ended: &[(&Due, AttemptOutcome)],
+        is_probe: bool,
         now: Moment,
         commands: &mut Vec<Command>,
     ) {
@@ -230,7 +238,8 @@ impl Machine {
         }
         // Failures count last. A stream must not go on because a later event of the batch was accepted.
         for (due, _, retry_after) in &failures {
-            self.breaker.failed(&due.run_id, *retry_after, now.uptime);
+            self.breaker
+                .failed(&due.run_id, is_probe, *retry_after, now.uptime);
         }
         if let Some(error) = gone {
             self.gone(error, commands);
@@ -322,4 +331,10 @@ impl Machine {
             error: outcome.error().map(str::to_owned),
         });
     }
+}
+
+/// The runs that have an event in flight.
+fn runs_of(in_flight: &BTreeMap<AttemptId, Arc<[Due]>>) -> BTreeSet<&str> {
+    let events = in_flight.values().flat_map(|events| events.iter());
+    events.map(|due| due.run_id.as_str()).collect()
 }

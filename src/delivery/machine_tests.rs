@@ -276,7 +276,7 @@ fn nothing_begins_before_all_is_set_aside() {
     });
     world.until(|world| world.notices.len() > 1);
     let asked = world.attempts();
-    while world.outbox.pending() > 0 {
+    while world.outbox.pending() > world.in_flight.len() {
         assert!(
             world
                 .exchange
@@ -321,6 +321,68 @@ fn a_failing_sink_is_tried_one_event_at_a_time_ever_more_rarely() {
         1,
         "it says so once"
     );
+}
+
+/// Lets everything happen but the end of the oldest attempt, until `done`; returns how long it took.
+fn while_one_hangs(world: &mut World, done: impl Fn(&World) -> bool) -> Duration {
+    let began = world.now.uptime;
+    for _ in 0..50_000 {
+        if done(world) {
+            return world.now.uptime - began;
+        }
+        let second = world.in_flight.keys().nth(1).copied();
+        match (world.exchange.is_some(), second, world.next) {
+            (true, ..) => world.answer(),
+            (_, Some(id), _) => world.complete_one(id),
+            (.., Next::Sleep { wait }) => {
+                world.pass(wait);
+                world.input(Input::Wake);
+            }
+            (.., Next::Finish) => panic!("it ended"),
+        }
+    }
+    panic!("it does not come to an end: {:?}", world.machine);
+}
+
+#[test]
+fn an_attempt_that_hangs_delays_only_its_run() {
+    let mut world = begun(BY_RUN, (100, 1), |due, attempt| match (due.seq, attempt) {
+        (2..=20, 1) => failed(),
+        _ => AttemptOutcome::Delivered,
+    });
+    let took = while_one_hangs(&mut world, |world| world.accepted.len() == 99);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let opened = |notice: &Notice| matches!(notice, Notice::BreakerOpened { .. });
+    assert!(count(&world, opened) > 0);
+    assert_eq!(world.outbox.pending(), 1);
+}
+
+#[test]
+fn an_attempt_that_hangs_puts_off_neither_probes_nor_what_is_set_aside() {
+    let mut world = begun(BY_RUN, (6_000, 1), |_, _| failed());
+    world.restart(|settings| settings.give_up_after = 10 * MINUTE);
+    let took = while_one_hangs(&mut world, |world| world.outbox.pending() == 1);
+    assert!(took < 13 * MINUTE, "{took:?}");
+    assert!(world.attempts() > 15, "{} attempts", world.attempts());
+    assert_eq!(world.outbox.dead(), 5_999, "what hangs may yet arrive");
+}
+
+#[test]
+fn a_probe_that_hangs_is_followed_by_others_before_long() {
+    let mut world = begun(BY_RUN, (100, 1), |_, attempt| match attempt {
+        1 => failed(),
+        _ => AttemptOutcome::Delivered,
+    });
+    world.until(|world| {
+        count(world, |notice| {
+            matches!(notice, Notice::BreakerOpened { .. })
+        }) > 0
+            && world.in_flight.is_empty()
+    });
+    let before = world.attempts();
+    world.until(|world| world.attempts() > before);
+    let took = while_one_hangs(&mut world, |world| world.accepted.len() > 50);
+    assert!(took <= 2 * MINUTE, "{took:?}");
 }
 
 #[test]

@@ -17,7 +17,8 @@
 //! ```text
 //!   phase      Running ──stop──▶ Draining ──all recorded, or out of time──▶ Finished
 //!   breaker    Closed ──failures──▶ Open ──time──▶ HalfOpen ──success──▶ Closed
-//!                                    ▲               │
+//!                                    ▲               │ probe
+//!                                    │             Probing ──success──▶ Closed, ──time──▶ HalfOpen
 //!                                    └───failure─────┘
 //!   outbox     Idle ──exchange──▶ Busy ──answer──▶ Idle
 //!                                  │ failure
@@ -37,8 +38,9 @@
 //!    recorded by the same exchange, before it fetches.
 //! 3. Events are attempted in the order in which the outbox gave them, those of one run one after the other. A stream
 //!    has one attempt in flight, and after a failure everything read ahead is given back, a fetch in flight included.
-//! 4. At most [`SinkLimits::concurrency`](crate::model::SinkLimits) attempts are in flight, one while the breaker is
-//!    half-open, none are begun while it is open, while deliveries are set aside or while the outbox is unavailable.
+//! 4. At most [`SinkLimits::concurrency`](crate::model::SinkLimits) attempts are in flight. While the breaker is
+//!    half-open, one is begun; while it is open, while deliveries are set aside and while the outbox is unavailable, none.
+//!    No attempt in flight is waited for, except by later events of its run and, for a minute, by the next probe.
 //! 5. At most [`AHEAD`] batches for each of these are ready.
 //! 6. A step that begins nothing waits for an answer or for at least a millisecond.
 //!

@@ -1,7 +1,7 @@
 //! A world for one machine: an outbox in memory, a sink that answers as planned, and a clock that jumps ahead to
 //! whatever comes next. Checks the machine's invariants at every step.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ impl Outbox {
         self.record(&exchange.settled, now);
         let set_aside = match &exchange.set_aside {
             None => 0,
-            Some((which, why)) => self.set_aside(*which, why, now),
+            Some((which, why)) => self.set_aside(*which, why, &exchange.fetch.except, now),
         };
         let fetched = self.fetch(exchange, now);
         Exchanged {
@@ -146,7 +146,13 @@ impl Outbox {
         }
     }
 
-    fn set_aside(&mut self, which: Overdue, why: &str, now: Timestamp) -> usize {
+    fn set_aside(
+        &mut self,
+        which: Overdue,
+        why: &str,
+        except: &HashSet<i64>,
+        now: Timestamp,
+    ) -> usize {
         let failing_since = self.failing_since;
         let overdue = |row: &Row| match which {
             Overdue::All => true,
@@ -157,7 +163,7 @@ impl Outbox {
         let some: Vec<i64> = self
             .rows
             .iter()
-            .filter(|(_, row)| row.dead.is_none() && overdue(row))
+            .filter(|(seq, row)| row.dead.is_none() && overdue(row) && !except.contains(seq))
             .map(|(seq, _)| *seq)
             .take(EXCHANGE_CHUNK)
             .collect();

@@ -211,7 +211,8 @@ pub struct Exchange {
     pub backlog: Option<Subscription>,
     /// Record the verdicts on these.
     pub settled: Vec<Settled>,
-    /// Set these aside, with this reason, at most [`EXCHANGE_CHUNK`].
+    /// Set these aside, with this reason, at most [`EXCHANGE_CHUNK`]; none that the fetch excepts, as an attempt in flight
+    /// may yet deliver those.
     pub set_aside: Option<(Overdue, String)>,
     /// Then read due deliveries, within these limits.
     pub fetch: FetchLimits,

@@ -1,12 +1,13 @@
 //! The machine's side of an exchange with the outbox.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::breaker::Admission;
 use super::super::protocol::{Command, Notice, STORE_RETRY};
 use super::super::state::{Backlog, Fetch, Outbox, Pending, Phase, Supply};
-use super::{AHEAD, FALLBACK, Machine};
-use crate::model::{EXCHANGE_CHUNK, Exchange, Exchanged, FetchLimits};
+use super::{AHEAD, FALLBACK, Machine, runs_of};
+use crate::model::{Due, EXCHANGE_CHUNK, Exchange, Exchanged, FetchLimits, Order};
 
 impl Machine {
     /// Exchanges with the outbox what there is to exchange, unless an exchange is in flight or must wait.
@@ -18,15 +19,16 @@ impl Machine {
         };
         let winding_down = self.is_winding_down(now);
         let backlog = self.backlog == Backlog::Copying && !winding_down;
-        // Attempts in flight may turn out to be deliveries after all.
         let set_aside = self
             .clearing
             .as_ref()
-            .filter(|_| self.phase == Phase::Running && self.in_flight.is_empty())
+            .filter(|_| self.phase == Phase::Running)
             .map(|clearing| (clearing.which, clearing.why.clone()));
         // An outbox that failed may be all that is waited for, so a fetch does not require one that works.
+        let limits = self.fetch_limits(now);
         let fetch = self.supply == Supply::MayHaveMore
-            && self.ready.len() < self.capacity()
+            && self.unblocked().count() < self.capacity()
+            && limits.events > 0
             && self.is_admitted(now);
         if self.settled.is_empty() && !backlog && set_aside.is_none() && !fetch {
             return;
@@ -36,7 +38,7 @@ impl Machine {
             backlog: backlog.then(|| self.settings.subscription.clone()),
             settled: std::mem::take(&mut self.settled),
             set_aside,
-            fetch: self.fetch_limits(now),
+            fetch: limits,
         };
         let pending = Pending {
             settled: exchange.settled.clone(),
@@ -61,6 +63,17 @@ impl Machine {
         self.settings.limits.batch * self.settings.limits.concurrency
     }
 
+    /// The ready events that wait for no other of their run. Those that do must not keep others from being read: what
+    /// they wait for may hang.
+    fn unblocked(&self) -> impl Iterator<Item = &Due> {
+        let busy = match self.settings.limits.order {
+            Order::Stream => BTreeSet::new(),
+            Order::Run => runs_of(&self.in_flight),
+        };
+        let ready = self.ready.iter();
+        ready.filter(move |due| !busy.contains(due.run_id.as_str()))
+    }
+
     /// What an exchange may fetch.
     fn fetch_limits(&self, now: Duration) -> FetchLimits {
         let ahead = match self.breaker.admission() {
@@ -73,7 +86,9 @@ impl Machine {
         let in_flight = self.in_flight.values().flat_map(|events| events.iter());
         FetchLimits {
             order: self.settings.limits.order,
-            events: ahead.saturating_sub(self.ready.len()),
+            events: ahead
+                .saturating_sub(self.unblocked().count())
+                .min((self.capacity() * AHEAD).saturating_sub(self.ready.len())),
             except: in_flight.chain(&self.ready).map(|due| due.seq).collect(),
         }
     }

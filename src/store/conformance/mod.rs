@@ -68,6 +68,7 @@ macro_rules! suite {
                 what_status_shows_of_a_sink,
                 what_a_failing_sink_has_been_owed_for_too_long_is_set_aside,
                 setting_aside_ends_after_a_chunk,
+                what_is_in_flight_is_not_set_aside,
                 a_sink_added_later_starts_now_or_at_the_beginning,
                 a_long_backlog_is_copied_in_chunks,
                 a_sink_that_is_removed_keeps_what_it_is_owed_and_goes_on_from_there,

@@ -1,8 +1,8 @@
 //! Sinks that come and go, catch up and fail.
 
-use super::builders::{HOOK, all_of, at, exchange, failures_of, pairs, registration};
+use super::builders::{HOOK, all_of, at, exchange, failures_of, limits, pairs, registration};
 use super::mirror::Mirror;
-use crate::model::{EXCHANGE_CHUNK, Overdue, Verdict};
+use crate::model::{EXCHANGE_CHUNK, Exchange, Order, Overdue, Verdict};
 use crate::store::states::SinkState;
 
 pub async fn what_status_shows_of_a_sink(mirror: Mirror) {
@@ -60,6 +60,20 @@ pub async fn what_a_failing_sink_has_been_owed_for_too_long_is_set_aside(mirror:
     assert_eq!(mirror.due(95).await, pairs(&[(4, "c")]));
     assert_eq!(mirror.set_aside(96, Overdue::All, "gone").await, 1);
     assert_eq!(mirror.due(96).await, []);
+}
+
+pub async fn what_is_in_flight_is_not_set_aside(mirror: Mirror) {
+    mirror.start(&[HOOK]).await;
+    let count = EXCHANGE_CHUNK + 3;
+    mirror.see_many(10, "r", count, &[all_of(HOOK)]).await;
+    let clear = Exchange {
+        set_aside: Some((Overdue::All, "gone".into())),
+        fetch: limits(Order::Run, &[1, 3]),
+        ..exchange(HOOK)
+    };
+    assert_eq!(mirror.exchange(&clear, 20).await.set_aside, EXCHANGE_CHUNK);
+    assert_eq!(mirror.exchange(&clear, 20).await.set_aside, 1);
+    assert_eq!(mirror.due(20).await, pairs(&[(1, "r0"), (3, "r2")]));
 }
 
 pub async fn setting_aside_ends_after_a_chunk(mirror: Mirror) {

@@ -1,5 +1,7 @@
 //! The exchange between a sink's worker and the outbox: backlog, results and dead letters in one transaction.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 
 use super::connection::Db;
@@ -44,7 +46,9 @@ impl Db {
             }
             record(&transaction, sink, settled, &now)?;
             if let Some((which, error)) = set_aside {
-                exchanged.set_aside = set_aside_overdue(&transaction, sink, *which, error, &now)?;
+                let except = &fetch.except;
+                exchanged.set_aside =
+                    set_aside_overdue(&transaction, sink, (*which, error), except, &now)?;
             }
             transaction.commit()?;
         }
@@ -106,15 +110,15 @@ fn record(
     update_health(connection, sink, settled, now)
 }
 
-/// Sets deliveries to `sink` aside, at most [`EXCHANGE_CHUNK`], oldest first; returns how many.
+/// Sets deliveries to `sink` aside but those of `except`, at most [`EXCHANGE_CHUNK`], oldest first; returns how many.
 fn set_aside_overdue(
     connection: &Connection,
     sink: &str,
-    which: Overdue,
-    error: &str,
+    (which, error): (Overdue, &str),
+    except: &HashSet<i64>,
     now: &str,
 ) -> Result<usize, StoreError> {
-    let rows = overdue(connection, sink, which)?;
+    let rows = overdue(connection, sink, which, except)?;
     for Row { seq, .. } in &rows {
         connection
             .prepare_cached(
@@ -169,7 +173,12 @@ fn copy_backlog(
     Ok(())
 }
 
-fn overdue(connection: &Connection, sink: &str, which: Overdue) -> Result<Vec<Row>, StoreError> {
+fn overdue(
+    connection: &Connection,
+    sink: &str,
+    which: Overdue,
+    except: &HashSet<i64>,
+) -> Result<Vec<Row>, StoreError> {
     let until = match which {
         Overdue::All => None,
         Overdue::OwedSince(until) => {
@@ -189,9 +198,12 @@ fn overdue(connection: &Connection, sink: &str, which: Overdue) -> Result<Vec<Ro
         "SELECT d.seq, d.run_id, e.observed_at FROM deliveries d INDEXED BY deliveries_owed JOIN events e ON e.seq = d.seq
          WHERE d.sink = ?1 AND d.dead_at IS NULL ORDER BY d.seq LIMIT ?2",
     )?;
-    let mut found = statement.query((sink, EXCHANGE_CHUNK as u64))?;
+    let limit = EXCHANGE_CHUNK + except.len();
+    let mut found = statement.query((sink, limit as u64))?;
     let mut rows = Vec::new();
-    while let Some(row) = found.next()? {
+    while rows.len() < EXCHANGE_CHUNK
+        && let Some(row) = found.next()?
+    {
         // Rows are in order of observation: all later ones are too recent as well.
         if until.as_ref().is_some_and(|until| {
             row.get_ref(2)
@@ -199,10 +211,10 @@ fn overdue(connection: &Connection, sink: &str, which: Overdue) -> Result<Vec<Ro
         }) {
             break;
         }
-        rows.push(Row {
-            seq: row.get(0)?,
-            run_id: row.get(1)?,
-        });
+        let (seq, run_id) = (row.get(0)?, row.get(1)?);
+        if !except.contains(&seq) {
+            rows.push(Row { seq, run_id });
+        }
     }
     Ok(rows)
 }

@@ -69,7 +69,7 @@ impl Executor {
         &self,
         call: impl FnOnce(&mut Db) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let call = |db: &mut Db| {
+        let call = move |db: &mut Db| {
             db.check_file()?;
             call(db)
         };
