@@ -114,6 +114,13 @@ impl CircuitBreaker {
         };
     }
 
+    /// An operator asks for an attempt: the probe may begin at once, whatever the receiver asked for.
+    pub fn retried(&mut self) {
+        if let State::Open { openings, .. } | State::Probing { openings, .. } = self.state {
+            self.state = State::HalfOpen { openings };
+        }
+    }
+
     /// Takes note that it is `now`: a breaker that was open for long enough becomes half-open, also one whose probe hangs.
     pub fn advance(&mut self, now: Duration) {
         if let State::Open { until, openings } | State::Probing { until, openings } = self.state

@@ -32,6 +32,10 @@ pub struct Machine {
     outbox: Outbox,
     supply: Supply,
     backlog: Backlog,
+    /// What the outbox last said of retries by hand.
+    retries: Option<u64>,
+    /// When the outbox last answered, in uptime.
+    answered: Duration,
     clearing: Option<Clearing>,
     /// Read, not attempted.
     ready: VecDeque<Due>,
@@ -58,6 +62,8 @@ impl Machine {
             outbox: Outbox::Idle,
             supply: Supply::MayHaveMore,
             backlog: Backlog::Copying,
+            retries: None,
+            answered: Duration::ZERO,
             clearing: None,
             ready: VecDeque::new(),
             in_flight: BTreeMap::new(),

@@ -40,6 +40,7 @@ pub struct Outbox {
     /// The pending ones of each run.
     pending: HashMap<String, BTreeSet<i64>>,
     failing_since: Option<Timestamp>,
+    retries: u64,
 }
 
 impl Outbox {
@@ -66,6 +67,22 @@ impl Outbox {
             self.no_longer_pending(seq, &row.run_id);
             self.promote(&row.run_id, now);
         }
+    }
+
+    /// An operator retries a delivery.
+    pub fn retry(&mut self, seq: i64, now: Timestamp) {
+        let Some(row) = self.rows.get_mut(&seq) else {
+            return;
+        };
+        (row.dead, row.attempts, row.first_attempt_at) = (None, 0, None);
+        let run_id = row.run_id.clone();
+        self.retries += 1;
+        let of_run = self.pending.entry(run_id.clone()).or_default();
+        of_run.insert(seq);
+        for seq in of_run.iter() {
+            self.rows.get_mut(seq).unwrap().due_at = None;
+        }
+        self.promote(&run_id, now);
     }
 
     pub fn pending(&self) -> usize {
@@ -99,6 +116,7 @@ impl Outbox {
         let fetched = self.fetch(exchange, now);
         Exchanged {
             live,
+            retries: self.retries,
             set_aside,
             fetched,
         }

@@ -224,6 +224,8 @@ pub struct Exchanged {
     /// Whether commits write the sink's deliveries. While it is configured and they do not, events from the log are still
     /// to be copied. A sink can cease to be live at any time, by leaving the configuration and coming back.
     pub live: bool,
+    /// How many deliveries to the sink were ever retried by hand.
+    pub retries: u64,
     /// How many deliveries were set aside; [`EXCHANGE_CHUNK`] if more may remain.
     pub set_aside: usize,
     /// The due deliveries.

@@ -30,7 +30,8 @@ impl Machine {
             && self.unblocked().count() < self.capacity()
             && limits.events > 0
             && self.is_admitted(now);
-        if self.settled.is_empty() && !backlog && set_aside.is_none() && !fetch {
+        let look = self.look_wait(now).is_some_and(|wait| wait.is_zero());
+        if self.settled.is_empty() && !backlog && set_aside.is_none() && !fetch && !look {
             return;
         }
         let exchange = Exchange {
@@ -56,6 +57,14 @@ impl Machine {
             false => Outbox::Busy(pending),
         };
         commands.push(Command::Exchange(exchange));
+    }
+
+    /// How long until the outbox is asked whether deliveries were retried by hand; `None` unless the breaker is open, as
+    /// what is due is looked for otherwise.
+    pub(super) fn look_wait(&self, now: Duration) -> Option<Duration> {
+        let is_open = matches!(self.breaker.admission(), Admission::Wait(_));
+        let look_at = self.answered.saturating_add(FALLBACK);
+        (is_open && !self.is_winding_down(now)).then(|| look_at.saturating_sub(now))
     }
 
     /// Events in flight at the most.
@@ -101,6 +110,13 @@ impl Machine {
         commands: &mut Vec<Command>,
     ) {
         let pending = self.end_exchange(Outbox::Idle);
+        self.answered = now;
+        let known = self.retries.replace(answer.retries);
+        let retried = known.is_some_and(|known| known != answer.retries);
+        if retried && matches!(self.breaker.admission(), Admission::Wait(_)) {
+            self.breaker.retried();
+            self.supply = Supply::MayHaveMore;
+        }
         self.backlog = match answer.live {
             true => Backlog::Done,
             // It may have left the configuration and come back, so that there is something to copy again.

@@ -37,6 +37,8 @@ impl Machine {
         }
         let waits = [
             self.due_wait(now),
+            self.look_wait(now.uptime)
+                .filter(|_| self.outbox.is_available() && !self.outbox.is_in_flight()),
             self.deadline_wait(now.uptime),
             self.outbox_wait(now.uptime),
             ends_by.map(|until| until.saturating_sub(now.uptime)),

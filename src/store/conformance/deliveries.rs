@@ -1,6 +1,6 @@
 //! Deliveries as people look after them.
 
-use super::builders::{HOOK, all_of, at, of_all, of_event, pairs};
+use super::builders::{HOOK, all_of, at, exchange, of_all, of_event, pairs};
 use super::mirror::Mirror;
 use crate::model::{EXCHANGE_CHUNK, Order, Overdue, Verdict};
 use crate::store::reports::{Selection, Which};
@@ -79,6 +79,18 @@ pub async fn an_event_can_be_tried_again_or_dropped(mirror: Mirror) {
         .settle(61, 3, "c", Verdict::Retry { at: at(70) })
         .await;
     assert_eq!(mirror.states(Which::All).await, []);
+}
+
+pub async fn a_worker_is_told_of_retries_by_hand(mirror: Mirror) {
+    one_dead_one_retrying(&mirror).await;
+    let retries = async || mirror.exchange(&exchange(HOOK), 40).await.retries;
+    assert_eq!(retries().await, 0);
+    let store = &mirror.store;
+    store.drop_deliveries(&of_event(3), at(40)).await.unwrap();
+    assert_eq!(retries().await, 0);
+    let failed = of_all(Which::Failed);
+    store.retry_deliveries(&failed, at(40)).await.unwrap();
+    assert_eq!(retries().await, 2);
 }
 
 pub async fn many_deliveries_are_changed_in_chunks(mirror: Mirror) {

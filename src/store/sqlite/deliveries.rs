@@ -113,6 +113,9 @@ impl Db {
                      WHERE sink = ?1 AND seq = ?2",
                 )?
                 .execute((sink, seq))?;
+            connection
+                .prepare_cached("UPDATE sinks SET retries = retries + 1 WHERE name = ?1")?
+                .execute([sink])?;
             // Only the oldest event of a run is due; `promote` then marks it.
             connection
                 .prepare_cached(

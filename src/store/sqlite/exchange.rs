@@ -52,19 +52,22 @@ impl Db {
             }
             transaction.commit()?;
         }
-        exchanged.live = is_live(&self.connection, sink)?;
+        (exchanged.live, exchanged.retries) = state(&self.connection, sink)?;
         exchanged.fetched = self.due(sink, fetch, now)?;
         Ok(exchanged)
     }
 }
 
-/// Whether nothing has to be copied for the sink: commits write its deliveries, or it is not configured.
-fn is_live(connection: &Connection, sink: &str) -> Result<bool, StoreError> {
-    let live = connection
-        .prepare_cached("SELECT live OR removed_at IS NOT NULL FROM sinks WHERE name = ?1")?
-        .query_row([sink], |row| row.get(0))
+/// Whether nothing has to be copied for the sink, as commits write its deliveries or it is not configured; and how many of
+/// its deliveries were ever retried by hand.
+fn state(connection: &Connection, sink: &str) -> Result<(bool, u64), StoreError> {
+    let state = connection
+        .prepare_cached(
+            "SELECT live OR removed_at IS NOT NULL, retries FROM sinks WHERE name = ?1",
+        )?
+        .query_row([sink], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    Ok(live.unwrap_or(true))
+    Ok(state.unwrap_or((true, 0)))
 }
 
 /// Records the results of attempts to deliver to `sink`. A delivery that was dropped meanwhile stays dropped, and a

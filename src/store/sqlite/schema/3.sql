@@ -83,3 +83,6 @@ SELECT 1, min(first_seen_at) FROM tasks HAVING min(first_seen_at) IS NOT NULL;
 
 ALTER TABLE tasks ADD COLUMN created_at TEXT;
 ALTER TABLE tasks ADD COLUMN modified_at TEXT;
+
+-- How many deliveries to the sink were ever retried by hand: tells a worker that waits for the sink to try it now.
+ALTER TABLE sinks ADD COLUMN retries INTEGER NOT NULL DEFAULT 0;
