@@ -333,6 +333,7 @@ impl Machine {
         self.settled.push(Settled {
             seq: due.seq,
             run_id: due.run_id.clone(),
+            attempts: due.attempts,
             verdict,
             error: outcome.error().map(str::to_owned),
         });

@@ -437,6 +437,20 @@ fn a_retry_by_hand_is_attempted_soon_even_if_the_receiver_asked_to_wait() {
 }
 
 #[test]
+fn what_was_retried_by_hand_in_flight_is_attempted_again() {
+    let mut world = begun(BY_RUN, (1, 1), |_, attempt| match attempt {
+        1..=3 => failed(),
+        _ => AttemptOutcome::Delivered,
+    });
+    world.restart(|settings| settings.give_up_after = Duration::from_secs(1));
+    world.until(|world| world.attempts() == 2 && !world.in_flight.is_empty());
+    world.outbox.retry(1, world.now.wall);
+    world.pass(MINUTE);
+    world.until_empty();
+    assert_eq!((world.outbox.dead(), &world.accepted[..]), (0, &[1][..]));
+}
+
+#[test]
 fn what_a_failing_sink_is_owed_is_given_up_in_time() {
     let mut world = begun(BY_RUN, (2_600, 2), |_, _| failed());
     world.restart(|settings| settings.give_up_after = MINUTE);

@@ -126,6 +126,7 @@ impl Outbox {
         for Settled {
             seq,
             run_id,
+            attempts,
             verdict,
             error,
         } in settled
@@ -136,6 +137,7 @@ impl Outbox {
                     self.no_longer_pending(*seq, run_id);
                 }
                 (_, None) => {}
+                (_, Some(row)) if row.dead.is_some() || row.attempts != *attempts => {}
                 (_, Some(row)) => {
                     row.attempts += 1;
                     row.first_attempt_at.get_or_insert(now);

@@ -167,6 +167,9 @@ pub struct Settled {
     pub seq: i64,
     /// The run that the event is about.
     pub run_id: String,
+    /// How many attempts had been made before, as the event was read. A failure does not count if the outbox says
+    /// otherwise by now: then the delivery was retried by hand, and that counts as a new beginning.
+    pub attempts: u32,
     /// What happens to it.
     pub verdict: Verdict,
     /// Why it was not delivered.

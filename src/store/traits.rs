@@ -106,8 +106,8 @@ pub trait Store: Send + Sync {
     async fn register(&self, sinks: &[Registration], now: Timestamp) -> Result<(), StoreError>;
 
     /// Writes results to the outbox and reads due events from it, see [`Exchange`]. A delivery that was dropped
-    /// meanwhile stays dropped, and a failed attempt does not make a delivery due that waits for an earlier event of its
-    /// run.
+    /// meanwhile stays dropped, one that was retried by hand stays due whatever a failed attempt from before says, and a
+    /// failed attempt does not make a delivery due that waits for an earlier event of its run.
     /// One answer holds about 8 MiB of event bodies at most, or a single larger event.
     async fn exchange(&self, exchange: Exchange, now: Timestamp) -> Result<Exchanged, StoreError>;
 

@@ -552,9 +552,16 @@ impl Sink {
     ) -> Exchanged {
         let (now, give_up_after) = (account.believed_now(), self.give_up_after);
         let exchanged = ready(store.exchange(exchange.clone(), account.local_now())).unwrap();
-        for Settled { seq, verdict, .. } in &exchange.settled {
+        for Settled {
+            seq,
+            attempts,
+            verdict,
+            ..
+        } in &exchange.settled
+        {
             match verdict {
                 Verdict::Delivered => self.ledger.recorded(*seq),
+                _ if !self.ledger.counts(*seq, *attempts) => {}
                 Verdict::SetAside => self.ledger.set_aside(*seq, give_up_after, now),
                 Verdict::Retry { .. } => self.ledger.failed(*seq),
             }

@@ -43,6 +43,8 @@ pub struct Ledger {
     dropped: BTreeSet<i64>,
     received: BTreeMap<i64, u32>,
     attempts: BTreeMap<i64, Attempts>,
+    /// The failures that count, since an event was last retried by hand.
+    failures: BTreeMap<i64, u32>,
     /// Since when, by the account's clock, no delivery has been recorded although failures were.
     failing_since: Option<Timestamp>,
     /// The receiver has said at some time that it will never accept anything.
@@ -74,6 +76,7 @@ impl Ledger {
             dropped: BTreeSet::new(),
             received: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            failures: BTreeMap::new(),
             failing_since: None,
             gone: false,
         }
@@ -136,6 +139,8 @@ impl Ledger {
         let seq = due.seq;
         self.check_owed(seq);
         assert!(!self.dropped.contains(&seq), "{seq} was dropped");
+        let failures = self.failures.get(&seq).copied().unwrap_or(0);
+        assert_eq!(due.attempts, failures, "attempts at {seq}");
         let event = self.event(seq);
         assert_eq!(
             (&event.run, &event.payload),
@@ -206,6 +211,18 @@ impl Ledger {
         }
     }
 
+    /// Whether a failure of an event that was read after `attempts` attempts counts: not when it was recorded before, or
+    /// when the event was set aside, dropped or retried meanwhile.
+    pub fn counts(&mut self, seq: i64, attempts: u32) -> bool {
+        let failures = self.failures.entry(seq).or_default();
+        let counts = *failures == attempts
+            && ![&self.dead, &self.dropped, &self.recorded]
+                .iter()
+                .any(|done| done.contains(&seq));
+        *failures += u32::from(counts);
+        counts
+    }
+
     /// A failed attempt was recorded.
     pub fn failed(&mut self, seq: i64) {
         self.attempts.entry(seq).or_default().recorded += 1;
@@ -260,6 +277,7 @@ impl Ledger {
     /// Notes that an operator retries an event. What is known of it stays: an attempt may be in flight.
     pub fn retried(&mut self, seq: i64) {
         self.dead.remove(&seq);
+        self.failures.remove(&seq);
     }
 
     pub fn drop(&mut self, seq: i64) {

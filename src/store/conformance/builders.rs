@@ -122,11 +122,12 @@ pub fn exchange(sink: &str) -> Exchange {
     }
 }
 
-/// An attempt at event `seq` of `run`, which failed unless it was delivered.
+/// The first attempt at event `seq` of `run`, which failed unless it was delivered.
 pub fn settled(seq: i64, run: &str, verdict: Verdict) -> Settled {
     Settled {
         seq,
         run_id: run.into(),
+        attempts: 0,
         verdict,
         error: (verdict != Verdict::Delivered).then(|| "no".to_owned()),
     }

@@ -81,6 +81,27 @@ pub async fn an_event_can_be_tried_again_or_dropped(mirror: Mirror) {
     assert_eq!(mirror.states(Which::All).await, []);
 }
 
+/// An attempt from before says nothing about whatever the operator has repaired.
+pub async fn a_failure_in_flight_does_not_undo_a_retry_by_hand(mirror: Mirror) {
+    one_dead_one_retrying(&mirror).await;
+    let verdicts = [
+        Verdict::SetAside,
+        Verdict::Retry { at: at(900) },
+        Verdict::Delivered,
+    ];
+    for verdict in verdicts {
+        let retried = mirror.store.retry_deliveries(&of_event(2), at(40)).await;
+        assert_eq!(retried.unwrap(), 1);
+        mirror.settle_attempt(41, 2, "b", 1, verdict).await;
+        let is_due = mirror.due(42).await.contains(&(2, "b".to_owned()));
+        assert_eq!(is_due, verdict != Verdict::Delivered, "{verdict:?}");
+    }
+    assert_eq!(
+        mirror.states(Which::All).await,
+        [(1, Dead), (3, Waiting), (4, Waiting), (5, Waiting)]
+    );
+}
+
 pub async fn a_worker_is_told_of_retries_by_hand(mirror: Mirror) {
     one_dead_one_retrying(&mirror).await;
     let retries = async || mirror.exchange(&exchange(HOOK), 40).await.retries;

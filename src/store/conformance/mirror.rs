@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::builders::{
     FEED, HOOK, all_of, at, commit_of, exchange, limits, registration, settled, task,
 };
-use crate::model::{Exchange, Exchanged, Fetched, Order, Overdue, Subscription, Verdict};
+use crate::model::{Exchange, Exchanged, Fetched, Order, Overdue, Settled, Subscription, Verdict};
 use crate::store::reports::{Delivery, Selection, SinkStatus, TaskStatus, Which};
 use crate::store::states::DeliveryState;
 use crate::store::traits::{Reader, Store};
@@ -108,10 +108,34 @@ impl Mirror {
             .collect()
     }
 
-    /// Records the result of an attempt to deliver one event to [`HOOK`].
+    /// Records the result of an attempt to deliver one event to [`HOOK`] as it is now.
     pub async fn settle(&self, now: i64, seq: i64, run: &str, verdict: Verdict) {
+        let all = Selection {
+            sink: Some(HOOK.into()),
+            which: Which::All,
+            ..Selection::default()
+        };
+        let deliveries = self.deliveries(&all).await;
+        let row = deliveries.iter().find(|delivery| delivery.seq == seq);
+        let attempts = row.map_or(0, |delivery| delivery.attempts);
+        self.settle_attempt(now, seq, run, attempts, verdict).await;
+    }
+
+    /// Records the result of an attempt to deliver one event to [`HOOK`] as it was after so many attempts.
+    pub async fn settle_attempt(
+        &self,
+        now: i64,
+        seq: i64,
+        run: &str,
+        attempts: u32,
+        verdict: Verdict,
+    ) {
+        let one = Settled {
+            attempts,
+            ..settled(seq, run, verdict)
+        };
         let record = Exchange {
-            settled: vec![settled(seq, run, verdict)],
+            settled: vec![one],
             ..exchange(HOOK)
         };
         self.exchange(&record, now).await;

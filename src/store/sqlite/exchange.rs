@@ -70,8 +70,8 @@ fn state(connection: &Connection, sink: &str) -> Result<(bool, u64), StoreError>
     Ok(state.unwrap_or((true, 0)))
 }
 
-/// Records the results of attempts to deliver to `sink`. A delivery that was dropped meanwhile stays dropped, and a
-/// failed attempt does not make a delivery due that waits for an earlier event of its run.
+/// Records the results of attempts to deliver to `sink`. A delivery that was dropped meanwhile stays dropped, one that was
+/// retried by hand stays due, and a failed attempt does not make a delivery due that waits for an earlier event of its run.
 fn record(
     connection: &Connection,
     sink: &str,
@@ -83,6 +83,7 @@ fn record(
     }
     for Settled {
         seq,
+        attempts,
         verdict,
         error,
         ..
@@ -101,10 +102,11 @@ fn record(
                 "UPDATE deliveries SET due_at = iif(due_at IS NULL, NULL, :due), dead_at = :dead,
                      attempts = attempts + 1, last_error = :error, last_attempt_at = :now,
                      first_attempt_at = coalesce(first_attempt_at, :now)
-                 WHERE sink = :sink AND seq = :seq AND dead_at IS NULL",
+                 WHERE sink = :sink AND seq = :seq AND dead_at IS NULL AND attempts = :attempts",
             )?
             .execute(named_params! {
                 ":due": due_at, ":dead": dead_at, ":error": error, ":now": now, ":sink": sink, ":seq": seq,
+                ":attempts": attempts,
             })?;
     }
     for Settled { run_id, .. } in settled {
