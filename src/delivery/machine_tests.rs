@@ -437,6 +437,20 @@ fn a_retry_by_hand_is_attempted_soon_even_if_the_receiver_asked_to_wait() {
 }
 
 #[test]
+fn what_was_given_up_and_is_retried_by_hand_is_attempted() {
+    let mut world = begun(BY_RUN, (40, 1), |_, _| failed());
+    world.restart(|settings| settings.give_up_after = MINUTE);
+    world.until_empty();
+    assert_eq!(world.outbox.dead(), 40);
+    world.until(|world| world.exchange.is_none());
+    let (began, before) = (world.now.uptime, world.attempts());
+    (1..=40).for_each(|seq| world.outbox.retry(seq, world.now.wall));
+    world.until_empty();
+    let (took, attempts) = (world.now.uptime - began, world.attempts() - before);
+    assert!(took >= MINUTE && attempts > 1, "{attempts} in {took:?}");
+}
+
+#[test]
 fn what_was_retried_by_hand_in_flight_is_attempted_again() {
     let mut world = begun(BY_RUN, (1, 1), |_, attempt| match attempt {
         1..=3 => failed(),

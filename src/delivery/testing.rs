@@ -77,6 +77,7 @@ impl Outbox {
         (row.dead, row.attempts, row.first_attempt_at) = (None, 0, None);
         let run_id = row.run_id.clone();
         self.retries += 1;
+        self.failing_since = None;
         let of_run = self.pending.entry(run_id.clone()).or_default();
         of_run.insert(seq);
         for seq in of_run.iter() {

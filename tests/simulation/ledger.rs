@@ -278,6 +278,7 @@ impl Ledger {
     pub fn retried(&mut self, seq: i64) {
         self.dead.remove(&seq);
         self.failures.remove(&seq);
+        self.failing_since = None;
     }
 
     pub fn drop(&mut self, seq: i64) {

@@ -102,6 +102,21 @@ pub async fn a_failure_in_flight_does_not_undo_a_retry_by_hand(mirror: Mirror) {
     );
 }
 
+pub async fn a_retry_by_hand_is_a_new_beginning_for_a_sink_that_failed_for_long(mirror: Mirror) {
+    one_dead_one_retrying(&mirror).await;
+    let since = Overdue::OwedSince(at(100));
+    assert_eq!(mirror.set_aside(140, since, "failing").await, 4);
+    let all = of_all(Which::All);
+    let retried = mirror.store.retry_deliveries(&all, at(150)).await;
+    assert_eq!(retried.unwrap(), 5);
+    // The first attempt fails like those before it.
+    let again = Verdict::Retry { at: at(152) };
+    mirror.settle(151, 1, "a", again).await;
+    assert_eq!(mirror.set_aside(151, since, "failing").await, 0);
+    let since = Overdue::OwedSince(at(151));
+    assert_eq!(mirror.set_aside(200, since, "failing").await, 5);
+}
+
 pub async fn a_worker_is_told_of_retries_by_hand(mirror: Mirror) {
     one_dead_one_retrying(&mirror).await;
     let retries = async || mirror.exchange(&exchange(HOOK), 40).await.retries;

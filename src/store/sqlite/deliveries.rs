@@ -113,8 +113,11 @@ impl Db {
                      WHERE sink = ?1 AND seq = ?2",
                 )?
                 .execute((sink, seq))?;
+            // Otherwise a sink that has failed for long would have them set aside again after one failure, untried.
             connection
-                .prepare_cached("UPDATE sinks SET retries = retries + 1 WHERE name = ?1")?
+                .prepare_cached(
+                    "UPDATE sinks SET retries = retries + 1, failing_since = NULL WHERE name = ?1",
+                )?
                 .execute([sink])?;
             // Only the oldest event of a run is due; `promote` then marks it.
             connection
