@@ -15,6 +15,8 @@ use crate::model::{AttemptOutcome, Due, Moment, Order, Overdue, Settled, Timesta
 
 /// Batches read ahead for each that may be in flight: attempts must not wait while the outbox is written.
 pub const AHEAD: usize = 8;
+/// The most bytes of bodies that are ready, and of those that one exchange reads. One body more may be, however large.
+pub const MAX_READY_BYTES: usize = 8 << 20;
 /// How long a machine waits without looking for due events: other processes can change deliveries unnoticed.
 pub const FALLBACK: Duration = Duration::from_secs(5);
 /// How long what is in flight may take to end when nothing more begins.

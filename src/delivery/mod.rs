@@ -41,7 +41,8 @@
 //! 4. At most [`SinkLimits::concurrency`](crate::model::SinkLimits) attempts are in flight. While the breaker is
 //!    half-open, one is begun; while it is open, while deliveries are set aside and while the outbox is unavailable, none.
 //!    No attempt in flight is waited for, except by later events of its run and, for a minute, by the next probe.
-//! 5. At most [`AHEAD`] batches for each of these are ready.
+//! 5. At most [`AHEAD`] batches for each of these are ready, and about [`MAX_READY_BYTES`] of bodies; as much can be in
+//!    flight in a batch.
 //! 6. A step that begins nothing waits for an answer or for at least a millisecond.
 //!
 //! What a sink does not accept is retried at growing intervals ([`judge`]), and set aside when that has gone on for too
@@ -58,6 +59,6 @@ mod state;
 mod testing;
 
 pub use breaker::{CircuitBreaker, MAX_OPEN};
-pub use machine::{AHEAD, DRAIN, FALLBACK, Machine};
+pub use machine::{AHEAD, DRAIN, FALLBACK, MAX_READY_BYTES, Machine};
 pub use policy::{Attempt, MAX_REJECTIONS, MIN_WAIT, judge};
 pub use protocol::{AttemptId, Command, Input, Mode, Next, Notice, STORE_RETRY, Settings, Step};

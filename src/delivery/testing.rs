@@ -41,6 +41,8 @@ pub struct Outbox {
     pending: HashMap<String, BTreeSet<i64>>,
     failing_since: Option<Timestamp>,
     retries: u64,
+    /// The size of every event's body.
+    pub body: usize,
 }
 
 impl Outbox {
@@ -209,12 +211,12 @@ impl Outbox {
             .iter()
             .filter(|(seq, row)| is_due(row) && !limits.except.contains(seq));
         let events: Vec<Due> = due
-            .take(limits.events)
+            .take(limits.events.min((limits.bytes / self.body.max(1)).max(1)))
             .map(|(seq, row)| Due {
                 seq: *seq,
                 id: format!("evt_{seq}"),
                 run_id: row.run_id.clone(),
-                payload: String::new(),
+                payload: "x".repeat(self.body),
                 attempts: row.attempts,
                 first_attempt_at: row.first_attempt_at,
             })

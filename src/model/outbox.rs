@@ -192,6 +192,8 @@ pub struct FetchLimits {
     pub order: Order,
     /// The most events to read.
     pub events: usize,
+    /// The most bytes of their bodies together. The first event is read however large it is.
+    pub bytes: usize,
     /// Sequence numbers of events to skip, because they were read before and are not settled yet.
     pub except: HashSet<i64>,
 }

@@ -108,7 +108,6 @@ pub trait Store: Send + Sync {
     /// Writes results to the outbox and reads due events from it, see [`Exchange`]. A delivery that was dropped
     /// meanwhile stays dropped, one that was retried by hand stays due whatever a failed attempt from before says, and a
     /// failed attempt does not make a delivery due that waits for an earlier event of its run.
-    /// One answer holds about 8 MiB of event bodies at most, or a single larger event.
     async fn exchange(&self, exchange: Exchange, now: Timestamp) -> Result<Exchanged, StoreError>;
 
     /// Makes the deliveries of `selection` due at `now`, as if they had never been attempted and their sinks had not

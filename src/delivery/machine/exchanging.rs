@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::breaker::Admission;
 use super::super::protocol::{Command, Notice, STORE_RETRY};
 use super::super::state::{Backlog, Fetch, Outbox, Pending, Phase, Supply};
-use super::{AHEAD, FALLBACK, Machine, runs_of};
+use super::{AHEAD, FALLBACK, MAX_READY_BYTES, Machine, runs_of};
 use crate::model::{Due, EXCHANGE_CHUNK, Exchange, Exchanged, FetchLimits, Order};
 
 impl Machine {
@@ -29,6 +29,7 @@ impl Machine {
         let fetch = self.supply == Supply::MayHaveMore
             && self.unblocked().count() < self.capacity()
             && limits.events > 0
+            && limits.bytes > 0
             && self.is_admitted(now);
         let look = self.look_wait(now).is_some_and(|wait| wait.is_zero());
         if self.settled.is_empty() && !backlog && set_aside.is_none() && !fetch && !look {
@@ -93,11 +94,13 @@ impl Machine {
             Admission::Wait(_) => 0,
         };
         let in_flight = self.in_flight.values().flat_map(|events| events.iter());
+        let bytes: usize = self.unblocked().map(|due| due.payload.len()).sum();
         FetchLimits {
             order: self.settings.limits.order,
             events: ahead
                 .saturating_sub(self.unblocked().count())
                 .min((self.capacity() * AHEAD).saturating_sub(self.ready.len())),
+            bytes: MAX_READY_BYTES.saturating_sub(bytes),
             except: in_flight.chain(&self.ready).map(|due| due.seq).collect(),
         }
     }

@@ -102,11 +102,12 @@ pub fn failures_of(sink: &str) -> Subscription {
     }
 }
 
-/// At most a hundred events, but none of `except`.
+/// At most a hundred events, with 8 MiB of bodies, but none of `except`.
 pub fn limits(order: Order, except: &[i64]) -> FetchLimits {
     FetchLimits {
         order,
         events: 100,
+        bytes: 8 << 20,
         except: except.iter().copied().collect::<HashSet<_>>(),
     }
 }

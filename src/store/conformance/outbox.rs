@@ -122,6 +122,17 @@ pub async fn fetching_is_bounded_in_bytes(mirror: Mirror) {
             1,
             "each of them is larger than what may be read at once"
         );
+        for (bytes, count) in [(0, 1), (64 << 20, 2)] {
+            let fetch = Exchange {
+                fetch: FetchLimits {
+                    bytes,
+                    ..limits(order, &[])
+                },
+                ..exchange(HOOK)
+            };
+            let events = mirror.exchange(&fetch, 10).await.fetched.events;
+            assert_eq!(events.len(), count, "{bytes} bytes");
+        }
     }
 }
 

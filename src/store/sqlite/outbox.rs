@@ -13,9 +13,6 @@ use super::rows::timestamp;
 use crate::model::{Due, FetchLimits, Fetched, MAX_RETRY_WAIT, Order, Timestamp};
 use crate::store::error::StoreError;
 
-/// The most bytes of event bodies in one fetch. A single body may be larger.
-const MAX_FETCHED_BYTES: usize = 8 << 20;
-
 impl Db {
     /// Events to deliver to `sink` at `now`.
     ///
@@ -39,7 +36,7 @@ impl Db {
                 continue;
             };
             bytes += due.payload.len();
-            if bytes > MAX_FETCHED_BYTES && !fetched.events.is_empty() {
+            if bytes > limits.bytes && !fetched.events.is_empty() {
                 return Ok(fetched);
             }
             fetched.events.push(due);
