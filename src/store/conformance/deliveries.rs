@@ -117,6 +117,18 @@ pub async fn a_retry_by_hand_is_a_new_beginning_for_a_sink_that_failed_for_long(
     assert_eq!(mirror.set_aside(200, since, "failing").await, 5);
 }
 
+pub async fn a_number_given_twice_counts_once(mirror: Mirror) {
+    one_dead_one_retrying(&mirror).await;
+    let thrice = Selection {
+        seqs: vec![1, 1, 2, 1],
+        ..of_event(1)
+    };
+    assert_eq!(mirror.deliveries(&thrice).await.len(), 2);
+    let store = &mirror.store;
+    assert_eq!(store.retry_deliveries(&thrice, at(40)).await.unwrap(), 2);
+    assert_eq!(store.drop_deliveries(&thrice, at(40)).await.unwrap(), 2);
+}
+
 pub async fn a_worker_is_told_of_retries_by_hand(mirror: Mirror) {
     one_dead_one_retrying(&mirror).await;
     let retries = async || mirror.exchange(&exchange(HOOK), 40).await.retries;

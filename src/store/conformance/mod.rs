@@ -79,6 +79,7 @@ macro_rules! suite {
                 an_event_can_be_tried_again_or_dropped,
                 a_failure_in_flight_does_not_undo_a_retry_by_hand,
                 a_retry_by_hand_is_a_new_beginning_for_a_sink_that_failed_for_long,
+                a_number_given_twice_counts_once,
                 a_worker_is_told_of_retries_by_hand,
                 many_deliveries_are_changed_in_chunks,
                 a_delivery_dropped_in_flight_stays_dropped,

@@ -1,5 +1,7 @@
 //! Deliveries as an operator lists, retries and drops them.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, TransactionBehavior, named_params};
 
 use super::connection::Db;
@@ -17,9 +19,10 @@ const SELECTED: &str = "(:sink IS NULL OR d.sink = :sink)
     AND (:seqs = '[]' OR d.seq IN (SELECT value FROM json_each(:seqs)))";
 
 impl Selection {
-    /// The numbers as a JSON array.
+    /// The numbers as a JSON array, each once: a row is selected once however often its number is given.
     fn seqs(&self) -> String {
-        format!("{:?}", self.seqs)
+        let seqs: BTreeSet<i64> = self.seqs.iter().copied().collect();
+        format!("{:?}", Vec::from_iter(seqs))
     }
 
     /// The `FROM` clause: given numbers are looked up by key instead of scanning the outbox.
