@@ -9,6 +9,9 @@ use indicatif::MultiProgress;
 use crate::config::{LogFormat, Overrides};
 use crate::daemon::Progress;
 
+/// The largest number of rows that a flag can ask for: the database counts no further.
+pub const MAX_LIMIT: u64 = i64::MAX as u64;
+
 /// The flags that every command takes, before its name or after it. `demo` takes no `--config`; it refuses the flag
 /// itself.
 #[derive(Clone, Debug, Args)]

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
-use crate::cli::globals::Globals;
+use crate::cli::globals::{Globals, MAX_LIMIT};
 use crate::cli::output::{print, print_json};
 use crate::cli::settings;
 use crate::cli::table::{Table, counted};
@@ -42,7 +42,7 @@ struct ListArgs {
     #[arg(long)]
     all: bool,
     /// At most so many, oldest first
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(..=MAX_LIMIT))]
     limit: u64,
     /// Print JSON
     #[arg(long)]
@@ -249,6 +249,19 @@ mod tests {
         ] {
             let line = format!("deliveries {line}");
             assert!(Line::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_the_database_cannot_count_is_wrong_usage() {
+        for (limit, is_valid) in [
+            ("0", true),
+            ("9223372036854775807", true),
+            ("9223372036854775808", false),
+            ("18446744073709551615", false),
+        ] {
+            let line = ["deliveries", "list", "--limit", limit];
+            assert_eq!(Line::try_parse_from(line).is_ok(), is_valid, "{limit}");
         }
     }
 

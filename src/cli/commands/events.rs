@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cli::error::CliError;
 use crate::cli::event_line::EventLine;
 use crate::cli::exit::ExitCode;
-use crate::cli::globals::Globals;
+use crate::cli::globals::{Globals, MAX_LIMIT};
 use crate::cli::output::{print_if_read, wait_while_read};
 use crate::cli::settings;
 use crate::options::Environment;
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(0..))]
     since: Option<i64>,
     /// The last N events only; with --since, the first N
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=MAX_LIMIT))]
     limit: Option<u64>,
     /// Print events as delivered: one JSON object a line
     #[arg(long)]
@@ -203,6 +203,26 @@ fn line(event: &LoggedEvent, json: bool) -> Result<String, CliError> {
 mod tests {
     use super::*;
     use insta::assert_snapshot;
+
+    #[test]
+    fn a_limit_that_the_database_cannot_count_is_wrong_usage() {
+        use clap::Parser;
+        /// The command line of `events` alone.
+        #[derive(Debug, Parser)]
+        struct Line {
+            #[command(flatten)]
+            _args: Args,
+        }
+        for (limit, is_valid) in [
+            ("0", true),
+            ("9223372036854775807", true),
+            ("9223372036854775808", false),
+            ("18446744073709551615", false),
+        ] {
+            let line = ["events", "--limit", limit];
+            assert_eq!(Line::try_parse_from(line).is_ok(), is_valid, "{limit}");
+        }
+    }
 
     #[test]
     fn an_event_is_an_aligned_line_or_its_own_json() {
