@@ -16,10 +16,10 @@
 //!
 //! ```text
 //!   phase      Running ──stop──▶ Draining ──all recorded, or out of time──▶ Finished
-//!   breaker    Closed ──failures──▶ Open ──time──▶ HalfOpen ──success──▶ Closed
-//!                                    ▲               │ probe
-//!                                    │             Probing ──success──▶ Closed, ──time──▶ HalfOpen
-//!                                    └───failure─────┘
+//!   breaker    Closed ──failures──▶ Open ──time, retry──▶ HalfOpen ──attempt──▶ Probing ──success──▶ Closed
+//!                                    ▲                        ▲                    │ │
+//!                                    │                        └────time, retry─────┘ │
+//!                                    └───────────────────failure─────────────────────┘
 //!   outbox     Idle ──exchange──▶ Busy ──answer──▶ Idle
 //!                                  │ failure
 //!                                  ▼

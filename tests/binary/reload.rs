@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use apify_mirror::model::Timestamp;
+use apify_mirror::simulator::Reaction;
 use serde_json::Value;
 
 use crate::support::{Daemon, PAST, QUICK, Setup, stderr, stdout, wait_until};
@@ -90,6 +91,47 @@ fn sighup_applies_a_new_configuration_and_refuses_an_invalid_one() {
         2,
         "its rows stay"
     );
+}
+
+/// While the worker of one sink is being stopped, configurations come and go that nobody looks at.
+#[test]
+fn a_sink_that_comes_back_at_once_goes_on_receiving_events() {
+    let setup = Setup::with_runs(5);
+    let (slow, receiver) = (setup.receiver(), setup.receiver());
+    slow.set_reaction(|_| Reaction::Hang);
+    let webhook = |name: &str, url: &str| {
+        format!(
+            "[[sinks]]\nname = \"{name}\"\ntype = \"webhook\"\nurl = \"{url}\"\nstart = \"beginning\"\n"
+        )
+    };
+    let common = format!("tasks = [\"~my-task\"]\n{QUICK}");
+    let hook = webhook("hook", &receiver.url());
+    let before = webhook("slow", &slow.url());
+    let daemon = Daemon::start(run(&setup, &format!("{common}{before}{hook}")));
+    wait_until("the first sync", || is_mirrored(&setup, &setup.task));
+    setup.server.world().create(&setup.task, Timestamp::now());
+    wait_until("attempts", || (slow.count(), receiver.count()) == (1, 1));
+
+    let other = webhook("other", &receiver.url().replace("hook", "other"));
+    let after = webhook("slow", &slow.url().replace("hook", "changed")) + &other;
+    for (name, configured, sinks) in [
+        ("other", true, format!("{after}{hook}")),
+        ("hook", false, after.clone()),
+        ("hook", true, format!("{after}{hook}")),
+    ] {
+        write_config(&setup, &format!("{common}{sinks}"));
+        daemon.signal("HUP");
+        let sql = format!("SELECT name FROM sinks WHERE name = '{name}' AND removed_at IS NULL");
+        wait_until("the configuration", || {
+            setup.try_column(&sql).is_some() == configured
+        });
+    }
+    let id = setup.server.world().create(&setup.task, Timestamp::now());
+    wait_until("the next event", || {
+        let arrivals = receiver.arrivals();
+        let mut to_hook = arrivals.iter().filter(|arrival| arrival.path == "/hook");
+        to_hook.any(|arrival| String::from_utf8_lossy(&arrival.body).contains(&id))
+    });
 }
 
 #[test]

@@ -528,8 +528,8 @@ impl Sink {
         if worker.exchange.is_some() {
             events.push(Event::Exchange);
         }
-        for (id, (_, since)) in &worker.in_flight {
-            if self.mood != Mood::Hanging || now.uptime >= *since + TIMEOUT {
+        for (id, (in_flight, since)) in &worker.in_flight {
+            if !self.mood.hangs(in_flight) || now.uptime >= *since + TIMEOUT {
                 events.push(Event::Complete(*id));
             }
         }

@@ -22,6 +22,8 @@ pub enum Mood {
     Mute,
     /// Does not answer in time; may have accepted the events nevertheless.
     Hanging,
+    /// Hangs for the events of some runs, and accepts some of the others.
+    Stuck,
     /// Rejects everything, but allows retries.
     Rejecting,
     /// Will never accept some events.
@@ -31,16 +33,28 @@ pub enum Mood {
 }
 
 impl Mood {
-    pub const BAD: [Self; 8] = [
+    pub const BAD: [Self; 9] = [
         Self::Flaky,
         Self::Failing,
         Self::Throttling,
         Self::Mute,
         Self::Hanging,
+        Self::Stuck,
         Self::Rejecting,
         Self::Refusing,
         Self::Gone,
     ];
+
+    /// Whether an attempt at `events` is not answered in time.
+    pub fn hangs(self, events: &[Due]) -> bool {
+        match self {
+            Self::Hanging => true,
+            Self::Stuck => events
+                .iter()
+                .any(|due| due.run_id.bytes().map(u32::from).sum::<u32>() % 4 == 0),
+            _ => false,
+        }
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -50,6 +64,7 @@ impl Mood {
             Self::Throttling => "receiver throttling",
             Self::Mute => "receiver mute",
             Self::Hanging => "receiver hanging",
+            Self::Stuck => "receiver stuck",
             Self::Rejecting => "receiver rejecting",
             Self::Refusing => "receiver refusing",
             Self::Gone => "receiver gone",
@@ -77,6 +92,7 @@ pub fn answer(
         let accepts = match mood {
             Mood::Accepting | Mood::Mute => true,
             Mood::Flaky | Mood::Refusing => rng.chance(50.0),
+            Mood::Stuck => !mood.hangs(std::slice::from_ref(event)) && rng.chance(50.0),
             Mood::Hanging => rng.chance(30.0),
             Mood::Failing | Mood::Throttling | Mood::Rejecting | Mood::Gone => false,
         };
@@ -88,10 +104,15 @@ pub fn answer(
         }
         outcomes.push(match mood {
             Mood::Accepting => AttemptOutcome::Delivered,
-            Mood::Flaky if accepts => AttemptOutcome::Delivered,
+            Mood::Flaky | Mood::Stuck if accepts => AttemptOutcome::Delivered,
             Mood::Refusing if accepts => AttemptOutcome::Delivered,
             Mood::Refusing if order == Order::Run => AttemptOutcome::Refused { error: error() },
-            Mood::Flaky | Mood::Failing | Mood::Mute | Mood::Hanging | Mood::Refusing => failed(),
+            Mood::Flaky
+            | Mood::Failing
+            | Mood::Mute
+            | Mood::Hanging
+            | Mood::Stuck
+            | Mood::Refusing => failed(),
             Mood::Throttling => AttemptOutcome::Failed {
                 error: error(),
                 retry_after: Some(Duration::from_secs(rng.below(120))),
