@@ -2,18 +2,18 @@
 
 use std::collections::HashSet;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use reqwest::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, Url, redirect};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::error::{ApiError, ErrorClass};
 use super::retry::RetryPolicy;
-use super::token::Token;
+use super::token::{Token, TokenSource};
 use super::wire;
 use crate::model::{RunStatus, Task};
 use crate::sync::{Listing, Page, Seen, Window};
@@ -53,6 +53,12 @@ pub struct Client {
 #[derive(Debug)]
 struct Inner {
     http: reqwest::Client,
+    /// The `Authorization` header.
+    authorization: watch::Sender<HeaderValue>,
+    /// Where the token is read again; `None` if it cannot change.
+    source: Mutex<Option<TokenSource>>,
+    /// Whether any answer was one that only an accepted token gets.
+    accepted: AtomicBool,
     base_url: Url,
     rate: DefaultDirectRateLimiter,
     in_flight: Semaphore,
@@ -83,14 +89,9 @@ impl Client {
         let unusable = |error: &dyn std::fmt::Display| {
             ApiError::new(ErrorClass::Other, &base_url, error.to_string())
         };
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            AUTHORIZATION,
-            token.header().map_err(|error| unusable(&error))?,
-        );
+        let header = token.header().map_err(|error| unusable(&error))?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("apify-mirror/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .timeout(timeout);
@@ -106,6 +107,9 @@ impl Client {
         let in_flight = Semaphore::new(concurrency.get());
         let inner = Inner {
             http,
+            authorization: watch::Sender::new(header),
+            source: Mutex::default(),
+            accepted: AtomicBool::new(false),
             base_url,
             rate,
             in_flight,
@@ -120,6 +124,64 @@ impl Client {
     /// How many attempts this client and its clones have made.
     pub fn requests(&self) -> u64 {
         self.inner.requests.load(Ordering::Relaxed)
+    }
+
+    /// Reads the token from `source` now, and again whenever it is refused. Returns whether it is another one than before.
+    ///
+    /// # Errors
+    /// When the source has no usable token; the one in use and its source stay.
+    pub fn read_token_from(&self, source: TokenSource) -> Result<bool, String> {
+        let changed = self.replace_token(&source.read()?)?;
+        *self.source() = Some(source);
+        Ok(changed)
+    }
+
+    /// Whether Apify has accepted a token of this client.
+    pub fn was_accepted(&self) -> bool {
+        self.inner.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the token that is in use at the time of this call is replaced by another.
+    pub fn token_replaced(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut authorization = self.inner.authorization.subscribe();
+        // An error means that the client is gone, and nobody waits.
+        async move { drop(authorization.changed().await) }
+    }
+
+    fn source(&self) -> std::sync::MutexGuard<'_, Option<TokenSource>> {
+        let source = &self.inner.source;
+        source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace_token(&self, token: &Token) -> Result<bool, String> {
+        let header = token.header().map_err(|error| error.to_string())?;
+        Ok(self.inner.authorization.send_if_modified(|current| {
+            let changed = *current != header;
+            *current = header;
+            changed
+        }))
+    }
+
+    /// Whether there is another token than `refused` to try: one that was put in its place meanwhile, or one that its
+    /// source has now.
+    fn has_another_token(&self, refused: &HeaderValue) -> bool {
+        if *self.inner.authorization.borrow() != *refused {
+            return true;
+        }
+        let Some(source) = self.source().clone() else {
+            return false;
+        };
+        match source.read().and_then(|token| self.replace_token(&token)) {
+            Ok(true) => {
+                tracing::info!("the API token was refused; using the new one that was found");
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                tracing::warn!("the API token was refused, and no other was found: {error}");
+                false
+            }
+        }
     }
 
     /// A page of the runs of the task `task_id` (`GET /v2/actor-tasks/:id/runs`).
@@ -225,24 +287,51 @@ impl Client {
         url: Url,
         decode: impl Fn(&[u8]) -> Result<T, String>,
     ) -> Result<T, ApiError> {
-        self.inner.retry.run(|| self.limited(&url, &decode)).await
+        self.inner
+            .retry
+            .run(|| self.with_current_token(&url, &decode))
+            .await
+    }
+
+    /// An attempt and, where the token is refused and there is another by now, one more with that.
+    async fn with_current_token<T>(
+        &self,
+        url: &Url,
+        decode: impl Fn(&[u8]) -> Result<T, String>,
+    ) -> Result<T, ApiError> {
+        let token = self.inner.authorization.borrow().clone();
+        match self.limited(url, &token, &decode).await {
+            Err(error)
+                if error.class() == ErrorClass::TokenRefused && self.has_another_token(&token) =>
+            {
+                let token = self.inner.authorization.borrow().clone();
+                self.limited(url, &token, &decode).await
+            }
+            result => result,
+        }
     }
 
     /// One attempt, within the limits. It holds its permit only while in flight, not during the wait before a retry.
     async fn limited<T>(
         &self,
         url: &Url,
+        token: &HeaderValue,
         decode: impl Fn(&[u8]) -> Result<T, String>,
     ) -> Result<T, ApiError> {
         let _permit = self.inner.in_flight.acquire().await;
         self.inner.rate.until_ready().await;
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
-        self.attempt(url, decode).await
+        let result = self.attempt(url, token, decode).await;
+        if result.is_ok() {
+            self.inner.accepted.store(true, Ordering::Relaxed);
+        }
+        result
     }
 
     async fn attempt<T>(
         &self,
         url: &Url,
+        token: &HeaderValue,
         decode: impl Fn(&[u8]) -> Result<T, String>,
     ) -> Result<T, ApiError> {
         let transport = |error: reqwest::Error| ApiError::from_transport(url, &error);
@@ -250,6 +339,7 @@ impl Client {
             .inner
             .http
             .get(url.clone())
+            .header(AUTHORIZATION, token)
             .send()
             .await
             .map_err(transport)?;

@@ -5,21 +5,23 @@ use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::web::{describe, excerpt};
 
 /// The class of a failure, which decides how to handle it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// 401: the token is wrong or missing.
+    /// 401 by Apify: the token is wrong or missing.
     TokenRefused,
-    /// 403: the token may not read this.
+    /// 403 by Apify: the token may not read this.
     Forbidden,
-    /// 404: it does not exist, or the token may not know of it.
+    /// 404 by Apify: it does not exist, or the token may not know of it.
     NotFound,
     /// 429: too many requests.
     Throttled,
-    /// 408, 5xx, no connection, no answer in time, a truncated answer. A retry may succeed.
+    /// 408, 5xx, no connection, no answer in time, a truncated answer, or a 401, 403 or 404 without an error of Apify's:
+    /// something between here and Apify answered. A retry may succeed.
     Temporary,
     /// A successful status with a body that is not the expected one.
     Malformed,
@@ -46,6 +48,9 @@ pub struct ApiError {
 /// The error body's `type` when the requested record does not exist.
 const RECORD_NOT_FOUND: &str = "record-not-found";
 
+/// What some servers write before JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Apify's error body: `{"error": {"type": "...", "message": "..."}}`.
 #[derive(Deserialize)]
 struct ErrorBody {
@@ -55,8 +60,18 @@ struct ErrorBody {
 #[derive(Deserialize)]
 struct ErrorDetail {
     #[serde(rename = "type")]
-    kind: Option<String>,
-    message: Option<String>,
+    kind: String,
+    #[serde(default)]
+    message: Value,
+}
+
+impl ErrorDetail {
+    /// Reads an error body; `None` for anything that Apify does not write, such as a proxy's page.
+    fn read(body: &[u8]) -> Option<Self> {
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+        let ErrorBody { error } = serde_json::from_slice(body).ok()?;
+        (!error.kind.trim().is_empty()).then_some(error)
+    }
 }
 
 impl ApiError {
@@ -78,7 +93,10 @@ impl ApiError {
         body: &[u8],
         retry_after: Option<Duration>,
     ) -> Self {
+        let error = ErrorDetail::read(body);
+        let is_apifys = error.is_some();
         let class = match status.as_u16() {
+            401 | 403 | 404 if !is_apifys => ErrorClass::Temporary,
             401 => ErrorClass::TokenRefused,
             403 => ErrorClass::Forbidden,
             404 => ErrorClass::NotFound,
@@ -87,34 +105,31 @@ impl ApiError {
             300..=399 => ErrorClass::Redirected,
             _ => ErrorClass::Other,
         };
-        let mut is_record_not_found = false;
-        let reason = match serde_json::from_slice::<ErrorBody>(body) {
-            Ok(ErrorBody {
-                error: ErrorDetail { kind, message },
-            }) => {
-                is_record_not_found =
-                    class == ErrorClass::NotFound && kind.as_deref() == Some(RECORD_NOT_FOUND);
-                let parts = [kind, message]
-                    .into_iter()
-                    .flatten()
-                    .map(|part| excerpt(&part));
-                parts.collect::<Vec<_>>().join(": ")
+        let is_record_not_found = class == ErrorClass::NotFound
+            && error
+                .as_ref()
+                .is_some_and(|error| error.kind == RECORD_NOT_FOUND);
+        let reason = match &error {
+            Some(ErrorDetail { kind, message }) => {
+                let parts = std::iter::once(kind.as_str()).chain(message.as_str());
+                parts.map(excerpt).collect::<Vec<_>>().join(": ")
             }
             // Most likely a proxy's HTML, which would not help in a message.
-            Err(_) => String::new(),
-        };
-        let reason = if reason.is_empty() {
-            status
+            None => status
                 .canonical_reason()
                 .unwrap_or("no reason given")
-                .to_owned()
-        } else {
-            reason
+                .to_owned(),
+        };
+        let by = match status.as_u16() {
+            401 | 403 | 404 if !is_apifys => {
+                ", which is not Apify's answer but a proxy's or a gateway's"
+            }
+            _ => "",
         };
         Self {
             retry_after,
             is_record_not_found,
-            ..Self::new(class, url, format!("{} {reason}", status.as_u16()))
+            ..Self::new(class, url, format!("{} {reason}{by}", status.as_u16()))
         }
     }
 
@@ -199,11 +214,16 @@ mod tests {
         Url::parse("https://user:secret@api.example/v2/actor-tasks/x").unwrap()
     }
 
+    fn answer(status: u16, body: &[u8]) -> ApiError {
+        ApiError::from_status(&url(), StatusCode::from_u16(status).unwrap(), body, None)
+    }
+
     #[test]
     fn classes_by_status() {
         for (status, class, retryable) in [
             (400, ErrorClass::Other, false),
             (401, ErrorClass::TokenRefused, false),
+            (402, ErrorClass::Other, false),
             (403, ErrorClass::Forbidden, false),
             (404, ErrorClass::NotFound, false),
             (405, ErrorClass::Other, false),
@@ -213,13 +233,42 @@ mod tests {
             (500, ErrorClass::Temporary, true),
             (503, ErrorClass::Temporary, true),
         ] {
-            let error =
-                ApiError::from_status(&url(), StatusCode::from_u16(status).unwrap(), b"", None);
+            let error = answer(status, br#"{"error": {"type": "some-type"}}"#);
             assert_eq!(
                 (error.class(), error.is_retryable()),
                 (class, retryable),
                 "{status}"
             );
+        }
+    }
+
+    #[test]
+    fn only_apifys_own_errors_are_verdicts() {
+        let not_apifys: [&[u8]; 9] = [
+            b"",
+            include_bytes!("../../tests/fixtures/proxy-404.html"),
+            include_bytes!("../../tests/fixtures/proxy-403.html"),
+            b"{}",
+            b"[]",
+            br#"{"error": "not found"}"#,
+            br#"{"error": {"message": "not found"}}"#,
+            br#"{"error": {"type": "", "message": "not found"}}"#,
+            br#"{"error": {"type": 404}}"#,
+        ];
+        for status in [401, 403, 404] {
+            for body in not_apifys {
+                let error = answer(status, body);
+                let text = String::from_utf8_lossy(body);
+                assert_eq!(error.class(), ErrorClass::Temporary, "{status} {text}");
+                assert!(error.is_retryable() && !error.is_record_not_found());
+                assert!(error.to_string().contains("a proxy's"), "{error}");
+            }
+        }
+        for body in [
+            "{\"error\": {\"type\": \"record-not-found\", \"message\": null}}",
+            "\u{feff}{\"error\": {\"type\": \"record-not-found\", \"message\": [1]}}",
+        ] {
+            assert!(answer(404, body.as_bytes()).is_record_not_found(), "{body}");
         }
     }
 
@@ -243,7 +292,10 @@ mod tests {
 
     #[test]
     fn a_long_message_is_truncated() {
-        let body = format!(r#"{{"error": {{"message": "{}"}}}}"#, "x".repeat(100_000));
+        let body = format!(
+            r#"{{"error": {{"type": "t", "message": "{}"}}}}"#,
+            "x".repeat(100_000)
+        );
         let error = ApiError::from_status(&url(), StatusCode::BAD_REQUEST, body.as_bytes(), None);
         assert!(error.to_string().chars().count() < 300);
     }

@@ -16,4 +16,4 @@ pub mod wire;
 
 pub use client::{Client, ClientOptions};
 pub use error::{ApiError, ErrorClass};
-pub use token::{InvalidToken, Token};
+pub use token::{InvalidToken, Token, TokenSource};

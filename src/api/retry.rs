@@ -107,7 +107,8 @@ mod tests {
     fn error(status: u16, retry_after: Option<u64>) -> ApiError {
         let url = Url::parse("http://127.0.0.1/").unwrap();
         let status = StatusCode::from_u16(status).unwrap();
-        ApiError::from_status(&url, status, b"", retry_after.map(Duration::from_secs))
+        let body = br#"{"error": {"type": "some-type"}}"#;
+        ApiError::from_status(&url, status, body, retry_after.map(Duration::from_secs))
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The API token. Nothing prints it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
@@ -10,14 +11,51 @@ use thiserror::Error;
 #[derive(Clone)]
 pub struct Token(SecretString);
 
+/// Characters that people, shells and editors put around a text.
+const QUOTES: [char; 7] = [
+    '"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}',
+];
+
+/// Where a token is read again, for one that is replaced while the program runs. A failure says why it cannot be read,
+/// without any of it.
+#[derive(Clone)]
+pub struct TokenSource(Arc<dyn Fn() -> Result<Token, String> + Send + Sync>);
+
+impl TokenSource {
+    /// A source that reads with `read`.
+    pub fn new(read: impl Fn() -> Result<Token, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// The token that is there now.
+    pub(super) fn read(&self) -> Result<Token, String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSource")
+    }
+}
+
 /// Why a text cannot be a token. The message does not contain the text.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidToken {
     /// It is empty, or only white space.
     #[error("the API token is empty")]
     Empty,
+    /// It begins with a byte order mark.
+    #[error("the API token begins with a byte order mark; save it as plain text, without one")]
+    ByteOrderMark,
+    /// It is in quotes.
+    #[error("the API token is in quotes; remove them")]
+    Quotes,
+    /// It contains white space.
+    #[error("the API token contains a space or a line break; give the token alone, on one line")]
+    Space,
     /// It contains a character that an HTTP header cannot carry.
-    #[error("the API token contains a space, a line break or another character that no token has")]
+    #[error("the API token contains a character that no token has; copy it again")]
     Character,
 }
 
@@ -28,8 +66,17 @@ impl Token {
     /// When the text is empty or cannot be part of an HTTP header.
     pub fn new(text: &str) -> Result<Self, InvalidToken> {
         let text = text.trim();
+        if text.starts_with('\u{feff}') {
+            return Err(InvalidToken::ByteOrderMark);
+        }
         if text.is_empty() {
             return Err(InvalidToken::Empty);
+        }
+        if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
+            return Err(InvalidToken::Quotes);
+        }
+        if text.contains(char::is_whitespace) {
+            return Err(InvalidToken::Space);
         }
         if !text.chars().all(|c| c.is_ascii_graphic()) {
             return Err(InvalidToken::Character);
@@ -77,9 +124,20 @@ mod tests {
     #[test]
     fn errors_do_not_contain_the_rejected_text() {
         assert_eq!(Token::new(" \n").unwrap_err(), InvalidToken::Empty);
-        for text in ["se cret", "se\ncret", "se\u{7f}cret", "sécret"] {
+        for (text, expected) in [
+            ("se cret", InvalidToken::Space),
+            ("se\ncret", InvalidToken::Space),
+            ("se\u{a0}cret", InvalidToken::Space),
+            ("\u{feff}secret", InvalidToken::ByteOrderMark),
+            ("\u{feff}\"secret\"", InvalidToken::ByteOrderMark),
+            ("\"secret\"", InvalidToken::Quotes),
+            ("'secret", InvalidToken::Quotes),
+            ("\u{201c}secret\u{201d}", InvalidToken::Quotes),
+            ("se\u{7f}cret", InvalidToken::Character),
+            ("sécret", InvalidToken::Character),
+        ] {
             let error = Token::new(text).unwrap_err();
-            assert_eq!(error, InvalidToken::Character);
+            assert_eq!(error, expected, "{text:?}");
             assert!(!error.to_string().contains("cret,"), "{error}");
         }
     }

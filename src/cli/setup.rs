@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::CliError;
 use super::globals::{Globals, TaskArgs};
 use super::{logging, settings};
-use crate::api::{Client, ClientOptions, Token};
+use crate::api::{Client, ClientOptions, Token, TokenSource};
 use crate::config::{Settings, find_token};
 use crate::daemon::{Context, Plan, Progress, SinkPlan};
 use crate::model::{Seed, Timestamp};
@@ -42,6 +42,10 @@ impl Setup {
         let token = find_token(settings.api.token_file.as_deref(), environment)?;
         let plan = plan(&settings, environment, seed()).await?;
         let setup = Self::new(&settings, &token, plan, Progress::new(bars)).await?;
+        let client = &setup.context.client;
+        if let Err(error) = client.read_token_from(token_source(&settings, environment)) {
+            tracing::warn!("keeping the API token that was read before: {error}");
+        }
         Ok((setup, settings))
     }
 
@@ -101,6 +105,14 @@ pub async fn plan(
             ..settings.sync.clone()
         },
         sinks,
+    })
+}
+
+/// Where the token of `settings` is read again when it may have changed.
+pub fn token_source(settings: &Settings, environment: &Environment) -> TokenSource {
+    let (file, environment) = (settings.api.token_file.clone(), environment.clone());
+    TokenSource::new(move || {
+        find_token(file.as_deref(), &environment).map_err(|error| error.to_string())
     })
 }
 

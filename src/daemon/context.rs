@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{Notify, RwLock, watch};
 
 use super::progress::Progress;
 use super::worker::Worker;
@@ -87,6 +87,8 @@ pub struct Context {
     pub reader: Arc<dyn Reader>,
     /// Shows the progress of long catch-ups and audits.
     pub progress: Progress,
+    /// Notified when a task turns out to be gone: its reference may mean another by now.
+    pub(super) lost: Notify,
     /// The plan in force.
     pub(super) plan: watch::Sender<Arc<Plan>>,
     /// Held for reading by every commit, and for writing while a plan is put into force: a commit must not raise events
@@ -129,6 +131,7 @@ impl Context {
             store,
             reader,
             progress,
+            lost: Notify::new(),
             plan: watch::Sender::new(Arc::new(plan.clone())),
             committing: RwLock::new(()),
         };

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::context::{Context, Plan};
+use crate::delivery::STORE_RETRY;
+use crate::store::StoreError;
 
 type Loading = Pin<Box<dyn Future<Output = Result<Plan, String>> + Send>>;
 
@@ -17,18 +19,24 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Creates a handler that reads plans with `load`, whose error lists the problems of the configuration.
-    ///
-    /// # Errors
-    /// When signals cannot be caught.
-    pub fn new<F>(load: impl Fn() -> F + Send + 'static) -> io::Result<Self>
+    /// Creates a handler that reads plans with `load`, whose error lists the problems of the configuration, whenever
+    /// `hangup` was received.
+    pub fn new<F>(hangup: Signal, load: impl Fn() -> F + Send + 'static) -> Self
     where
         F: Future<Output = Result<Plan, String>> + Send + 'static,
     {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
+        Self {
+            hangup,
             load: Box::new(move || Box::pin(load())),
-        })
+        }
+    }
+
+    /// Catches SIGHUP from now on. Any that comes before [`Reload::serve`] is served then.
+    ///
+    /// # Errors
+    /// When signals cannot be caught.
+    pub fn hangups() -> io::Result<Signal> {
+        signal(SignalKind::hangup())
     }
 
     /// Puts a new plan into force on each SIGHUP; an invalid one is refused and the old one stays. Never returns.
@@ -37,7 +45,7 @@ impl Reload {
             match (self.load)().await {
                 Ok(plan) => {
                     let changed = *context.plan() != plan;
-                    match context.adopt(plan).await {
+                    match self.adopt(&context, &plan).await {
                         Ok(()) => tracing::info!(changed, "SIGHUP: read the configuration again"),
                         Err(error) => tracing::error!(
                             "SIGHUP: the previous configuration stays in force: {error}"
@@ -53,5 +61,22 @@ impl Reload {
         }
         // The end of the signal stream must not end the daemon.
         std::future::pending().await
+    }
+
+    /// Puts `plan` into force. While the database fails temporarily, for example because another program holds its lock,
+    /// tries again: the signal must not be lost.
+    async fn adopt(&self, context: &Context, plan: &Plan) -> Result<(), StoreError> {
+        loop {
+            match context.adopt(plan.clone()).await {
+                Err(error) if error.is_temporary() => {
+                    let seconds = STORE_RETRY.as_secs();
+                    tracing::error!(
+                        "SIGHUP: the new configuration waits for the database: {error}; trying again in {seconds} s"
+                    );
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+                result => return result,
+            }
+        }
     }
 }

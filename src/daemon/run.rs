@@ -17,7 +17,7 @@ use super::feed::Feed;
 use super::reload::Reload;
 use super::sinks::supervise_sinks;
 use super::tasks::{self, Failure};
-use crate::api::ErrorClass;
+use crate::api::{ApiError, ErrorClass};
 use crate::delivery::STORE_RETRY;
 use crate::model::Task;
 use crate::store::Written;
@@ -30,8 +30,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// intervals. A plan that `reload` puts into force takes effect at once.
 ///
 /// # Errors
-/// When the token is refused at the start (later the daemon waits until it is accepted again), or the database fails
-/// permanently.
+/// When the token is refused and none has been accepted before (else the daemon waits until one is accepted again), or the
+/// database fails permanently.
 pub async fn run(
     context: Arc<Context>,
     shutdown: CancellationToken,
@@ -121,18 +121,17 @@ impl Feeds {
 async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> {
     let mut plans = context.plan.subscribe();
     let mut feeds = Feeds::default();
-    let mut first = true;
     loop {
         let plan = Arc::clone(&plans.borrow_and_update());
         let wanted = tasks::wanted(&context, &plan).await?;
         for Failure { reference, error } in wanted.failures {
-            if first && error.class() == ErrorClass::TokenRefused {
+            if refused_at_the_start(&context, &error) {
                 return Err(RunError::Token(error));
             }
             tracing::warn!(task = reference, "{error}");
         }
         for task in &wanted.tasks {
-            if feeds.ensure(&task.id, &plan.sync, keep_polling(&context, task, first)) {
+            if feeds.ensure(&task.id, &plan.sync, keep_polling(&context, task)) {
                 tracing::info!(task = task.label(), id = task.id, "mirroring");
             }
         }
@@ -143,38 +142,49 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
                 tracing::info!(id, "no longer mirroring");
             }
         }
-        first = false;
         tokio::select! {
             () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = context.lost.notified() => {}
             _ = plans.changed() => {}
             error = feeds.failed() => return Err(error),
         }
     }
 }
 
-/// Polls the feed of `task` until the database fails permanently; `first` as for [`poll`].
+/// Whether `error` refuses the only token that this process has ever used. One that was accepted before may be accepted
+/// again, and can be replaced while the daemon runs.
+fn refused_at_the_start(context: &Context, error: &ApiError) -> bool {
+    error.class() == ErrorClass::TokenRefused && !context.client.was_accepted()
+}
+
+/// Polls the feed of `task` until the database fails permanently, or the token is refused at the start.
 fn keep_polling(
     context: &Arc<Context>,
     task: &Task,
-    first: bool,
 ) -> impl Future<Output = Result<Infallible, RunError>> + Send + 'static {
     let (context, task) = (Arc::clone(context), task.clone());
-    async move { Err(retry_while_temporary(|| poll(Arc::clone(&context), task.clone(), first)).await) }
+    async move { Err(retry_while_temporary(|| poll(Arc::clone(&context), task.clone())).await) }
 }
 
-/// Polls one feed until the database fails, or the token is refused at the `first` poll of the daemon.
-async fn poll(context: Arc<Context>, task: Task, mut first: bool) -> Result<Infallible, RunError> {
-    let mut feed = Feed::load(context, task).await?;
+/// Polls one feed until the database fails, or the token is refused at the start.
+async fn poll(context: Arc<Context>, task: Task) -> Result<Infallible, RunError> {
+    let mut feed = Feed::load(Arc::clone(&context), task).await?;
     let mut was_complete = feed.is_complete();
+    let mut was_lost = false;
     loop {
+        let replaced = context.client.token_replaced();
         let poll = feed.poll().await?;
+        let class = poll.error.as_ref().map(ApiError::class);
         if let Some(error) = poll.error
-            && error.class() == ErrorClass::TokenRefused
-            && first
+            && refused_at_the_start(&context, &error)
         {
             return Err(RunError::Token(error));
         }
-        first = false;
+        let is_lost = class == Some(ErrorClass::NotFound);
+        if is_lost && !was_lost {
+            context.lost.notify_one();
+        }
+        was_lost = is_lost;
         let written = poll.written;
         if written != Written::default() {
             tracing::info!(
@@ -190,6 +200,9 @@ async fn poll(context: Arc<Context>, task: Task, mut first: bool) -> Result<Infa
             was_complete = true;
             tracing::info!(task = feed.task().label(), "first sync complete");
         }
-        tokio::time::sleep(poll.wait).await;
+        tokio::select! {
+            () = tokio::time::sleep(poll.wait) => {}
+            () = replaced, if class == Some(ErrorClass::TokenRefused) => {}
+        }
     }
 }

@@ -8,6 +8,10 @@ use crate::api::{ApiError, ErrorClass};
 use crate::model::{Task, Timestamp};
 use crate::store::StoreError;
 
+/// How long a resolved reference is trusted while its task is not found: it may have been deleted and made again under the
+/// same name.
+const LOST_REFERENCE_MAX_AGE: Duration = Duration::from_secs(60);
+
 /// How long a resolved reference is trusted. A name rarely comes to refer to another task, and resolving it every time
 /// would double the requests of a `sync` that finds nothing new.
 const REFERENCE_MAX_AGE: Duration = Duration::from_secs(3_600);
@@ -81,7 +85,12 @@ pub async fn wanted(context: &Context, plan: &Plan) -> Result<Wanted, StoreError
 async fn resolve(context: &Context, reference: &str) -> Result<Result<Task, ApiError>, StoreError> {
     let known = context
         .store
-        .resolved(reference, REFERENCE_MAX_AGE, Timestamp::now())
+        .resolved(
+            reference,
+            REFERENCE_MAX_AGE,
+            LOST_REFERENCE_MAX_AGE,
+            Timestamp::now(),
+        )
         .await?;
     let known = match known {
         Some((task, true)) => return Ok(Ok(task)),
@@ -90,9 +99,16 @@ async fn resolve(context: &Context, reference: &str) -> Result<Result<Task, ApiE
     };
     let answer = match (context.client.task(reference).await, known) {
         (Ok(task), _) => Ok(task),
-        (Err(error), Some(known)) if error.class() != ErrorClass::TokenRefused => {
-            Ok(renamed(context, reference, known, &error).await)
+        // Says nothing about the task. Its feed goes on, and is refused too where the token is.
+        (Err(error), Some(known)) if error.class() == ErrorClass::TokenRefused => {
+            tracing::warn!(
+                task = reference,
+                id = known.id,
+                "{error}; continuing with the task last known by this name"
+            );
+            return Ok(Ok(known));
         }
+        (Err(error), Some(known)) => Ok(renamed(context, reference, known, &error).await),
         (Err(error), _) => Err(error),
     };
     let problem = answer.as_ref().err().map(ToString::to_string);

@@ -80,12 +80,13 @@ pub trait Store: Send + Sync {
     /// Stores a task as the API describes it; fields absent from `task` keep their stored values.
     async fn save_task(&self, task: &Task, now: Timestamp) -> Result<(), StoreError>;
 
-    /// The task that `reference` last resolved to, and whether that is fresh: less than `max_age` ago, with no failure
-    /// since.
+    /// The task that `reference` last resolved to, and whether that is fresh: less than `max_age` ago, or `max_age_if_lost`
+    /// where its feed did not find the task, with no failure since.
     async fn resolved(
         &self,
         reference: &str,
         max_age: Duration,
+        max_age_if_lost: Duration,
         now: Timestamp,
     ) -> Result<Option<(Task, bool)>, StoreError>;
 

@@ -1,11 +1,12 @@
 //! `run`: the daemon.
 
+use crate::api::Client;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
 use crate::cli::settings;
-use crate::cli::setup::{Setup, close, plan};
-use crate::config::Settings;
+use crate::cli::setup::{Setup, close, plan, token_source};
+use crate::config::{ApiSettings, Settings};
 use crate::daemon::{self, Plan, Reload};
 use crate::model::Seed;
 use crate::options::Environment;
@@ -26,19 +27,22 @@ pub async fn execute(
     globals: &Globals,
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
+    // First of all: a signal without a handler ends the process.
+    let hangup = Reload::hangups()?;
+    let shutdown = daemon::on_signals()?;
     let (Setup { context, writer }, settings) =
         Setup::from_flags(globals, environment, &args.tasks).await?;
-    let shutdown = daemon::on_signals()?;
+    let client = context.client.clone();
     let seed = context.plan().sync.seed;
     let (args, globals, environment) = (args.clone(), globals.clone(), environment.clone());
-    let reload = Reload::new(move || {
-        let (args, globals) = (args.clone(), globals.clone());
+    let reload = Reload::new(hangup, move || {
+        let (args, globals, client) = (args.clone(), globals.clone(), client.clone());
         let (environment, settings) = (environment.clone(), settings.clone());
         async move {
-            let plan = read_again(&args, &globals, &environment, &settings, seed).await;
+            let plan = read_again(&args, &globals, &environment, &settings, &client, seed).await;
             plan.map_err(|error| one_line(&error))
         }
-    })?;
+    });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
     let result = daemon::run(context, shutdown, Some(reload)).await;
     close(writer).await;
@@ -46,20 +50,31 @@ pub async fn execute(
     Ok(result.map(|()| ExitCode::Ok)?)
 }
 
-/// What the settings now say of tasks and sinks; `running` are those that the daemon was started with.
+/// What the settings now say of tasks and sinks; also reads the token again.  `running` are those that the daemon was started with.
 async fn read_again(
     args: &Args,
     globals: &Globals,
     environment: &Environment,
     running: &Settings,
+    client: &Client,
     seed: Seed,
 ) -> Result<Plan, CliError> {
     let (new, _) = settings::read(globals, environment, &args.tasks.tasks)?;
     new.require_tasks()?;
-    if new.api != running.api || new.database != running.database {
+    let api = ApiSettings {
+        token_file: running.api.token_file.clone(),
+        ..new.api.clone()
+    };
+    if api != running.api || new.database != running.database {
         tracing::warn!("changes of [api] and [database] take effect when the daemon is restarted");
     }
-    plan(&new, environment, seed).await
+    let plan = plan(&new, environment, seed).await?;
+    match client.read_token_from(token_source(&new, environment)) {
+        Ok(true) => tracing::info!("SIGHUP: using the new API token"),
+        Ok(false) => {}
+        Err(error) => tracing::error!("SIGHUP: the previous API token stays in use: {error}"),
+    }
+    Ok(plan)
 }
 
 /// The message of `error` as one line, for the log.

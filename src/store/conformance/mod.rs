@@ -47,6 +47,7 @@ macro_rules! suite {
             }
             tasks {
                 references_stay_resolved_for_a_while,
+                a_reference_to_a_lost_task_is_trusted_for_less_long,
                 failures_of_references_no_longer_configured_are_forgotten,
                 what_the_api_leaves_out_of_a_task_is_kept,
                 tasks_are_known_by_their_names,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::builders::{FEED, at, task};
 use super::mirror::Mirror;
 use crate::model::Task;
+use crate::store::Condition;
 
 async fn errors(mirror: &Mirror, now: i64) -> Vec<(String, String)> {
     let overview = mirror.reader.overview(at(now)).await.unwrap();
@@ -18,7 +19,11 @@ async fn errors(mirror: &Mirror, now: i64) -> Vec<(String, String)> {
 pub async fn references_stay_resolved_for_a_while(mirror: Mirror) {
     let hour = Duration::from_secs(3_600);
     let fresh = async |now| {
-        let resolved = mirror.store.resolved("me~it", hour, at(now)).await.unwrap();
+        let resolved = mirror
+            .store
+            .resolved("me~it", hour, hour, at(now))
+            .await
+            .unwrap();
         resolved.map(|(task, fresh)| (task.id, fresh))
     };
     assert_eq!(fresh(0).await, None);
@@ -45,6 +50,33 @@ pub async fn references_stay_resolved_for_a_while(mirror: Mirror) {
     assert_eq!(errors(&mirror, 11).await, [expected]);
 }
 
+pub async fn a_reference_to_a_lost_task_is_trusted_for_less_long(mirror: Mirror) {
+    let store = &mirror.store;
+    let (hour, minute) = (Duration::from_secs(3_600), Duration::from_secs(60));
+    store
+        .save_reference("me~it", Ok(&task(FEED)), at(0))
+        .await
+        .unwrap();
+    for (condition, fresh_after_a_minute) in [
+        (Condition::Failing, true),
+        (Condition::Forbidden, true),
+        (Condition::NotFound, false),
+    ] {
+        store
+            .record_failure(FEED, condition, "an error", at(1))
+            .await
+            .unwrap();
+        for (now, fresh) in [(59, true), (60, fresh_after_a_minute)] {
+            let resolved = store.resolved("me~it", hour, minute, at(now)).await;
+            assert_eq!(
+                resolved.unwrap(),
+                Some((task(FEED), fresh)),
+                "{condition} at {now}"
+            );
+        }
+    }
+}
+
 pub async fn failures_of_references_no_longer_configured_are_forgotten(mirror: Mirror) {
     let store = &mirror.store;
     for reference in ["kept", "dropped"] {
@@ -65,7 +97,7 @@ pub async fn failures_of_references_no_longer_configured_are_forgotten(mirror: M
     assert_eq!(errors(&mirror, 1).await, [expected]);
     let hour = Duration::from_secs(3_600);
     assert_eq!(
-        store.resolved("found", hour, at(1)).await.unwrap(),
+        store.resolved("found", hour, hour, at(1)).await.unwrap(),
         Some((task(FEED), true)),
         "which is no failure"
     );
@@ -95,7 +127,7 @@ pub async fn what_the_api_leaves_out_of_a_task_is_kept(mirror: Mirror) {
     store.open_feed(&task(FEED), at(2)).await.unwrap();
     let hour = Duration::from_secs(3_600);
     let resolved = async || {
-        let resolved = store.resolved("me~it", hour, at(3)).await.unwrap();
+        let resolved = store.resolved("me~it", hour, hour, at(3)).await.unwrap();
         resolved.unwrap().0
     };
     assert_eq!(resolved().await, complete);

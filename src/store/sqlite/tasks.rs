@@ -8,6 +8,7 @@ use super::connection::Db;
 use super::rows::timestamp;
 use crate::model::{Task, Timestamp};
 use crate::store::error::StoreError;
+use crate::store::states::Condition;
 
 impl Db {
     /// Stores a task as the API describes it. An unchanged row is not rewritten; fields absent from `task` keep their
@@ -19,8 +20,8 @@ impl Db {
         write_task(&self.connection, task, now)
     }
 
-    /// The task that `reference` last resolved to, and whether that is fresh: less than `max_age` ago, with no failure
-    /// since.
+    /// The task that `reference` last resolved to, and whether that is fresh: less than `max_age` ago, or `max_age_if_lost`
+    /// where its feed did not find the task, with no failure since.
     ///
     /// # Errors
     /// When SQLite fails or the row was tampered with.
@@ -28,14 +29,16 @@ impl Db {
         &self,
         reference: &str,
         max_age: Duration,
+        max_age_if_lost: Duration,
         now: Timestamp,
     ) -> Result<Option<(Task, bool)>, StoreError> {
         let found = self
             .connection
             .query_row(
-                "SELECT r.resolved_at, t.id, t.name, t.username, t.act_id, t.act_name, t.user_id, r.error IS NULL
-                 FROM task_refs r JOIN tasks t ON t.id = r.task_id WHERE r.ref = ?1",
-                [reference],
+                "SELECT r.resolved_at, t.id, t.name, t.username, t.act_id, t.act_name, t.user_id, r.error IS NULL,
+                     coalesce(f.condition = ?2, 0)
+                 FROM task_refs r JOIN tasks t ON t.id = r.task_id LEFT JOIN feeds f ON f.id = r.task_id WHERE r.ref = ?1",
+                [reference, Condition::NotFound.name()],
                 |row| {
                     let task = Task {
                         id: row.get(1)?,
@@ -45,14 +48,19 @@ impl Db {
                         act_name: row.get(5)?,
                         user_id: row.get(6)?,
                     };
-                    Ok((row.get::<_, Option<String>>(0)?, task, row.get::<_, bool>(7)?))
+                    Ok((row.get::<_, Option<String>>(0)?, task, row.get::<_, bool>(7)?, row.get::<_, bool>(8)?))
                 },
             )
             .optional()?;
-        let Some((resolved_at, task, found_then)) = found else {
+        let Some((resolved_at, task, found_then, is_lost)) = found else {
             return Ok(None);
         };
         let resolved_at = timestamp("task_refs.resolved_at", resolved_at)?;
+        let max_age = if is_lost {
+            max_age_if_lost.min(max_age)
+        } else {
+            max_age
+        };
         let fresh =
             found_then && resolved_at.is_some_and(|at| at <= now && now.since(at) < max_age);
         Ok(Some((task, fresh)))

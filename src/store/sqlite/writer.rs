@@ -168,11 +168,12 @@ impl Store for SqliteStore {
         &self,
         reference: &str,
         max_age: Duration,
+        max_age_if_lost: Duration,
         now: Timestamp,
     ) -> Result<Option<(Task, bool)>, StoreError> {
         let reference = reference.to_owned();
         self.executor
-            .call(move |db| db.resolved(&reference, max_age, now))
+            .call(move |db| db.resolved(&reference, max_age, max_age_if_lost, now))
             .await
     }
 
