@@ -1,6 +1,6 @@
 //! Executes the core's decisions (reads, commits, waits), and stops on request.
 //!
-//! [`run()`] polls every feed until it is stopped, [`pass()`] brings every feed up to date once. Both drive each feed's
+//! [`run()`] polls every feed until it is stopped, `pass` brings every feed up to date once. Both drive each feed's
 //! [`Machine`](crate::sync::Machine) through [`Feed`] in a runtime task of its own, so that a failing feed delays no
 //! other. Both deliver to each sink with a worker of its own, so that a slow sink delays no feed.
 

@@ -45,7 +45,7 @@ impl Reload {
             match (self.load)().await {
                 Ok(plan) => {
                     let changed = *context.plan() != plan;
-                    match self.adopt(&context, &plan).await {
+                    match adopt(&context, &plan).await {
                         Ok(()) => tracing::info!(changed, "SIGHUP: read the configuration again"),
                         Err(error) => tracing::error!(
                             "SIGHUP: the previous configuration stays in force: {error}"
@@ -62,21 +62,21 @@ impl Reload {
         // The end of the signal stream must not end the daemon.
         std::future::pending().await
     }
+}
 
-    /// Puts `plan` into force. While the database fails temporarily, for example because another program holds its lock,
-    /// tries again: the signal must not be lost.
-    async fn adopt(&self, context: &Context, plan: &Plan) -> Result<(), StoreError> {
-        loop {
-            match context.adopt(plan.clone()).await {
-                Err(error) if error.is_temporary() => {
-                    let seconds = STORE_RETRY.as_secs();
-                    tracing::error!(
-                        "SIGHUP: the new configuration waits for the database: {error}; trying again in {seconds} s"
-                    );
-                    tokio::time::sleep(STORE_RETRY).await;
-                }
-                result => return result,
+/// Puts `plan` into force. While the database fails temporarily, for example because another program holds its lock,
+/// tries again: the signal must not be lost.
+async fn adopt(context: &Context, plan: &Plan) -> Result<(), StoreError> {
+    loop {
+        match context.adopt(plan.clone()).await {
+            Err(error) if error.is_temporary() => {
+                let seconds = STORE_RETRY.as_secs();
+                tracing::error!(
+                    "SIGHUP: the new configuration waits for the database: {error}; trying again in {seconds} s"
+                );
+                tokio::time::sleep(STORE_RETRY).await;
             }
+            result => return result,
         }
     }
 }

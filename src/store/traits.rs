@@ -68,7 +68,7 @@ pub trait Store: Send + Sync {
     ) -> Result<Written, StoreError>;
 
     /// Records that a feed's last poll failed, for `status`; a success clears it. A repeated failure with the same
-    /// message is written only every [`HEARTBEAT`].
+    /// message is written only once a minute.
     async fn record_failure(
         &self,
         feed_id: &str,
