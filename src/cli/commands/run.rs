@@ -50,7 +50,8 @@ pub async fn execute(
     Ok(result.map(|()| ExitCode::Ok)?)
 }
 
-/// What the settings now say of tasks and sinks; also reads the token again.  `running` are those that the daemon was started with.
+/// What the settings now say of tasks and sinks; also reads the token again. `running` are those that the
+/// daemon was started with.
 async fn read_again(
     args: &Args,
     globals: &Globals,
