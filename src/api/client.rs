@@ -126,13 +126,19 @@ impl Client {
         self.inner.requests.load(Ordering::Relaxed)
     }
 
-    /// Reads the token from `source` now, and again whenever it is refused. Returns whether it is another one than before.
+    /// From now on, reads the token again from `source` whenever it is refused.
+    pub fn set_token_source(&self, source: TokenSource) {
+        *self.source() = Some(source);
+    }
+
+    /// Reads the token from `source` now, and again whenever it is refused. Returns whether it is another one than
+    /// before.
     ///
     /// # Errors
     /// When the source has no usable token; the one in use and its source stay.
     pub fn read_token_from(&self, source: TokenSource) -> Result<bool, String> {
         let changed = self.replace_token(&source.read()?)?;
-        *self.source() = Some(source);
+        self.set_token_source(source);
         Ok(changed)
     }
 

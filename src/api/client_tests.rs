@@ -1,6 +1,8 @@
 //! The client against servers that answer and fail in many ways.
 
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,7 +11,7 @@ use tokio::net::TcpListener;
 use super::client::{Client, ClientOptions};
 use super::error::ErrorClass;
 use super::retry::RetryPolicy;
-use super::token::Token;
+use super::token::{Token, TokenSource};
 use crate::model::Timestamp;
 use crate::simulator::{Fault, Faults, Server, TOKEN, World};
 use crate::sync::{Listing, Window};
@@ -40,13 +42,17 @@ fn client_without_retries(url: &str, timeout: Duration) -> Client {
 }
 
 fn client_with(url: &str, timeout: Duration, retry: RetryPolicy) -> Client {
+    client_as(TOKEN, url, timeout, retry)
+}
+
+fn client_as(token: &str, url: &str, timeout: Duration, retry: RetryPolicy) -> Client {
     let options = ClientOptions {
         base_url: url.parse().unwrap(),
         timeout,
         requests_per_second: NonZeroU32::new(1_000).unwrap(),
         concurrency: NonZeroUsize::new(4).unwrap(),
     };
-    Client::with_retry(options, &Token::new(TOKEN).unwrap(), retry).unwrap()
+    Client::with_retry(options, &Token::new(token).unwrap(), retry).unwrap()
 }
 
 async fn server() -> (Server, String) {
@@ -249,4 +255,56 @@ async fn all_tasks_are_listed() {
     let client = client(&server.url());
     assert_eq!(client.tasks().await.unwrap().len(), 2_500);
     assert_eq!(client.requests(), 3);
+}
+
+/// A source whose token is `token` each time, and how often it was read.
+fn source(token: &'static str) -> (TokenSource, Arc<AtomicU32>) {
+    let reads = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&reads);
+    let source = TokenSource::new(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Token::new(token).map_err(|invalid| invalid.to_string())
+    });
+    (source, reads)
+}
+
+#[tokio::test]
+async fn a_refused_token_is_read_again_and_another_one_is_used_at_once() {
+    let (server, task) = server().await;
+    let client = client_as(
+        "old",
+        &server.url(),
+        Duration::from_secs(10),
+        RetryPolicy::default(),
+    );
+    let refused = client.runs(&task, &ALL).await.unwrap_err();
+    assert_eq!(refused.class(), ErrorClass::TokenRefused);
+    assert!(!client.was_accepted());
+
+    let (same, reads) = source("old");
+    client.set_token_source(same);
+    assert_eq!(reads.load(Ordering::Relaxed), 0, "it is not refused yet");
+    client.runs(&task, &ALL).await.unwrap_err();
+    assert_eq!(reads.load(Ordering::Relaxed), 1, "once for each request");
+    assert!(!client.was_accepted());
+
+    let replaced = client.token_replaced();
+    let (new, reads) = source(TOKEN);
+    client.set_token_source(new);
+    client.runs(&task, &ALL).await.unwrap();
+    replaced.await;
+    assert!(client.was_accepted());
+    client.runs(&task, &ALL).await.unwrap();
+    assert_eq!(reads.load(Ordering::Relaxed), 1, "it is kept");
+}
+
+#[tokio::test]
+async fn a_source_without_a_usable_token_changes_nothing() {
+    let (server, task) = server().await;
+    let client = client(&server.url());
+    let (unusable, _) = source("with space");
+    assert!(client.read_token_from(unusable).is_err());
+    let (same, _) = source(TOKEN);
+    assert_eq!(client.read_token_from(same), Ok(false));
+    client.runs(&task, &ALL).await.unwrap();
 }

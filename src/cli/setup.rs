@@ -42,10 +42,8 @@ impl Setup {
         let token = find_token(settings.api.token_file.as_deref(), environment)?;
         let plan = plan(&settings, environment, seed()).await?;
         let setup = Self::new(&settings, &token, plan, Progress::new(bars)).await?;
-        let client = &setup.context.client;
-        if let Err(error) = client.read_token_from(token_source(&settings, environment)) {
-            tracing::warn!("keeping the API token that was read before: {error}");
-        }
+        let source = token_source(&settings, environment);
+        setup.context.client.set_token_source(source);
         Ok((setup, settings))
     }
 
@@ -108,10 +106,20 @@ pub async fn plan(
     })
 }
 
-/// Where the token of `settings` is read again when it may have changed.
+/// Where the token of `settings` is read again when it may have changed. A pipe is not: reading it would wait for whoever
+/// writes to it.
 pub fn token_source(settings: &Settings, environment: &Environment) -> TokenSource {
     let (file, environment) = (settings.api.token_file.clone(), environment.clone());
     TokenSource::new(move || {
+        if let Some(file) = file
+            .as_ref()
+            .filter(|file| file.exists() && !file.is_file())
+        {
+            let file = file.display();
+            return Err(format!(
+                "{file} is not a regular file, so it is read only once"
+            ));
+        }
         find_token(file.as_deref(), &environment).map_err(|error| error.to_string())
     })
 }

@@ -112,7 +112,8 @@ pub trait Store: Send + Sync {
     async fn exchange(&self, exchange: Exchange, now: Timestamp) -> Result<Exchanged, StoreError>;
 
     /// Makes the deliveries of `selection` due at `now`, as if they had never been attempted and their sinks had not
-    /// failed until now, and counts them in [`Exchanged::retries`]; returns how many there were. Works in several transactions: after a failure, those already committed stay.
+    /// failed until now, and counts them in [`Exchanged::retries`]; returns how many there were. Works in several
+    /// transactions: after a failure, those already committed stay.
     async fn retry_deliveries(
         &self,
         selection: &Selection,

@@ -120,3 +120,16 @@ fn a_refused_token_ends_the_daemon_at_the_start() {
     });
     assert_eq!(daemon.wait(), Some(77));
 }
+
+#[test]
+fn a_daemon_whose_token_was_accepted_waits_while_it_is_refused() {
+    let setup = Setup::with_runs(5);
+    let daemon = Daemon::start_synced(&setup, setup.quick_run());
+    setup.server.set_faults(Faults::always(Fault::Status(401)));
+    wait_until("a recorded refusal", || {
+        setup.column("SELECT coalesce(last_error, '') FROM cursors")[0].contains("401")
+    });
+    setup.server.set_faults(Faults::none());
+    let id = setup.server.world().create(&setup.task, Timestamp::now());
+    assert_eq!(daemon.event(|_| true)["eventData"]["actorRunId"], id);
+}

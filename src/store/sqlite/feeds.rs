@@ -199,8 +199,8 @@ fn save_audit(
     let watermark = audit.cursor.watermark.as_ref();
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO audits (feed_id, began_at, \"offset\", tail, watermark_started_at, watermark_id,
-                 decided_before) VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO audits (feed_id, began_at, \"offset\", watermark_started_at, watermark_id,
+                 decided_before) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute((
             feed_id,

@@ -1,4 +1,4 @@
--- Version 3: feeds, what could not be read, and subscriptions with a position.
+-- Version 3: feeds as rows of their own, an index of the listed runs, and retries by hand.
 
 -- One row for each list that is followed. A feed of kind `task` has its task's id.
 CREATE TABLE feeds (
@@ -6,15 +6,11 @@ CREATE TABLE feeds (
     kind                 TEXT NOT NULL CHECK (kind IN ('task', 'account')),
     task_id              TEXT REFERENCES tasks (id),
     "offset"             INTEGER NOT NULL,
-    -- How many of the last entries before `offset` began with the last one, or have no readable start.
-    tail                 INTEGER NOT NULL DEFAULT 1,
     watermark_started_at TEXT,
     watermark_id         TEXT,
     -- Whether the newest run before the first sync was looked for, and its start; null where the list was empty.
     baseline_known       INTEGER NOT NULL CHECK (baseline_known IN (0, 1)),
     baseline             TEXT,
-    -- 1 while every run found is history, because the newest one could not be determined.
-    all_history          INTEGER NOT NULL DEFAULT 0 CHECK (all_history IN (0, 1)),
     first_sync_complete  INTEGER NOT NULL CHECK (first_sync_complete IN (0, 1)),
     server_total         INTEGER,
     last_success_at      TEXT,
@@ -48,41 +44,14 @@ CREATE TABLE audits (
     feed_id              TEXT PRIMARY KEY REFERENCES feeds (id),
     began_at             TEXT NOT NULL,
     "offset"             INTEGER NOT NULL,
-    tail                 INTEGER NOT NULL,
     watermark_started_at TEXT,
     watermark_id         TEXT,
     -- Runs that started before this have been compared.
     decided_before       TEXT
 ) STRICT;
 
--- What a list, or a single read, held and could not be stored as a run.
-CREATE TABLE unreadable_items (
-    feed_id       TEXT NOT NULL REFERENCES feeds (id),
-    -- Identifies the item: 'run:' and its id for a single read, otherwise a digest of the whole item.
-    item          TEXT NOT NULL,
-    -- Where in the list it was last seen; null for a single read.
-    position      INTEGER,
-    reason        TEXT NOT NULL,
-    -- The item as it came, cut after 4 KiB.
-    body          TEXT NOT NULL,
-    first_seen_at TEXT NOT NULL,
-    last_seen_at  TEXT NOT NULL,
-    PRIMARY KEY (feed_id, item)
-) STRICT, WITHOUT ROWID;
-
 -- The listed runs of a feed by start, so that removed ones cost a poll nothing.
 CREATE INDEX runs_listed ON runs (feed_id, started_at) WHERE removed_at IS NULL;
-
--- When the mirror first looked at the account, by the server's clock: a task that was created later has no history.
-CREATE TABLE account (
-    only_row        INTEGER PRIMARY KEY CHECK (only_row = 1),
-    first_looked_at TEXT NOT NULL
-) STRICT;
-INSERT INTO account (only_row, first_looked_at)
-SELECT 1, min(first_seen_at) FROM tasks HAVING min(first_seen_at) IS NOT NULL;
-
-ALTER TABLE tasks ADD COLUMN created_at TEXT;
-ALTER TABLE tasks ADD COLUMN modified_at TEXT;
 
 -- How many deliveries to the sink were ever retried by hand: tells a worker that waits for the sink to try it now.
 ALTER TABLE sinks ADD COLUMN retries INTEGER NOT NULL DEFAULT 0;
