@@ -57,7 +57,7 @@ struct Inner {
     authorization: watch::Sender<HeaderValue>,
     /// Where the token is read again; `None` if it cannot change.
     source: Mutex<Option<TokenSource>>,
-    /// Whether any answer was one that only an accepted token gets.
+    /// Whether any answer was one that only an accepted token gets: success, or Apify's own 403 or 404.
     accepted: AtomicBool,
     base_url: Url,
     rate: DefaultDirectRateLimiter,
@@ -328,7 +328,11 @@ impl Client {
         self.inner.rate.until_ready().await;
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
         let result = self.attempt(url, token, decode).await;
-        if result.is_ok() {
+        let class = result.as_ref().err().map(ApiError::class);
+        if matches!(
+            class,
+            None | Some(ErrorClass::Forbidden | ErrorClass::NotFound)
+        ) {
             self.inner.accepted.store(true, Ordering::Relaxed);
         }
         result

@@ -308,3 +308,14 @@ async fn a_source_without_a_usable_token_changes_nothing() {
     assert_eq!(client.read_token_from(same), Ok(false));
     client.runs(&task, &ALL).await.unwrap();
 }
+
+#[tokio::test]
+async fn apifys_own_403_and_404_show_that_the_token_is_accepted() {
+    for (status, accepted) in [(400, false), (401, false), (403, true), (404, true)] {
+        let (server, task) = server().await;
+        server.set_faults(Faults::always(Fault::Status(status)));
+        let client = client_without_retries(&server.url(), Duration::from_secs(10));
+        client.runs(&task, &ALL).await.unwrap_err();
+        assert_eq!(client.was_accepted(), accepted, "{status}");
+    }
+}

@@ -7,7 +7,7 @@ use super::error::CliError;
 use super::globals::{Globals, TaskArgs};
 use super::{logging, settings};
 use crate::api::{Client, ClientOptions, Token, TokenSource};
-use crate::config::{Settings, find_token};
+use crate::config::{Settings, find_token, find_token_again};
 use crate::daemon::{Context, Plan, Progress, SinkPlan};
 use crate::model::{Seed, Timestamp};
 use crate::options::Environment;
@@ -106,21 +106,11 @@ pub async fn plan(
     })
 }
 
-/// Where the token of `settings` is read again when it may have changed. A pipe is not: reading it would wait for whoever
-/// writes to it.
+/// Where the token of `settings` is read again when it may have changed.
 pub fn token_source(settings: &Settings, environment: &Environment) -> TokenSource {
     let (file, environment) = (settings.api.token_file.clone(), environment.clone());
     TokenSource::new(move || {
-        if let Some(file) = file
-            .as_ref()
-            .filter(|file| file.exists() && !file.is_file())
-        {
-            let file = file.display();
-            return Err(format!(
-                "{file} is not a regular file, so it is read only once"
-            ));
-        }
-        find_token(file.as_deref(), &environment).map_err(|error| error.to_string())
+        find_token_again(file.as_deref(), &environment).map_err(|error| error.to_string())
     })
 }
 

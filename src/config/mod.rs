@@ -12,4 +12,4 @@ mod token;
 
 pub use layers::{load, parse};
 pub use settings::{ApiSettings, LogFormat, LogLevel, Overrides, Settings};
-pub(crate) use token::{TokenError, find_token};
+pub(crate) use token::{TokenError, find_token, find_token_again};

@@ -1,6 +1,7 @@
 //! Finding the API token.
 
-use std::path::Path;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 use thiserror::Error;
@@ -22,6 +23,9 @@ pub enum TokenError {
     /// The file that should hold it cannot be used.
     #[error("token file {0}")]
     File(#[from] SecretError),
+    /// The place where it is can be read only once.
+    #[error("{} is not a regular file, so the token in it is read only once", .0.display())]
+    ReadOnce(PathBuf),
     /// The value found is no token.
     #[error("{invalid} (from {origin})")]
     Invalid {
@@ -32,6 +36,12 @@ pub enum TokenError {
     },
 }
 
+/// Where the token is.
+enum Place<'a> {
+    File(Cow<'a, Path>),
+    Variable(&'a str),
+}
+
 /// Finds the token: in `token_file`, else in `APIFY_TOKEN`, else in the systemd credential.
 ///
 /// # Errors
@@ -40,25 +50,44 @@ pub fn find_token(
     token_file: Option<&Path>,
     environment: &Environment,
 ) -> Result<Token, TokenError> {
-    if let Some(path) = token_file {
-        return from_file(path);
-    }
-    if let Some(text) = environment
-        .get("APIFY_TOKEN")
-        .filter(|text| !text.trim().is_empty())
-    {
-        return Token::new(text).map_err(|invalid| TokenError::Invalid {
+    match place(token_file, environment).ok_or(TokenError::Missing)? {
+        Place::File(path) => from_file(&path),
+        Place::Variable(text) => Token::new(text).map_err(|invalid| TokenError::Invalid {
             origin: "the environment variable APIFY_TOKEN".to_owned(),
             invalid,
-        });
+        }),
     }
-    match environment
-        .get("CREDENTIALS_DIRECTORY")
-        .map(|folder| Path::new(folder).join(CREDENTIAL))
-    {
-        Some(path) if path.exists() => from_file(&path),
-        _ => Err(TokenError::Missing),
+}
+
+/// Finds the token again, to see whether it was replaced. What is not a regular file is not read again: a pipe would wait
+/// for whoever writes to it.
+///
+/// # Errors
+/// As [`find_token`], and [`TokenError::ReadOnce`].
+pub fn find_token_again(
+    token_file: Option<&Path>,
+    environment: &Environment,
+) -> Result<Token, TokenError> {
+    match place(token_file, environment) {
+        Some(Place::File(path)) if path.exists() && !path.is_file() => {
+            Err(TokenError::ReadOnce(path.into_owned()))
+        }
+        _ => find_token(token_file, environment),
     }
+}
+
+fn place<'a>(token_file: Option<&'a Path>, environment: &'a Environment) -> Option<Place<'a>> {
+    let file = token_file.map(|path| Place::File(Cow::Borrowed(path)));
+    let variable = || {
+        let text = environment.get("APIFY_TOKEN")?;
+        (!text.trim().is_empty()).then_some(Place::Variable(text))
+    };
+    let credential = || {
+        let folder = environment.get("CREDENTIALS_DIRECTORY")?;
+        let path = Path::new(folder).join(CREDENTIAL);
+        path.exists().then_some(Place::File(Cow::Owned(path)))
+    };
+    file.or_else(variable).or_else(credential)
 }
 
 fn from_file(path: &Path) -> Result<Token, TokenError> {
@@ -116,5 +145,23 @@ mod tests {
         assert!(!error().to_string().contains("secrets"), "{}", error());
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(error().to_string().contains("chmod 600"), "{}", error());
+    }
+
+    #[test]
+    fn a_pipe_is_not_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join(CREDENTIAL);
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let environment = environment(&[("CREDENTIALS_DIRECTORY", dir.path().to_str().unwrap())]);
+        for file in [Some(pipe.as_path()), None] {
+            let error = find_token_again(file, &environment).unwrap_err();
+            assert!(matches!(error, TokenError::ReadOnce(_)), "{error}");
+        }
+        let file = dir.path().join("token");
+        std::fs::write(&file, "token").unwrap();
+        find_token_again(Some(&file), &environment).unwrap();
+        let missing = find_token_again(Some(&dir.path().join("none")), &environment);
+        assert!(matches!(missing.unwrap_err(), TokenError::File(_)));
     }
 }

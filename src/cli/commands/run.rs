@@ -27,11 +27,12 @@ pub async fn execute(
     globals: &Globals,
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
-    // First of all: a signal without a handler ends the process.
+    // First of all: without a handler, a signal to reload ends the process. One to stop should, until there is
+    // something to stop.
     let hangup = Reload::hangups()?;
-    let shutdown = daemon::on_signals()?;
     let (Setup { context, writer }, settings) =
         Setup::from_flags(globals, environment, &args.tasks).await?;
+    let shutdown = daemon::on_signals()?;
     let client = context.client.clone();
     let seed = context.plan().sync.seed;
     let (args, globals, environment) = (args.clone(), globals.clone(), environment.clone());
