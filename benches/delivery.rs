@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apify_mirror::api::{Client, ClientOptions, Token};
-use apify_mirror::daemon::{self, Context, Feed, Plan, Progress, SinkPlan};
+use apify_mirror::daemon::{self, Context, Feed, Plan, Progress, SinkPlan, Subscriptions};
 use apify_mirror::model::{RunStatus, Seed, Task, Timestamp};
 use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
 use apify_mirror::sinks::{SecretSource, SigningKeys, SinkSettings, Start, WebhookOptions};
@@ -82,6 +82,7 @@ async fn plan(url: &str) -> Plan {
             seed: Seed(1),
         },
         sinks: vec![SinkPlan::build(settings, Vec::new()).await.unwrap()],
+        subscriptions: Subscriptions::Configured,
     }
 }
 

@@ -46,6 +46,9 @@ pub enum CliError {
         /// What was asked for.
         reference: String,
     },
+    /// The mirror has no subscription by the name that was given.
+    #[error("the mirror has no sink {0}; `apify-mirror sinks list` shows those it has")]
+    UnknownSink(String),
     /// The system refused something that the program needs.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -62,6 +65,7 @@ impl CliError {
             Self::Api(error) => code_of(error),
             Self::Store(StoreError::Locked { .. }) => ExitCode::Locked,
             Self::Store(_) => ExitCode::Storage,
+            Self::UnknownSink(_) => ExitCode::Usage,
             Self::UnknownTask { .. } => ExitCode::SomeTasksFailed,
             Self::Io(_) => ExitCode::Unexpected,
         }

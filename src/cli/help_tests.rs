@@ -50,6 +50,7 @@ fn the_program() {
       status      Show the state of every task and sink
       events      Read the event log
       deliveries  List, retry or drop events that could not be delivered
+      sinks       List the sinks' subscriptions, or end one for good
       check       Validate the configuration
       demo        Run the daemon on a built-in simulated account: no token, no network
       help        Print this message or the help of the given subcommand(s)

@@ -17,7 +17,7 @@ mod table;
 
 use clap::{Parser, Subcommand};
 
-use commands::{audit, check, deliveries, demo, events, run, status, sync};
+use commands::{audit, check, deliveries, demo, events, run, sinks, status, sync};
 use error::CliError;
 pub use exit::ExitCode;
 use globals::Globals;
@@ -51,6 +51,8 @@ enum Command {
     Events(events::Args),
     /// List, retry or drop events that could not be delivered
     Deliveries(deliveries::Args),
+    /// List the sinks' subscriptions, or end one for good
+    Sinks(sinks::Args),
     /// Validate the configuration
     Check(check::Args),
     /// Run the daemon on a built-in simulated account: no token, no network
@@ -92,6 +94,7 @@ async fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<Ex
         Command::Status(args) => status::execute(args, globals, environment).await,
         Command::Events(args) => events::execute(args, globals, environment).await,
         Command::Deliveries(args) => deliveries::execute(args, globals, environment).await,
+        Command::Sinks(args) => sinks::execute(args, globals, environment).await,
         Command::Check(args) => check::execute(args, globals, environment).await,
         Command::Demo(args) => demo::execute(args, globals).await,
     }

@@ -8,7 +8,7 @@ use super::globals::{Globals, TaskArgs};
 use super::{logging, settings};
 use crate::api::{Client, ClientOptions, Token, TokenSource};
 use crate::config::{Settings, find_token, find_token_again};
-use crate::daemon::{Context, Plan, Progress, SinkPlan};
+use crate::daemon::{Context, Plan, Progress, SinkPlan, Subscriptions};
 use crate::model::{Seed, Timestamp};
 use crate::options::Environment;
 use crate::store::{SqliteStore, Writer};
@@ -26,7 +26,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Reads the settings, starts the log, finds the token, and continues as [`Setup::new`] does. Also returns the settings.
+    /// Reads the settings, starts the log, finds the token, and continues as [`Setup::new`] does. Also
+    /// returns the settings. A command that does not deliver does not subscribe.
     ///
     /// # Errors
     /// When the settings are not valid or name no task, when there is no token, and as for [`Setup::new`].
@@ -34,13 +35,17 @@ impl Setup {
         globals: &Globals,
         environment: &Environment,
         tasks: &TaskArgs,
+        subscribes: bool,
     ) -> Result<(Self, Settings), CliError> {
         let (settings, _) = settings::read(globals, environment, &tasks.tasks)?;
         settings.require_tasks()?;
         let bars = globals.progress_bars();
         logging::start(globals, &settings, bars.clone());
         let token = find_token(settings.api.token_file.as_deref(), environment)?;
-        let plan = plan(&settings, environment, seed()).await?;
+        let mut plan = plan(&settings, environment, seed()).await?;
+        if !subscribes {
+            plan.subscriptions = Subscriptions::Unchanged;
+        }
         let setup = Self::new(&settings, &token, plan, Progress::new(bars)).await?;
         let source = token_source(&settings, environment);
         setup.context.client.set_token_source(source);
@@ -103,6 +108,11 @@ pub async fn plan(
             ..settings.sync.clone()
         },
         sinks,
+        subscriptions: if settings.from_file {
+            Subscriptions::Configured
+        } else {
+            Subscriptions::Temporary
+        },
     })
 }
 

@@ -58,7 +58,11 @@ pub fn parse(
 ) -> Result<Settings, Problems> {
     let tree = tree(text, environment)
         .map_err(|error| Problem::new(source(), without_excerpt(&error.to_string())))?;
-    Settings::from_tree(tree, overrides)
+    let settings = Settings::from_tree(tree, overrides)?;
+    Ok(match text {
+        Some(_) => settings,
+        None => settings.without_file(),
+    })
 }
 
 /// Removes the excerpt of the file from a syntax error: it may contain a secret.

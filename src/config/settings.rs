@@ -28,6 +28,8 @@ pub struct Settings {
     pub database: PathBuf,
     /// How feeds are polled. The seed is 0 and the number of pages read ahead is `api.concurrency`.
     pub sync: crate::sync::Settings,
+    /// Whether there is a configuration file. Without one, the only sink is standard output, for this command alone.
+    pub from_file: bool,
     /// The sinks.
     pub sinks: Vec<SinkSettings>,
     /// The level of the log.
@@ -122,6 +124,7 @@ impl Settings {
             api,
             database,
             sync,
+            from_file: true,
             sinks,
             log_level,
             log_format,
@@ -134,6 +137,16 @@ impl Settings {
     /// Never; the defaults pass the same validation as everything else, which a test checks.
     pub fn defaults() -> Result<Self, Problems> {
         Self::from_tree(Map::new(), Overrides::default())
+    }
+
+    /// The same settings, for a command that has no configuration file.
+    #[must_use]
+    pub(super) fn without_file(self) -> Self {
+        Self {
+            from_file: false,
+            sinks: vec![sinks::temporary()],
+            ..self
+        }
     }
 
     /// The sinks with the current value of every secret.

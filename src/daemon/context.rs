@@ -8,7 +8,7 @@ use tokio::sync::{Notify, RwLock, watch};
 use super::progress::Progress;
 use super::worker::Worker;
 use crate::api::Client;
-use crate::model::{Registration, Subscription, Timestamp};
+use crate::model::{Registration, TEMPORARY_SINK, Timestamp};
 use crate::sinks::{BuildError, Sink, SinkSettings};
 use crate::store::{Reader, Store, StoreError, Written};
 use crate::sync::{Commit, Settings};
@@ -24,6 +24,20 @@ pub struct Plan {
     pub sync: Settings,
     /// Where events go.
     pub sinks: Vec<SinkPlan>,
+    /// What becomes of the subscriptions in the database.
+    pub subscriptions: Subscriptions,
+}
+
+/// What putting a plan into force does to the subscriptions in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscriptions {
+    /// The plan's sinks, and no others, become the configured ones: it comes from a configuration file.
+    Configured,
+    /// None is changed. The plan's only sink gets what is raised until the end, beside them.
+    Temporary,
+    /// None is changed, and nothing is delivered. In a mirror that no configuration file was ever used with, events are
+    /// kept for the next plan with a temporary subscription.
+    Unchanged,
 }
 
 /// A sink, ready for deliveries. Two are equal when their configurations, secrets included, are equal.
@@ -97,14 +111,6 @@ pub struct Context {
 }
 
 impl Plan {
-    /// What the sinks subscribe to.
-    pub fn subscriptions(&self) -> Vec<Subscription> {
-        self.sinks
-            .iter()
-            .map(|sink| sink.settings.subscription())
-            .collect()
-    }
-
     /// The settings for the feed of the task `id`, with a seed of its own so that feeds do not poll in step.
     pub fn settings_for(&self, id: &str) -> Settings {
         Settings {
@@ -152,15 +158,47 @@ impl Context {
         let sinks = plan.sinks.iter();
         let registrations: Vec<Registration> =
             sinks.map(|sink| sink.settings.registration()).collect();
+        let now = Timestamp::now();
         let _alone = self.committing.write().await;
-        self.store
-            .register(&registrations, Timestamp::now())
-            .await?;
+        match plan.subscriptions {
+            Subscriptions::Configured => self.store.register(&registrations, now).await?,
+            Subscriptions::Temporary => self.open_temporary(&registrations).await?,
+            Subscriptions::Unchanged if self.keeps_for_temporary().await? => {
+                self.open_temporary(&registrations).await?;
+            }
+            Subscriptions::Unchanged => self.store.close_temporary(now).await?,
+        }
         self.plan.send_replace(Arc::new(plan));
         Ok(())
     }
 
-    /// Commits to a feed, for the sinks of the plan in force.
+    async fn open_temporary(&self, sinks: &[Registration]) -> Result<(), StoreError> {
+        for sink in sinks
+            .iter()
+            .filter(|sink| sink.subscription.sink == TEMPORARY_SINK)
+        {
+            self.store.open_temporary(sink, Timestamp::now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether only commands without a configuration file were ever used with this mirror.
+    async fn keeps_for_temporary(&self) -> Result<bool, StoreError> {
+        let subscriptions = self.reader.subscriptions().await?;
+        Ok(subscriptions
+            .iter()
+            .all(|subscription| subscription.temporary))
+    }
+
+    /// Closes the subscription that was for this command alone.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
+        self.store.close_temporary(Timestamp::now()).await
+    }
+
+    /// Commits to a feed.
     ///
     /// # Errors
     /// When the database fails.
@@ -170,8 +208,7 @@ impl Context {
         commit: Commit,
     ) -> Result<Written, StoreError> {
         let _in_force = self.committing.read().await;
-        let subscriptions = self.plan().subscriptions();
-        self.store.commit(feed_id, commit, &subscriptions).await
+        self.store.commit(feed_id, commit).await
     }
 
     /// Creates a worker for a sink that has no other.
@@ -179,7 +216,7 @@ impl Context {
         Worker::new(
             Arc::clone(&self.store),
             Arc::clone(&sink.sink),
-            sink.settings.subscription(),
+            sink.settings.registration(),
             sink.settings.give_up_after,
             self.plan().sync.seed.of(&sink.settings.name),
         )
@@ -223,6 +260,7 @@ mod tests {
                 ..settings.sync
             },
             sinks,
+            subscriptions: Subscriptions::Configured,
         }
     }
 
@@ -261,7 +299,6 @@ mod tests {
         drop(under_way);
         adopt.await.unwrap();
         assert_eq!(context.reader.sinks().await.unwrap()[0].name, "stdout");
-        assert_eq!(context.plan().subscriptions().len(), 1);
     }
 
     #[tokio::test]

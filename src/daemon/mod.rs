@@ -18,7 +18,7 @@ mod worker;
 #[cfg(test)]
 mod worker_tests;
 
-pub use context::{Context, Plan, SinkPlan};
+pub use context::{Context, Plan, SinkPlan, Subscriptions};
 pub use error::RunError;
 pub use feed::{Feed, Poll};
 #[cfg(test)]

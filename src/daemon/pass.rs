@@ -100,6 +100,7 @@ pub async fn pass(context: Arc<Context>, scope: Scope) -> Result<Report, StoreEr
         deliver(&context, &plan).await?;
         report.owed = owed(&context, &plan).await?;
     }
+    context.close().await?;
     Ok(report)
 }
 

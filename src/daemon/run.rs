@@ -52,7 +52,8 @@ pub async fn run(
         () = reloads => {}
     }
     // Attempts in flight get time to end, so that they need not be repeated.
-    sinks.await
+    sinks.await?;
+    Ok(context.close().await?)
 }
 
 /// Repeats `work` as long as its errors are temporary, such as a full disk; returns the first permanent one.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::{
     AttemptId, Command, Input, Machine, Mode, Next, Notice, STORE_RETRY, Settings, Step,
 };
-use crate::model::{AttemptOutcome, Exchanged, Moment, Seed, Subscription, Timestamp};
+use crate::model::{AttemptOutcome, Exchanged, Moment, Registration, Seed, Timestamp};
 use crate::sinks::Sink;
 use crate::store::{Store, StoreError};
 
@@ -21,7 +21,7 @@ use crate::store::{Store, StoreError};
 pub struct Worker {
     store: Arc<dyn Store>,
     sink: Arc<dyn Sink>,
-    subscription: Subscription,
+    registration: Registration,
     give_up_after: Duration,
     seed: Seed,
 }
@@ -47,19 +47,19 @@ impl Clock {
 }
 
 impl Worker {
-    /// Creates a worker that delivers to `sink` the events that `subscription` wants. An event is set aside `give_up_after`
-    /// its first attempt; `seed` is for the jitter of waits.
+    /// Creates a worker that delivers to `sink` the events that its registration asks for. An event is set aside when it has
+    /// waited for `give_up_after`; `seed` is for the jitter of waits.
     pub fn new(
         store: Arc<dyn Store>,
         sink: Arc<dyn Sink>,
-        subscription: Subscription,
+        registration: Registration,
         give_up_after: Duration,
         seed: Seed,
     ) -> Self {
         Self {
             store,
             sink,
-            subscription,
+            registration,
             give_up_after,
             seed,
         }
@@ -128,9 +128,13 @@ impl Worker {
         }
     }
 
+    fn name(&self) -> &str {
+        &self.registration.subscription.sink
+    }
+
     fn settings(&self, mode: Mode) -> Settings {
         Settings {
-            subscription: self.subscription.clone(),
+            sink: self.name().to_owned(),
             limits: self.sink.limits(),
             give_up_after: self.give_up_after,
             seed: self.seed,
@@ -147,12 +151,19 @@ impl Worker {
                     .spawn(async move { (id, sink.deliver(&events).await) });
             }
             Command::Exchange(exchange) => {
-                let store = Arc::clone(&self.store);
+                let (store, sink) = (Arc::clone(&self.store), self.registration.clone());
                 in_flight.exchange = Some(Box::pin(async move {
-                    store.exchange(exchange, Timestamp::now()).await
+                    let exchanged = store.exchange(exchange, Timestamp::now()).await?;
+                    if exchanged.unknown && store.restore(&sink, Timestamp::now()).await? {
+                        tracing::warn!(
+                            sink = sink.subscription.sink,
+                            "the row of the sink was deleted; wrote it again, and the sink gets events from now on"
+                        );
+                    }
+                    Ok(exchanged)
                 }));
             }
-            Command::Report(notice) => report(&self.subscription.sink, &notice),
+            Command::Report(notice) => report(self.name(), &notice),
         }
     }
 
@@ -164,7 +175,7 @@ impl Worker {
         match answer {
             Ok(exchanged) => Ok(Input::Exchanged(exchanged)),
             Err(error) if error.is_temporary() && mode == Mode::UntilStopped => {
-                let (sink, seconds) = (&self.subscription.sink, STORE_RETRY.as_secs());
+                let (sink, seconds) = (self.name(), STORE_RETRY.as_secs());
                 tracing::error!(sink, "{error}; trying again in {seconds} s");
                 Ok(Input::ExchangeFailed)
             }
@@ -194,6 +205,11 @@ fn report(sink: &str, notice: &Notice) {
             sink,
             "the sink reports that it is gone for good; setting aside everything it is owed, see `apify-mirror \
              deliveries list`: {error}"
+        ),
+        Notice::Missed { events } => tracing::warn!(
+            sink,
+            events,
+            "the sink does not get some events, which are no longer in the event log"
         ),
         Notice::GaveUp { events, error } => {
             tracing::error!(sink, events, "set events aside: {error}");

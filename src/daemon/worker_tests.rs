@@ -65,10 +65,14 @@ struct Setup {
     stop: CancellationToken,
 }
 
-fn subscription(sink: &str) -> Subscription {
-    Subscription {
-        sink: sink.to_owned(),
-        types: None,
+fn registration(sink: &str) -> Registration {
+    Registration {
+        subscription: Subscription {
+            sink: sink.to_owned(),
+            types: None,
+        },
+        kind: "webhook",
+        from_beginning: sink != SINK,
     }
 }
 
@@ -100,20 +104,13 @@ impl Setup {
     }
 
     async fn register(&self, names: &[&str]) {
-        let sinks: Vec<Registration> = names
-            .iter()
-            .map(|name| Registration {
-                name: (*name).to_owned(),
-                kind: "webhook",
-                from_beginning: *name != SINK,
-            })
-            .collect();
+        let sinks: Vec<Registration> = names.iter().map(|name| registration(name)).collect();
         self.store.register(&sinks, Timestamp::now()).await.unwrap();
     }
 
     fn worker(&self, sink: &str) -> Worker {
         let (store, fake) = (self.store.clone(), self.sink.clone());
-        Worker::new(store, fake, subscription(sink), LONG, Seed(1))
+        Worker::new(store, fake, registration(sink), LONG, Seed(1))
     }
 
     /// Starts a worker in the background.
@@ -148,8 +145,7 @@ impl Setup {
             },
             finished: true,
         };
-        let all = [subscription(SINK)];
-        self.store.commit("task", commit, &all).await.unwrap();
+        self.store.commit("task", commit).await.unwrap();
     }
 
     async fn status(&self) -> SinkStatus {

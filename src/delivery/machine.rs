@@ -22,6 +22,9 @@ pub const FALLBACK: Duration = Duration::from_secs(5);
 /// How long what is in flight may take to end when nothing more begins.
 pub const DRAIN: Duration = Duration::from_millis(700);
 
+/// How long events that were read ahead may be attempted without being read again: they may have been dropped by hand.
+pub const FRESH: Duration = Duration::from_secs(1);
+
 /// The least number of different runs that must fail in a row to open the circuit breaker.
 const MIN_THRESHOLD: usize = 8;
 
@@ -41,6 +44,8 @@ pub struct Machine {
     clearing: Option<Clearing>,
     /// Read, not attempted.
     ready: VecDeque<Due>,
+    /// When the oldest of these were read, in uptime.
+    ready_since: Duration,
     in_flight: BTreeMap<AttemptId, Arc<[Due]>>,
     /// The last attempt begun.
     last_attempt: AttemptId,
@@ -68,6 +73,7 @@ impl Machine {
             answered: Duration::ZERO,
             clearing: None,
             ready: VecDeque::new(),
+            ready_since: Duration::ZERO,
             in_flight: BTreeMap::new(),
             last_attempt: AttemptId::default(),
             probe: None,
@@ -153,6 +159,10 @@ impl Machine {
             && self.outbox.is_available()
             && self.is_admitted(now)
         {
+            if now.saturating_sub(self.ready_since) > FRESH {
+                self.give_back();
+                break;
+            }
             let events = self.next_batch();
             if events.is_empty() {
                 break;
@@ -257,7 +267,7 @@ impl Machine {
                 if was_closed {
                     commands.push(Command::Report(self.opened(error, now.uptime)));
                 }
-                self.pause(error, now.wall);
+                self.pause(error);
             }
             _ if !was_closed => commands.push(Command::Report(Notice::BreakerClosed)),
             _ => {}
@@ -278,20 +288,24 @@ impl Machine {
     }
 
     fn opened(&self, error: &str, now: Duration) -> Notice {
-        let wait = match self.breaker.admission() {
-            Admission::Wait(until) => until.saturating_sub(now),
-            Admission::Free | Admission::Probe => Duration::ZERO,
-        };
         Notice::BreakerOpened {
-            wait,
+            wait: self.paused_for(now),
             error: error.to_owned(),
         }
     }
 
+    /// How long nothing is attempted, as the breaker is open.
+    fn paused_for(&self, now: Duration) -> Duration {
+        match self.breaker.admission() {
+            Admission::Wait(until) => until.saturating_sub(now),
+            Admission::Free | Admission::Probe => Duration::ZERO,
+        }
+    }
+
     /// The breaker is open: what the sink has been owed for too long is set aside, and the rest goes back.
-    fn pause(&mut self, error: &str, now: Timestamp) {
+    fn pause(&mut self, error: &str) {
         self.give_back();
-        let which = Overdue::OwedSince(now.minus(self.settings.give_up_after));
+        let which = Overdue::OwedFor(self.settings.give_up_after);
         self.clearing.get_or_insert_with(|| Clearing {
             which,
             why: error.to_owned(),
@@ -310,7 +324,7 @@ impl Machine {
         let attempts = due.attempts.saturating_add(1);
         let attempt = Attempt {
             attempts,
-            first: due.first_attempt_at.unwrap_or(now),
+            waited: due.waited,
             now,
             seed: self.settings.seed.of(&due.id),
         };
@@ -338,6 +352,7 @@ impl Machine {
             attempts: due.attempts,
             verdict,
             error: outcome.error().map(str::to_owned),
+            waited: due.waited,
         });
     }
 }

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::machine::{AHEAD, DRAIN, FALLBACK, MAX_READY_BYTES};
-use super::protocol::{Input, Next, Notice, STORE_RETRY};
+use super::machine::{AHEAD, DRAIN, FALLBACK, FRESH, MAX_READY_BYTES};
+use super::protocol::{Input, Mode, Next, Notice, STORE_RETRY};
 use super::testing::{BY_RUN, World, failed};
 use crate::model::{AttemptOutcome, Due, EXCHANGE_CHUNK, Order, SinkLimits, Timestamp};
 use crate::simulator::Rng;
@@ -607,7 +607,7 @@ fn a_drain_ends_when_nothing_is_due_and_waits_for_no_retry() {
 }
 
 #[test]
-fn a_drain_ends_when_the_breaker_opens_and_with_everything_set_aside_that_must_be() {
+fn a_drain_ends_when_the_breaker_opens() {
     let mut world = World::new(BY_RUN, |_, _| failed());
     (0..6_000).for_each(|run| world.outbox.add(&format!("r{run}"), world.now.wall));
     world.drain(MINUTE);
@@ -615,11 +615,29 @@ fn a_drain_ends_when_the_breaker_opens_and_with_everything_set_aside_that_must_b
     let attempts = world.attempts();
     assert!((8..20).contains(&attempts), "{attempts} attempts");
     assert_eq!(world.outbox.pending(), 6_000);
+}
 
-    world.pass(120 * MINUTE);
-    world.drain(MINUTE);
-    world.until(|_| false);
-    assert_eq!(world.outbox.pending(), 0, "it is overdue");
+#[test]
+fn time_in_which_the_mirror_was_off_is_not_held_against_anything() {
+    for limits in [BY_RUN, SinkLimits::STREAM] {
+        let mut world = World::new(limits, |_, _| failed());
+        (0..600).for_each(|run| world.outbox.add(&format!("r{run}"), world.now.wall));
+        for _ in 0..10 {
+            world.drain(MINUTE);
+            world.until(|_| false);
+            world.pass(3 * 24 * 60 * MINUTE);
+        }
+        assert_eq!(world.outbox.pending(), 600);
+        // It is given up where the mirror runs.
+        world.restart(|settings| {
+            settings.give_up_after = 10 * MINUTE;
+            settings.mode = Mode::UntilStopped;
+        });
+        let began = world.now.uptime;
+        world.until_empty();
+        let took = world.now.uptime - began;
+        assert!((MINUTE..40 * MINUTE).contains(&took), "{took:?}");
+    }
 }
 
 #[test]
@@ -867,4 +885,25 @@ fn check_order(world: &World, order: Order, raised: usize, seed: u64) {
         }),
     };
     assert!(in_order, "seed {seed}: {first:?}");
+}
+
+#[test]
+fn what_is_dropped_while_it_waits_in_memory_is_not_attempted() {
+    for limits in [
+        BY_RUN,
+        SinkLimits {
+            batch: 2,
+            ..SinkLimits::STREAM
+        },
+    ] {
+        let mut world = begun(limits, (10, 1), delivered);
+        world.answer();
+        assert!(!world.in_flight.is_empty() && world.machine.held() > 6);
+        world.outbox.drop(7, world.now.wall);
+        // The attempts in flight take some time.
+        world.pass(FRESH + Duration::from_millis(1));
+        world.until_empty();
+        assert!(!world.accepted.contains(&7), "{:?}", world.accepted);
+        assert_eq!(world.accepted.len(), 9);
+    }
 }

@@ -43,7 +43,9 @@
 //!    No attempt in flight is waited for, except by later events of its run and, for a minute, by the next probe.
 //! 5. At most [`AHEAD`] batches for each of these are ready, and about [`MAX_READY_BYTES`] of bodies; as much can be in
 //!    flight in a batch.
-//! 6. A step that begins nothing waits for an answer or for at least a millisecond.
+//! 6. What was read more than [`FRESH`] ago is read again before it is attempted, so that what was dropped by hand since
+//!    then is not.
+//! 7. A step that begins nothing waits for an answer or for at least a millisecond.
 //!
 //! What a sink does not accept is retried at growing intervals ([`judge`]), and set aside when that has gone on for too
 //! long. A sink that accepts nothing at all is tested with one batch at a time ([`CircuitBreaker`]).
@@ -59,6 +61,6 @@ mod state;
 mod testing;
 
 pub use breaker::{CircuitBreaker, MAX_OPEN};
-pub use machine::{AHEAD, DRAIN, FALLBACK, MAX_READY_BYTES, Machine};
+pub use machine::{AHEAD, DRAIN, FALLBACK, FRESH, MAX_READY_BYTES, Machine};
 pub use policy::{Attempt, MAX_REJECTIONS, MIN_WAIT, judge};
 pub use protocol::{AttemptId, Command, Input, Mode, Next, Notice, STORE_RETRY, Settings, Step};

@@ -17,20 +17,20 @@ pub const MAX_REJECTIONS: u32 = 10;
 pub struct Attempt {
     /// Attempts made, this one included.
     pub attempts: u32,
-    /// When the first of them was made.
-    pub first: Timestamp,
+    /// How long it had waited before this one, see [`Due::waited`](crate::model::Due::waited).
+    pub waited: Duration,
     /// When this one ended.
     pub now: Timestamp,
     /// Sets this delivery's waits apart from others'.
     pub seed: Seed,
 }
 
-/// Judges an attempt: what was accepted is delivered, what never will be is set aside, and all else is retried until
-/// `give_up_after` the first attempt.
+/// Judges an attempt: what was accepted is delivered, what never will be is set aside, and all else is retried until it
+/// has waited for `give_up_after`. Time in which the mirror was off does not count, as nothing was tried then.
 pub fn judge(outcome: &AttemptOutcome, attempt: Attempt, give_up_after: Duration) -> Verdict {
     let Attempt {
         attempts,
-        first,
+        waited,
         now,
         seed,
     } = attempt;
@@ -41,7 +41,7 @@ pub fn judge(outcome: &AttemptOutcome, attempt: Attempt, give_up_after: Duration
         AttemptOutcome::Rejected { .. } => None,
         AttemptOutcome::Failed { retry_after, .. } => *retry_after,
     };
-    if now.since(first) >= give_up_after {
+    if waited >= give_up_after {
         return Verdict::SetAside;
     }
     let wait =
@@ -77,7 +77,7 @@ mod tests {
     fn wait_of(outcome: &AttemptOutcome, attempts: u32) -> Option<f64> {
         let attempt = Attempt {
             attempts,
-            first: at(0),
+            waited: Duration::from_secs(100),
             now: at(100),
             seed: Seed(7),
         };
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn outcomes_and_what_they_come_to() {
         let error = || "x".to_owned();
-        let cases: [(AttemptOutcome, u32, i64, &str); 12] = [
+        let cases: [(AttemptOutcome, u32, u64, &str); 12] = [
             (AttemptOutcome::Delivered, 1, 0, "delivered"),
             (AttemptOutcome::Delivered, 99, 999_999, "delivered"),
             (AttemptOutcome::Refused { error: error() }, 1, 0, "aside"),
@@ -119,11 +119,11 @@ mod tests {
             (failed(None), 2, 32 * 3_600, "aside"),
             (failed(Some(5)), 2, 32 * 3_600, "aside"),
         ];
-        for (outcome, attempts, now, expected) in cases {
+        for (outcome, attempts, waited, expected) in cases {
             let attempt = Attempt {
                 attempts,
-                first: at(0),
-                now: at(now),
+                waited: Duration::from_secs(waited),
+                now: at(0),
                 seed: Seed(1),
             };
             let verdict = match judge(&outcome, attempt, GIVE_UP) {
@@ -133,7 +133,7 @@ mod tests {
             };
             assert_eq!(
                 verdict, expected,
-                "{outcome:?} after {attempts} attempts, at {now}"
+                "{outcome:?} after {attempts} attempts and {waited} s"
             );
         }
     }

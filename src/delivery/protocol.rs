@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{
-    AttemptOutcome, Due, Exchange, Exchanged, Seed, SinkLimits, Subscription, Timestamp,
-};
+use crate::model::{AttemptOutcome, Due, Exchange, Exchanged, Seed, SinkLimits, Timestamp};
 
 /// How long after an exchange that failed the next one is made.
 pub const STORE_RETRY: Duration = Duration::from_secs(5);
@@ -13,11 +11,11 @@ pub const STORE_RETRY: Duration = Duration::from_secs(5);
 /// How one sink is delivered to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The sink's name, and which events it wants.
-    pub subscription: Subscription,
+    /// The sink's name.
+    pub sink: String,
     /// How much it takes at once.
     pub limits: SinkLimits,
-    /// How long after its first attempt an event is set aside.
+    /// How long an event waits for further attempts before it is set aside.
     pub give_up_after: Duration,
     /// Sets this sink's waits apart from others'.
     pub seed: Seed,
@@ -118,6 +116,11 @@ pub enum Notice {
     SinkGone {
         /// What the receiver said.
         error: String,
+    },
+    /// Events that the sink did not get yet are no longer in the event log.
+    Missed {
+        /// How many.
+        events: u64,
     },
     /// Events were set aside without an attempt for each.
     GaveUp {

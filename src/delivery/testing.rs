@@ -9,7 +9,7 @@ use super::machine::{AHEAD, Machine};
 use super::protocol::{AttemptId, Command, Input, Mode, Next, Notice, Settings};
 use crate::model::{
     AttemptOutcome, Due, EXCHANGE_CHUNK, Exchange, Exchanged, Fetched, Moment, Order, Overdue,
-    Seed, Settled, SinkLimits, Subscription, Timestamp, Verdict,
+    Seed, Settled, SinkLimits, Timestamp, Verdict,
 };
 
 /// Runs independent of each other, one event at a time for each of four attempts.
@@ -23,10 +23,13 @@ pub const BY_RUN: SinkLimits = SinkLimits {
 #[derive(Clone, Debug)]
 pub struct Row {
     run_id: String,
-    owed_since: Timestamp,
+    /// What the clock of failures was when it came.
+    owed_at: Duration,
     due_at: Option<Timestamp>,
     attempts: u32,
-    first_attempt_at: Option<Timestamp>,
+    waited: Duration,
+    /// When it was last attempted, and the wait that was scheduled then.
+    last_attempt: Option<(Timestamp, Duration)>,
     pub dead: Option<String>,
 }
 
@@ -39,10 +42,20 @@ pub struct Outbox {
     last_seq: i64,
     /// The pending ones of each run.
     pending: HashMap<String, BTreeSet<i64>>,
-    failing_since: Option<Timestamp>,
+    /// The clock of failures, what it was at the last delivery, and the last failure with the pause after it.
+    failed: Duration,
+    failed_at_delivery: Duration,
+    last_failure: Option<(Timestamp, Duration)>,
     retries: u64,
     /// The size of every event's body.
     pub body: usize,
+}
+
+/// Of the time from `then` until `now`, what was scheduled.
+fn gap(last: Option<(Timestamp, Duration)>, now: Timestamp) -> Duration {
+    last.map_or(Duration::ZERO, |(then, scheduled)| {
+        now.since(then).min(scheduled)
+    })
 }
 
 impl Outbox {
@@ -54,10 +67,11 @@ impl Outbox {
         of_run.insert(self.last_seq);
         let row = Row {
             run_id: run_id.to_owned(),
-            owed_since: now,
+            owed_at: self.failed,
             due_at: (!waits).then_some(now),
             attempts: 0,
-            first_attempt_at: None,
+            waited: Duration::ZERO,
+            last_attempt: None,
             dead: None,
         };
         self.rows.insert(self.last_seq, row);
@@ -76,10 +90,12 @@ impl Outbox {
         let Some(row) = self.rows.get_mut(&seq) else {
             return;
         };
-        (row.dead, row.attempts, row.first_attempt_at) = (None, 0, None);
+        (row.dead, row.attempts) = (None, 0);
+        (row.waited, row.last_attempt) = (Duration::ZERO, None);
         let run_id = row.run_id.clone();
         self.retries += 1;
-        self.failing_since = None;
+        self.failed_at_delivery = self.failed;
+        self.last_failure = None;
         let of_run = self.pending.entry(run_id.clone()).or_default();
         of_run.insert(seq);
         for seq in of_run.iter() {
@@ -105,13 +121,13 @@ impl Outbox {
 
     /// Does what `exchange` asks for.
     pub fn exchange(&mut self, exchange: &Exchange, now: Timestamp) -> Exchanged {
-        if exchange.backlog.is_some() {
+        if exchange.backlog {
             let some = self.backlog.len().min(EXCHANGE_CHUNK);
             let runs: Vec<String> = self.backlog.drain(..some).collect();
             runs.iter().for_each(|run| self.add(run, now));
         }
         let live = self.backlog.is_empty();
-        self.record(&exchange.settled, now);
+        self.record(&exchange.settled, exchange.pause, now);
         let set_aside = match &exchange.set_aside {
             None => 0,
             Some((which, why)) => self.set_aside(*which, why, &exchange.fetch.except, now),
@@ -122,16 +138,18 @@ impl Outbox {
             retries: self.retries,
             set_aside,
             fetched,
+            ..Exchanged::default()
         }
     }
 
-    fn record(&mut self, settled: &[Settled], now: Timestamp) {
+    fn record(&mut self, settled: &[Settled], pause: Duration, now: Timestamp) {
         for Settled {
             seq,
             run_id,
             attempts,
             verdict,
             error,
+            waited,
         } in settled
         {
             match (verdict, self.rows.get_mut(seq)) {
@@ -143,9 +161,12 @@ impl Outbox {
                 (_, Some(row)) if row.dead.is_some() || row.attempts != *attempts => {}
                 (_, Some(row)) => {
                     row.attempts += 1;
-                    row.first_attempt_at.get_or_insert(now);
+                    row.waited = *waited;
                     match verdict {
-                        Verdict::Retry { at } => row.due_at = row.due_at.map(|_| *at),
+                        Verdict::Retry { at } => {
+                            row.due_at = row.due_at.map(|_| *at);
+                            row.last_attempt = Some((now, at.since(now)));
+                        }
                         _ => {
                             (row.due_at, row.dead) = (None, error.clone());
                             self.no_longer_pending(*seq, run_id);
@@ -156,9 +177,11 @@ impl Outbox {
             self.promote(run_id, now);
         }
         if settled.iter().any(|one| one.verdict == Verdict::Delivered) {
-            self.failing_since = None;
+            self.failed_at_delivery = self.failed;
+            self.last_failure = None;
         } else if !settled.is_empty() {
-            self.failing_since.get_or_insert(now);
+            self.failed += gap(self.last_failure, now);
+            self.last_failure = Some((now, pause));
         }
     }
 
@@ -176,11 +199,12 @@ impl Outbox {
         except: &HashSet<i64>,
         now: Timestamp,
     ) -> usize {
-        let failing_since = self.failing_since;
         let overdue = |row: &Row| match which {
             Overdue::All => true,
-            Overdue::OwedSince(until) => {
-                row.owed_since <= until && failing_since.is_some_and(|since| since <= until)
+            Overdue::OwedFor(long) => {
+                self.failed
+                    .saturating_sub(row.owed_at.max(self.failed_at_delivery))
+                    >= long
             }
         };
         let some: Vec<i64> = self
@@ -218,7 +242,7 @@ impl Outbox {
                 run_id: row.run_id.clone(),
                 payload: "x".repeat(self.body),
                 attempts: row.attempts,
-                first_attempt_at: row.first_attempt_at,
+                waited: row.waited + gap(row.last_attempt, now),
             })
             .collect();
         let later = self.rows.values().filter_map(|row| row.due_at);
@@ -268,10 +292,7 @@ impl World {
         plan: impl FnMut(&Due, u32) -> AttemptOutcome + 'static,
     ) -> Self {
         let settings = Settings {
-            subscription: Subscription {
-                sink: "sink".into(),
-                types: None,
-            },
+            sink: "sink".into(),
             limits,
             give_up_after: Duration::from_secs(3_600),
             seed: Seed(1),

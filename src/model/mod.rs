@@ -14,7 +14,7 @@ pub(crate) use event::EventType;
 pub use jitter::Seed;
 pub use outbox::{
     AttemptOutcome, Due, EXCHANGE_CHUNK, Exchange, Exchanged, FetchLimits, Fetched, MAX_RETRY_WAIT,
-    Order, Overdue, Registration, Settled, SinkLimits, Subscription, Verdict,
+    Order, Overdue, Registration, Settled, SinkLimits, Subscription, TEMPORARY_SINK, Verdict,
 };
 pub(crate) use run::FieldValue;
 pub use run::{InvalidRun, Run};

@@ -17,6 +17,10 @@ pub const MAX_RETRY_WAIT: Duration = Duration::from_secs(3_600);
 /// wait long.
 pub const EXCHANGE_CHUNK: usize = 5_000;
 
+/// The name of the subscription that commands without a configuration file have for their standard output. No configured
+/// sink can have it.
+pub const TEMPORARY_SINK: &str = "stdout.once";
+
 /// Which events a sink receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
@@ -38,8 +42,8 @@ impl Subscription {
 /// A configured sink, as the store registers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
-    /// Its name.
-    pub name: String,
+    /// Its name, and which events it receives.
+    pub subscription: Subscription,
     /// Its type, e.g. `webhook`.
     pub kind: &'static str,
     /// Whether a new sink also receives the events from before it was added.
@@ -100,8 +104,9 @@ pub struct Due {
     pub payload: String,
     /// How many attempts have been made.
     pub attempts: u32,
-    /// When the first of them ended.
-    pub first_attempt_at: Option<Timestamp>,
+    /// How long it has waited for another one since the first: the gaps between them, of each at most the wait that was
+    /// scheduled.
+    pub waited: Duration,
 }
 
 /// The outcome of one attempt to deliver one event. No error message contains a secret.
@@ -174,6 +179,8 @@ pub struct Settled {
     pub verdict: Verdict,
     /// Why it was not delivered.
     pub error: Option<String>,
+    /// How long it had waited, see [`Due::waited`].
+    pub waited: Duration,
 }
 
 /// Which of a sink's pending deliveries to set aside.
@@ -181,8 +188,9 @@ pub struct Settled {
 pub enum Overdue {
     /// All of them.
     All,
-    /// Those of events observed up to this instant, but only if the sink has received nothing since.
-    OwedSince(Timestamp),
+    /// Those owed for at least this long while the sink was given pauses, but only if it has received nothing for as long.
+    /// Of the time between two failures, at most the pause that was scheduled counts.
+    OwedFor(Duration),
 }
 
 /// Which due deliveries to read.
@@ -212,10 +220,12 @@ pub struct Fetched {
 pub struct Exchange {
     /// The sink's name.
     pub sink: String,
-    /// Copy events from before the sink was added from the event log, at most [`EXCHANGE_CHUNK`].
-    pub backlog: Option<Subscription>,
+    /// Copy events from behind the sink's position from the event log, at most [`EXCHANGE_CHUNK`].
+    pub backlog: bool,
     /// Record the verdicts on these.
     pub settled: Vec<Settled>,
+    /// How long nothing is attempted from now on, as the sink accepts nothing.
+    pub pause: Duration,
     /// Set these aside, with this reason, at most [`EXCHANGE_CHUNK`]; none that the fetch excepts, as an attempt in flight
     /// may yet deliver those.
     pub set_aside: Option<(Overdue, String)>,
@@ -229,6 +239,10 @@ pub struct Exchanged {
     /// Whether commits write the sink's deliveries. While it is configured and they do not, events from the log are still
     /// to be copied. A sink can cease to be live at any time, by leaving the configuration and coming back.
     pub live: bool,
+    /// How many events between the sink's position and those copied are no longer in the log.
+    pub missed: u64,
+    /// Whether the sink has no row, as somebody deleted it: commits owe it nothing until it is restored.
+    pub unknown: bool,
     /// How many deliveries to the sink were ever retried by hand.
     pub retries: u64,
     /// How many deliveries were set aside; [`EXCHANGE_CHUNK`] if more may remain.

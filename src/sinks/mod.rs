@@ -18,8 +18,8 @@ mod webhook;
 
 pub use options::{BuildError, CheckError, Comparable, Place, SinkOptions};
 pub use secret::SecretSource;
-pub(crate) use settings::read;
 pub use settings::{SinkSettings, Start};
+pub(crate) use settings::{read, temporary};
 pub use signature::{InvalidKey, SigningKeys};
 pub use sink::Sink;
 pub use webhook::WebhookOptions;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::options::{Place, SinkOptions};
 use super::stdout::StdoutOptions;
 use super::{exec, file, stdout, webhook};
-use crate::model::{EventType, Registration, RunStatus, Subscription};
+use crate::model::{EventType, Registration, RunStatus, Subscription, TEMPORARY_SINK};
 use crate::options::{Environment, HOUR, Problem, Reader, SECOND};
 
 /// About as long as Apify retries its own webhooks.
@@ -32,7 +32,7 @@ pub struct SinkSettings {
     pub name: String,
     /// The types of events to deliver; `None` for all.
     pub events: Option<Vec<String>>,
-    /// How long after its first attempt an event is set aside.
+    /// How long an event waits for further attempts before it is set aside.
     pub give_up_after: Duration,
     /// Where it starts if it is added to a mirror that has events already.
     pub start: Start,
@@ -43,7 +43,7 @@ pub struct SinkSettings {
 /// Where a sink starts that is added to a mirror which has events already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With events from then on.
+    /// With events from then on; where it was before, it goes on where it stopped.
     Now,
     /// With all events in the log.
     Beginning,
@@ -93,7 +93,7 @@ impl SinkSettings {
     /// The sink as the store registers it.
     pub fn registration(&self) -> Registration {
         Registration {
-            name: self.name.clone(),
+            subscription: self.subscription(),
             kind: self.options.kind(),
             from_beginning: self.start == Start::Beginning,
         }
@@ -103,13 +103,7 @@ impl SinkSettings {
 /// Reads every section. Without the key `sinks`, events go to standard output; an empty list means no sinks.
 pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Vec<SinkSettings> {
     let Some(sinks) = root.tables("sinks", sink) else {
-        return vec![SinkSettings {
-            name: "stdout".to_owned(),
-            events: None,
-            give_up_after: GIVE_UP_AFTER,
-            start: Start::Now,
-            options: Arc::new(StdoutOptions),
-        }];
+        return vec![stdout_named("stdout")];
     };
     let (mut names, mut places) = (HashSet::new(), HashSet::new());
     for (n, sink) in sinks.iter().enumerate() {
@@ -136,6 +130,21 @@ pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Vec<SinkSettings> 
         }
     }
     sinks.into_iter().flatten().collect()
+}
+
+/// The sink of a command without a configuration file: standard output, for that command alone.
+pub(crate) fn temporary() -> SinkSettings {
+    stdout_named(TEMPORARY_SINK)
+}
+
+fn stdout_named(name: &str) -> SinkSettings {
+    SinkSettings {
+        name: name.to_owned(),
+        events: None,
+        give_up_after: GIVE_UP_AFTER,
+        start: Start::Now,
+        options: Arc::new(StdoutOptions),
+    }
 }
 
 /// Reads a section; `None` when a problem with its type or the keys of its type was noted.

@@ -61,7 +61,7 @@ pub(crate) mod testing {
             run_id: run_id.to_owned(),
             payload: payload.to_owned(),
             attempts: 0,
-            first_attempt_at: None,
+            waited: std::time::Duration::ZERO,
         }
     }
 }

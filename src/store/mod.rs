@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod conformance;
 mod error;
+mod event_id;
 mod reports;
 mod sqlite;
 mod states;
@@ -16,7 +17,8 @@ mod written;
 
 pub use error::{Failure, StoreError};
 pub use reports::{
-    Delivery, LoggedEvent, Overview, Selection, SinkStatus, TaskStatus, Unresolved, Which,
+    Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus, TaskStatus,
+    Unresolved, Which,
 };
 pub use sqlite::{SqliteReader, SqliteStore, Writer};
 pub use states::{Condition, DeliveryState, SinkState};

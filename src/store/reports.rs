@@ -96,6 +96,33 @@ pub struct SinkStatus {
     pub last_error: Option<String>,
 }
 
+/// A subscription: which events a sink gets, and how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SubscriptionStatus {
+    /// The sink's name.
+    pub name: String,
+    /// Its type.
+    pub r#type: String,
+    /// Whether the configuration file that was read last names it.
+    pub configured: bool,
+    /// Whether it is that of commands without a configuration file.
+    pub temporary: bool,
+    /// Events up to this number are delivered or in its outbox.
+    pub position: i64,
+    /// The types of the events that it gets; null for all.
+    pub events: Option<Vec<String>>,
+    /// Number of events to be delivered, in its outbox or behind its position.
+    pub pending: u64,
+    /// Events that were set aside.
+    pub dead: u64,
+    /// How many events were no longer in the log when it came to them.
+    pub missed: u64,
+    /// When it was added.
+    pub added_at: String,
+    /// Since when it is not configured.
+    pub removed_at: Option<String>,
+}
+
 /// Selects deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {

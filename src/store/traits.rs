@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::error::StoreError;
-use super::reports::{Delivery, LoggedEvent, Overview, Selection, SinkStatus};
+use super::reports::{Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus};
 use super::states::Condition;
 use super::written::Written;
-use crate::model::{Exchange, Exchanged, Registration, Subscription, Task, Timestamp};
+use crate::model::{Exchange, Exchanged, Registration, Task, Timestamp};
 use crate::sync::{Commit, Cursor, FeedState, Gap, OpenRuns, Stored};
 
 /// How often a feed that finds nothing new, or keeps failing with the same error, updates its row.
@@ -57,15 +57,10 @@ pub trait Store: Send + Sync {
         except: &[String],
     ) -> Result<Vec<String>, StoreError>;
 
-    /// Applies `commit` to a feed that was opened: rows, their events, the deliveries that `subscriptions` ask for (of
-    /// sinks that are registered), and the cursor.
+    /// Applies `commit` to a feed that was opened: rows, their events, the deliveries that every subscription asks for,
+    /// and the cursor.
     /// Unchanged rows are not written; a commit that finds nothing new writes at most a heartbeat.
-    async fn commit(
-        &self,
-        feed_id: &str,
-        commit: Commit,
-        subscriptions: &[Subscription],
-    ) -> Result<Written, StoreError>;
+    async fn commit(&self, feed_id: &str, commit: Commit) -> Result<Written, StoreError>;
 
     /// Records that a feed's last poll failed, for `status`; a success clears it. A repeated failure with the same
     /// message is written only once a minute.
@@ -102,9 +97,25 @@ pub trait Store: Send + Sync {
     /// Forgets failures of references that are not among `wanted`, the configured ones.
     async fn forget_failures_except(&self, wanted: &[String]) -> Result<(), StoreError>;
 
-    /// Registers these sinks, and no others, as configured. A new sink is owed events from now on, or the whole log; one
-    /// that returns continues where it was, or starts from now; one that is removed keeps its outbox.
+    /// Makes these sinks, and no others, the configured subscriptions, as a configuration file does. A new sink is owed
+    /// events from now on, or the whole log; one that returns goes on from its position; one that is removed keeps its
+    /// position and its outbox. Closes the temporary subscription.
     async fn register(&self, sinks: &[Registration], now: Timestamp) -> Result<(), StoreError>;
+
+    /// Opens the temporary subscription, which a command without a configuration file has for itself beside all others:
+    /// it gets events from now on, and what was left of the last one.
+    async fn open_temporary(&self, sink: &Registration, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Closes the temporary subscription, if it is open: commits no longer owe it anything. What it is owed stays for
+    /// the next one.
+    async fn close_temporary(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Registers a sink whose row was deleted, from now on; returns whether there was no row.
+    async fn restore(&self, sink: &Registration, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Ends the subscription `name` for good, with everything it is owed; returns how many deliveries that were, or
+    /// `None` if there is no such subscription. Works in several transactions, like [`Store::retry_deliveries`].
+    async fn remove_subscription(&self, name: &str) -> Result<Option<u64>, StoreError>;
 
     /// Writes results to the outbox and reads due events from it, see [`Exchange`]. A delivery that was dropped
     /// meanwhile stays dropped, one that was retried by hand stays due whatever a failed attempt from before says, and a
@@ -144,6 +155,9 @@ pub trait Reader: Send + Sync {
 
     /// The state of every sink that is configured, or that was removed with events still owed.
     async fn sinks(&self) -> Result<Vec<SinkStatus>, StoreError>;
+
+    /// Every subscription, by name.
+    async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, StoreError>;
 
     /// The stored state of a feed; `None` for a task whose runs are not mirrored.
     async fn feed(&self, feed_id: &str) -> Result<Option<FeedState>, StoreError>;

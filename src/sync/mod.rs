@@ -34,7 +34,7 @@ mod testing;
 
 pub use audit::{Audit, Covered, Gap};
 pub use cursor::{Cursor, Watermark};
-pub(crate) use diff::{Difference, Transition, observe};
+pub(crate) use diff::{Change, Difference, Transition, observe};
 pub use diff::{Judgement, Observed, Source, Stored};
 pub use machine::Machine;
 pub use page::{Listing, Page, Seen, Window};

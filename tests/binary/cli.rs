@@ -217,9 +217,9 @@ fn events_that_cannot_be_written_stay_due() {
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
     assert!(
         stderr(&output)
-            .contains("sink stdout: 2 events to be delivered: standard output: No space")
+            .contains("sink stdout.once: 2 events to be delivered: standard output: No space")
     );
-    assert_eq!(setup.sink("stdout")["pending"], 2);
+    assert_eq!(setup.sink("stdout.once")["pending"], 2);
     assert_eq!(
         stdout(&setup.sync()).lines().count(),
         2,

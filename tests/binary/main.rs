@@ -15,4 +15,5 @@ mod faults;
 mod mirroring;
 mod reload;
 mod sinks;
+mod subscriptions;
 mod support;

@@ -81,12 +81,9 @@ impl Account {
         Timestamp::from_millis(self.now.as_millis() + self.skew_ms)
     }
 
-    /// The account's clock, as far as the mirror can have kept to it: where clocks jump, waits may end at any time.
-    pub fn believed_now(&self) -> Timestamp {
-        match self.has(Hazard::ClockJumps) {
-            true => Timestamp::from_millis(i64::MAX),
-            false => self.now,
-        }
+    /// Whether the mirror's clock jumps: waits may then end at any time.
+    pub fn clock_jumps(&self) -> bool {
+        self.has(Hazard::ClockJumps)
     }
 
     fn has(&self, hazard: Hazard) -> bool {

@@ -21,12 +21,21 @@ type Event = (String, Option<String>, String);
 #[derive(Default)]
 pub struct Checks {
     last_seq: i64,
+    /// The ids of all events, in order.
+    pub ids: Vec<String>,
     chains: HashMap<String, Vec<Event>>,
+    /// Runs whose rows were deleted by hand.
+    pub deleted: BTreeSet<String>,
     /// All runs that were ever committed.
     committed: BTreeSet<String>,
 }
 
 impl Checks {
+    /// The runs that were ever committed.
+    pub fn committed(&self) -> Vec<&String> {
+        self.committed.iter().collect()
+    }
+
     /// The number of events raised so far.
     pub fn events(&self) -> u64 {
         self.last_seq.unsigned_abs()
@@ -47,7 +56,7 @@ impl Checks {
         let feed = ready(mirror.feed(task)).unwrap().unwrap();
         if let Some(watermark) = feed.cursor.watermark {
             assert!(
-                row(mirror, &watermark.id).is_some(),
+                row(mirror, &watermark.id).is_some() || self.deleted.contains(&watermark.id),
                 "{watermark:?} has no row"
             );
         }
@@ -93,6 +102,7 @@ impl Checks {
                         .and_then(Value::as_str)
                         .map(str::to_owned)
                 };
+                self.ids.push(text("/id").unwrap());
                 let id = text("/eventData/actorRunId").unwrap();
                 let event = (
                     text("/eventType").unwrap(),
@@ -107,7 +117,9 @@ impl Checks {
                 });
                 let chain = self.chains.entry(id.clone()).or_default();
                 chain.push(event);
-                check_link(&id, chain);
+                if !self.deleted.contains(&id) {
+                    check_link(&id, chain);
+                }
                 changed.insert(id);
             }
         }
@@ -199,6 +211,7 @@ impl Checks {
         let rows: Vec<_> = self
             .committed
             .iter()
+            .filter(|id| !self.deleted.contains(*id) || row(mirror, id).is_some())
             .map(|id| {
                 (
                     id.clone(),

@@ -4,6 +4,7 @@
 //! [`Deliveries::settle`] checks the final state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,12 +118,6 @@ impl Deliveries {
         }
     }
 
-    /// The subscriptions of configured sinks.
-    pub fn subscriptions(&self) -> Vec<Subscription> {
-        let configured = self.sinks.iter().filter(|sink| sink.configured);
-        configured.map(|sink| sink.subscription.clone()).collect()
-    }
-
     /// Registers the configured sinks, and starts a worker for each that has none.
     pub fn start(&mut self, store: &SqliteStore, account: &Account) {
         let configured = self.sinks.iter().filter(|sink| sink.configured);
@@ -134,7 +129,8 @@ impl Deliveries {
                 sink.ledger.unregister();
                 continue;
             }
-            sink.ledger.register(sink.from_beginning);
+            sink.ledger
+                .register(sink.from_beginning && !sink.ledger.was_forgotten());
             if sink.worker.is_none() {
                 sink.worker = Some(Worker::new(sink.settings(self.seed)));
                 self.input(n, Input::Wake, account);
@@ -152,6 +148,30 @@ impl Deliveries {
                 worker.notified |= !events.is_empty();
             }
         }
+    }
+
+    /// Notes that events were deleted from the log by hand.
+    pub fn events_deleted(&mut self, seqs: RangeInclusive<i64>) {
+        for sink in &mut self.sinks {
+            seqs.clone().for_each(|seq| sink.ledger.lost(seq));
+        }
+    }
+
+    /// Deletes the deliveries of an event by hand; returns the statement.
+    pub fn delete_delivery(&mut self, seq: i64) -> String {
+        self.sinks.iter_mut().for_each(|sink| sink.ledger.lost(seq));
+        format!("DELETE FROM deliveries WHERE seq = {seq}")
+    }
+
+    /// Deletes the row of a sink by hand; returns the statement.
+    pub fn delete_sink(&mut self, nth: usize) -> String {
+        let nth = nth % self.sinks.len();
+        let sink = &mut self.sinks[nth];
+        sink.ledger.forgotten();
+        format!(
+            "DELETE FROM sinks WHERE name = '{}'",
+            sink.subscription.sink
+        )
     }
 
     /// Restarts the process: whatever is in flight may or may not have taken effect.
@@ -271,13 +291,14 @@ impl Deliveries {
                 Command::Exchange(exchange) => {
                     assert!(worker.exchange.is_none(), "two exchanges at once");
                     let writes = !exchange.settled.is_empty()
-                        || exchange.backlog.is_some()
+                        || exchange.backlog
                         || exchange.set_aside.is_some();
                     assert!(
                         writes || worker.news != News::None,
                         "an exchange after one without effect: {exchange:?}"
                     );
-                    if exchange.fetch.events > 0 {
+                    // What is excepted may be given back unread, and then has to be read again.
+                    if exchange.fetch.events > 0 && exchange.fetch.except.is_empty() {
                         worker.news = News::Asked;
                     }
                     assert_eq!(exchange.sink, sink.subscription.sink);
@@ -285,7 +306,9 @@ impl Deliveries {
                 }
                 Command::Attempt { id, events } => {
                     self.attempts += 1;
-                    events.iter().for_each(|due| sink.ledger.attempted(due));
+                    events
+                        .iter()
+                        .for_each(|due| sink.ledger.attempted(due, account.now));
                     worker.in_flight.insert(id, (events, now.uptime));
                 }
             }
@@ -391,7 +414,7 @@ impl Deliveries {
             which,
         };
         let listed = ready(reader.deliveries(&selection, LISTED)).unwrap();
-        if listed.is_empty() {
+        if listed.is_empty() || self.sinks[n].ledger.is_forgotten() {
             return;
         }
         if self.rng.chance(50.0) {
@@ -414,7 +437,7 @@ impl Deliveries {
             let dropped = ready(store.drop_deliveries(&selection, now)).unwrap();
             assert_eq!(dropped, seqs.len() as u64);
             seqs.into_iter()
-                .for_each(|seq| self.sinks[n].ledger.drop(seq));
+                .for_each(|seq| self.sinks[n].ledger.drop(seq, account.now));
             account.note("dropped by hand", "");
         }
     }
@@ -503,15 +526,15 @@ impl Sink {
 
     fn registration(&self) -> Registration {
         Registration {
-            name: self.subscription.sink.clone(),
+            subscription: self.subscription.clone(),
             kind: "webhook",
-            from_beginning: self.from_beginning,
+            from_beginning: self.from_beginning && !self.ledger.was_forgotten(),
         }
     }
 
     fn settings(&self, seed: Seed) -> Settings {
         Settings {
-            subscription: self.subscription.clone(),
+            sink: self.subscription.sink.clone(),
             limits: self.limits,
             give_up_after: self.give_up_after,
             seed: seed.of(&self.subscription.sink),
@@ -550,8 +573,13 @@ impl Sink {
         reader: &SqliteReader,
         account: &Account,
     ) -> Exchanged {
-        let (now, give_up_after) = (account.believed_now(), self.give_up_after);
+        let (jumps, give_up_after) = (account.clock_jumps(), self.give_up_after);
         let exchanged = ready(store.exchange(exchange.clone(), account.local_now())).unwrap();
+        assert_eq!(exchanged.unknown, self.ledger.is_forgotten());
+        if exchanged.unknown {
+            ready(store.restore(&self.registration(), account.local_now())).unwrap();
+            self.ledger.register(false);
+        }
         for Settled {
             seq,
             attempts,
@@ -562,7 +590,7 @@ impl Sink {
             match verdict {
                 Verdict::Delivered => self.ledger.recorded(*seq),
                 _ if !self.ledger.counts(*seq, *attempts) => {}
-                Verdict::SetAside => self.ledger.set_aside(*seq, give_up_after, now),
+                Verdict::SetAside => self.ledger.set_aside(*seq, give_up_after, jumps),
                 Verdict::Retry { .. } => self.ledger.failed(*seq),
             }
         }
@@ -579,9 +607,9 @@ impl Sink {
             let dead = ready(reader.deliveries(&dead, LISTED)).unwrap();
             let dead: Vec<i64> = dead.iter().map(|delivery| delivery.seq).collect();
             let which = exchange.set_aside.as_ref().unwrap().0;
-            self.ledger.cleared(which, &dead, give_up_after, now);
+            self.ledger.cleared(which, &dead, give_up_after, jumps);
         }
-        if exchange.backlog.is_some() && exchanged.live {
+        if exchange.backlog && exchanged.live {
             self.ledger.caught_up();
         }
         let events = &exchanged.fetched.events;

@@ -26,10 +26,14 @@ pub enum Hazard {
     ByHand,
     /// The database is locked by others, or its disk is full.
     LockedStore,
+    /// An operator deletes rows with SQL.
+    DeletedRows,
+    /// The mirror is off for days.
+    Off,
 }
 
 impl Hazard {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Ties,
         Self::Late,
         Self::Resurrection,
@@ -46,6 +50,8 @@ impl Hazard {
         Self::Reloads,
         Self::ByHand,
         Self::LockedStore,
+        Self::DeletedRows,
+        Self::Off,
     ];
 
     /// The name by which `SIM_WITHOUT` leaves it out.
@@ -67,6 +73,8 @@ impl Hazard {
             Self::Reloads => "reloads",
             Self::ByHand => "by-hand",
             Self::LockedStore => "locked-store",
+            Self::DeletedRows => "deleted-by-hand",
+            Self::Off => "off-for-days",
         }
     }
 }
@@ -85,10 +93,14 @@ impl Hazards {
     /// The parameters of the history of `seed`. Half of the histories have no changes that only an audit finds, so that
     /// polling must suffice.
     pub fn of(seed: u64, polls: u64) -> Self {
-        let without = match seed % 2 {
+        let mut without = match seed % 2 {
             0 => BTreeSet::from([Hazard::Unwatched, Hazard::ClockJumps]),
             _ => BTreeSet::new(),
         };
+        // What is deleted cannot all be checked for, so most histories keep every row.
+        if seed % 4 != 3 {
+            without.insert(Hazard::DeletedRows);
+        }
         Self {
             without,
             polls,
@@ -98,6 +110,11 @@ impl Hazards {
 
     pub fn has(&self, hazard: Hazard) -> bool {
         !self.without.contains(&hazard)
+    }
+
+    /// Whether every row stays that the mirror has written.
+    pub fn rows_stay(&self) -> bool {
+        !self.has(Hazard::DeletedRows)
     }
 
     /// Whether polling alone must make the mirror equal to the account.

@@ -3,8 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use apify_mirror::delivery::MAX_REJECTIONS;
-use apify_mirror::model::{AttemptOutcome, Due, Order, Overdue, Subscription, Timestamp};
+use apify_mirror::delivery::{FRESH, MAX_REJECTIONS};
+use apify_mirror::model::{
+    AttemptOutcome, Due, MAX_RETRY_WAIT, Order, Overdue, Subscription, Timestamp,
+};
+
+/// The longest time that a sink is not attempted: what receivers ask for, which is longer than what the breaker takes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
 /// An event of the log.
 #[derive(Clone, Debug)]
@@ -22,7 +27,7 @@ enum Position {
     Live,
     /// The events after this one, once they are copied to the outbox and it becomes live.
     CatchingUp { from: i64 },
-    /// None, as it is not configured; if it returns from the beginning, the events after this one.
+    /// None, as it is not configured; if it returns, the events after this one.
     Stopped { from: i64 },
 }
 
@@ -30,6 +35,13 @@ pub struct Ledger {
     subscription: Subscription,
     order: Order,
     position: Position,
+    /// Whether it was ever registered.
+    known: bool,
+    /// Whether its row was deleted by hand, ever and now.
+    was_forgotten: bool,
+    is_forgotten: bool,
+    /// Events that were deleted by hand, or their deliveries: the sink may get them or not.
+    lost: BTreeSet<i64>,
     /// Every event, in order.
     log: Vec<Raised>,
     /// Events that the outbox must hold until they are recorded.
@@ -40,13 +52,19 @@ pub struct Ledger {
     out_of_order: BTreeSet<i64>,
     /// Set aside, and not retried by hand since.
     dead: BTreeSet<i64>,
-    dropped: BTreeSet<i64>,
+    /// Dropped by hand, and when, by the account's clock.
+    dropped: BTreeMap<i64, Timestamp>,
     received: BTreeMap<i64, u32>,
     attempts: BTreeMap<i64, Attempts>,
     /// The failures that count, since an event was last retried by hand.
     failures: BTreeMap<i64, u32>,
-    /// Since when, by the account's clock, no delivery has been recorded although failures were.
-    failing_since: Option<Timestamp>,
+    /// Time that may count towards giving up while no delivery is recorded, and what it was at the last delivery and when
+    /// each event came to be owed.
+    failing: Duration,
+    failing_at_delivery: Duration,
+    failing_when_owed: BTreeMap<i64, Duration>,
+    /// When the last failure was recorded.
+    last_failure: Option<Timestamp>,
     /// The receiver has said at some time that it will never accept anything.
     gone: bool,
 }
@@ -54,8 +72,12 @@ pub struct Ledger {
 /// What is known of the attempts at one event.
 #[derive(Clone, Debug, Default)]
 struct Attempts {
-    /// When the first one ended, by the account's clock.
-    first: Option<Timestamp>,
+    /// When the last one ended, by the account's clock, and the longest wait that it can have been followed by.
+    ended: Option<(Timestamp, Duration)>,
+    /// How many ended.
+    answered: u32,
+    /// The most that it can have waited: the gaps, of each the longest scheduled wait.
+    waited: Duration,
     /// Failed ones that were recorded; more than there were, where a record was repeated.
     recorded: u32,
     last: Option<AttemptOutcome>,
@@ -68,16 +90,23 @@ impl Ledger {
             subscription,
             order,
             position: Position::Stopped { from: 0 },
+            known: false,
+            was_forgotten: false,
+            is_forgotten: false,
+            lost: BTreeSet::new(),
             log: Vec::new(),
             owed: BTreeSet::new(),
             recorded: BTreeSet::new(),
             out_of_order: BTreeSet::new(),
             dead: BTreeSet::new(),
-            dropped: BTreeSet::new(),
+            dropped: BTreeMap::new(),
             received: BTreeMap::new(),
             attempts: BTreeMap::new(),
             failures: BTreeMap::new(),
-            failing_since: None,
+            failing: Duration::ZERO,
+            failing_at_delivery: Duration::ZERO,
+            failing_when_owed: BTreeMap::new(),
+            last_failure: None,
             gone: false,
         }
     }
@@ -85,11 +114,41 @@ impl Ledger {
     /// Notes that the sink is registered.
     pub fn register(&mut self, from_beginning: bool) {
         if let Position::Stopped { from } = self.position {
-            self.position = match from_beginning {
-                true => Position::CatchingUp { from },
-                false => Position::Live,
+            // One that returns goes on where it stopped, wherever a new one would start.
+            let from = match self.known || from_beginning {
+                true => from,
+                false => self.last(),
+            };
+            self.position = match from == self.last() {
+                true => Position::Live,
+                false => Position::CatchingUp { from },
             };
         }
+        self.known = true;
+        self.is_forgotten = false;
+    }
+
+    /// Notes that the sink's row was deleted by hand.
+    pub fn forgotten(&mut self) {
+        self.was_forgotten |= self.known;
+        self.is_forgotten |= self.known;
+        self.known = false;
+        self.position = Position::Stopped { from: 0 };
+    }
+
+    /// Whether the sink's row is deleted.
+    pub fn is_forgotten(&self) -> bool {
+        self.is_forgotten
+    }
+
+    /// Whether the sink's row was ever deleted.
+    pub fn was_forgotten(&self) -> bool {
+        self.was_forgotten
+    }
+
+    /// Notes that an event or its delivery was deleted by hand.
+    pub fn lost(&mut self, seq: i64) {
+        self.lost.insert(seq);
     }
 
     /// Notes that the sink is no longer registered.
@@ -110,6 +169,7 @@ impl Ledger {
     pub fn raised(&mut self, event: Raised) {
         if self.position == Position::Live && self.subscription.wants(&event.kind) {
             self.owed.insert(event.seq);
+            self.failing_when_owed.insert(event.seq, self.failing);
         }
         self.log.push(event);
     }
@@ -138,7 +198,7 @@ impl Ledger {
     pub fn fetched(&self, due: &Due) {
         let seq = due.seq;
         self.check_owed(seq);
-        assert!(!self.dropped.contains(&seq), "{seq} was dropped");
+        assert!(!self.dropped.contains_key(&seq), "{seq} was dropped");
         let failures = self.failures.get(&seq).copied().unwrap_or(0);
         assert_eq!(due.attempts, failures, "attempts at {seq}");
         let event = self.event(seq);
@@ -149,9 +209,15 @@ impl Ledger {
         );
     }
 
-    /// Checks an event that the machine attempts to deliver. The event may have been dropped by hand since it was read.
-    pub fn attempted(&self, due: &Due) {
+    /// Checks an event that the machine attempts to deliver at `now`. The event may have been dropped by hand a moment ago.
+    pub fn attempted(&self, due: &Due, now: Timestamp) {
         self.check_owed(due.seq);
+        let dropped = self.dropped.get(&due.seq);
+        assert!(
+            dropped.is_none_or(|at| now.since(*at) <= FRESH),
+            "{} is attempted at {now}, but was dropped at {dropped:?}",
+            due.seq
+        );
     }
 
     fn check_owed(&self, seq: i64) {
@@ -167,7 +233,17 @@ impl Ledger {
     /// An attempt ended at `now`, by the account's clock.
     pub fn answered(&mut self, seq: i64, outcome: &AttemptOutcome, now: Timestamp) {
         let attempts = self.attempts.entry(seq).or_default();
-        attempts.first.get_or_insert(now);
+        attempts.answered += 1;
+        if let Some((before, longest)) = attempts.ended {
+            attempts.waited += now.since(before).min(longest);
+        }
+        let asked = match outcome {
+            AttemptOutcome::Failed { retry_after, .. } => retry_after.unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
+        let doubled = 1 << (attempts.answered + attempts.recorded).min(12);
+        let longest = Duration::from_secs(doubled).min(MAX_RETRY_WAIT).max(asked);
+        attempts.ended = Some((now, longest));
         attempts.last = Some(outcome.clone());
         self.gone |= matches!(outcome, AttemptOutcome::Gone { .. });
     }
@@ -180,7 +256,9 @@ impl Ledger {
             before.filter(|earlier| self.order == Order::Stream || earlier.run == event.run)
         {
             let seq = earlier.seq;
-            let settled = self.received.contains_key(&seq) || self.out_of_order.contains(&seq);
+            let settled = self.received.contains_key(&seq)
+                || self.out_of_order.contains(&seq)
+                || self.lost.contains(&seq);
             assert!(
                 settled || !self.owed.contains(&seq),
                 "{} received {} of {} before {seq}",
@@ -204,9 +282,16 @@ impl Ledger {
     /// What became of several attempts was recorded at once, at `now` by the account's clock.
     pub fn health(&mut self, any_delivered: bool, now: Timestamp) {
         match any_delivered {
-            true => self.failing_since = None,
+            true => {
+                self.failing_at_delivery = self.failing;
+                self.last_failure = None;
+            }
             false => {
-                self.failing_since.get_or_insert(now);
+                let gap = self
+                    .last_failure
+                    .map_or(Duration::ZERO, |last| now.since(last));
+                self.failing += gap.min(LONGEST_PAUSE);
+                self.last_failure = Some(now);
             }
         }
     }
@@ -216,7 +301,8 @@ impl Ledger {
     pub fn counts(&mut self, seq: i64, attempts: u32) -> bool {
         let failures = self.failures.entry(seq).or_default();
         let counts = *failures == attempts
-            && ![&self.dead, &self.dropped, &self.recorded]
+            && !self.dropped.contains_key(&seq)
+            && ![&self.dead, &self.recorded]
                 .iter()
                 .any(|done| done.contains(&seq));
         *failures += u32::from(counts);
@@ -228,23 +314,18 @@ impl Ledger {
         self.attempts.entry(seq).or_default().recorded += 1;
     }
 
-    /// An event was set aside after an attempt, at `now` by the account's clock; `give_up_after` its first attempt, unless
-    /// the receiver has refused it for good, or often enough.
-    pub fn set_aside(&mut self, seq: i64, give_up_after: Duration, now: Timestamp) {
+    /// An event was set aside after an attempt: it has waited for `give_up_after`, unless the receiver has refused it for
+    /// good, or often enough. Where `clock_jumps`, waits may end at any time.
+    pub fn set_aside(&mut self, seq: i64, give_up_after: Duration, clock_jumps: bool) {
         self.failed(seq);
         let attempts = &self.attempts[&seq];
-        let old = attempts
-            .first
-            .is_some_and(|first| now.since(first) >= give_up_after);
+        let old = clock_jumps || attempts.waited >= give_up_after;
         let refused = match &attempts.last {
             Some(AttemptOutcome::Refused { .. } | AttemptOutcome::Gone { .. }) => true,
             Some(AttemptOutcome::Rejected { .. }) => attempts.recorded >= MAX_REJECTIONS,
             _ => false,
         };
-        assert!(
-            old || refused,
-            "{seq} was given up too early: {attempts:?} at {now}"
-        );
+        assert!(old || refused, "{seq} was given up too early: {attempts:?}");
         self.died(seq);
     }
 
@@ -254,18 +335,19 @@ impl Ledger {
         which: Overdue,
         seqs: &[i64],
         give_up_after: Duration,
-        now: Timestamp,
+        clock_jumps: bool,
     ) {
-        let allowed = match which {
+        let allowed = |seq: &i64| match which {
             Overdue::All => self.gone,
-            Overdue::OwedSince(_) => self
-                .failing_since
-                .is_some_and(|since| now.since(since) >= give_up_after),
+            Overdue::OwedFor(_) => {
+                let owed = self.failing_when_owed.get(seq).copied().unwrap_or_default();
+                let counts_from = owed.max(self.failing_at_delivery);
+                clock_jumps || self.failing.saturating_sub(counts_from) >= give_up_after
+            }
         };
-        assert!(
-            allowed,
-            "a sink was given up too early, at {now}: {which:?}"
-        );
+        for seq in seqs.iter().filter(|seq| !self.dead.contains(*seq)) {
+            assert!(allowed(seq), "{seq} was given up too early: {which:?}");
+        }
         seqs.iter().for_each(|seq| self.died(*seq));
     }
 
@@ -278,18 +360,21 @@ impl Ledger {
     pub fn retried(&mut self, seq: i64) {
         self.dead.remove(&seq);
         self.failures.remove(&seq);
-        self.failing_since = None;
+        self.failing_at_delivery = self.failing;
+        self.last_failure = None;
     }
 
-    pub fn drop(&mut self, seq: i64) {
+    pub fn drop(&mut self, seq: i64, now: Timestamp) {
         self.out_of_order.insert(seq);
-        self.dropped.insert(seq);
+        self.dropped.insert(seq, now);
     }
 
     /// Checks, at the end, that everything owed was received at least once, except events set aside or dropped.
     pub fn check_complete(&self) {
         for seq in &self.owed {
-            let excused = self.dead.contains(seq) || self.dropped.contains(seq);
+            let excused = self.dead.contains(seq)
+                || self.dropped.contains_key(seq)
+                || self.lost.contains(seq);
             let received = self.received.contains_key(seq);
             assert!(
                 received || excused,

@@ -22,6 +22,7 @@ mod hazards;
 mod ledger;
 mod mirror;
 mod receiver;
+mod replay;
 
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
@@ -104,6 +105,8 @@ fn mirrors_stay_equal_to_their_accounts() {
             "reloads",
             "by-hand",
             "locked-store",
+            "deleted-by-hand",
+            "off-for-days",
         ];
         assert!(misbehaved.iter().all(|name| names.contains(name)));
         for what in happened.iter().chain(&misbehaved) {
@@ -255,6 +258,9 @@ fn history(seed: u64, hazards: &Hazards, account: &mut Account) -> Totals {
         mirror.round(account);
         account.pass_time(&mirror.reader);
         mirror.deliver(account);
+        if account.misbehaves(Hazard::Off, 2.0) {
+            mirror.be_off(account);
+        }
     }
     // In half of all histories some runs stay open.
     if seed % 4 < 2 {
@@ -269,8 +275,14 @@ fn history(seed: u64, hazards: &Hazards, account: &mut Account) -> Totals {
     mirror.audit(account);
     mirror.checks.equal(&mirror.reader, account);
     mirror.checks.marked(&mirror.reader, account);
-    mirror.checks.raised(&mirror.reader);
+    if hazards.rows_stay() {
+        mirror.checks.raised(&mirror.reader);
+    }
     mirror.settle_deliveries(account);
+    // Playing it all again takes as long as the history, so only some are.
+    if seed % 8 < 2 {
+        replay::check(&mirror.commits, &mirror.checks.ids);
+    }
     let counted = [
         ("requests", mirror.requests),
         ("stepped back", mirror.stepped_back),

@@ -15,6 +15,7 @@ use super::account::{Account, FIGURES_SETTLE_MS};
 use super::check::Checks;
 use super::delivery::Deliveries;
 use super::hazards::{Hazard, Hazards};
+use super::replay::Commits;
 
 pub struct Mirror {
     pub store: SqliteStore,
@@ -23,6 +24,8 @@ pub struct Mirror {
     pub settings: Settings,
     pub checks: Checks,
     pub deliveries: Deliveries,
+    /// All commits, in order.
+    pub commits: Commits,
     pub requests: u64,
     pub stepped_back: u64,
     pub audits: u64,
@@ -87,6 +90,7 @@ impl Mirror {
             settings,
             checks: Checks::default(),
             deliveries,
+            commits: Commits::new(),
             requests: 0,
             stepped_back: 0,
             audits: 0,
@@ -142,6 +146,13 @@ impl Mirror {
         self.deliveries.settle(&self.store, &self.reader, account);
     }
 
+    /// The process ends, and is started again after some days.
+    pub fn be_off(&mut self, account: &mut Account) {
+        let ms = 1 + account.below(10 * 86_400_000);
+        account.wait(ms as i64);
+        self.restart(account);
+    }
+
     /// Restarts the process: every feed and sink continues from the database.
     pub fn restart(&mut self, account: &Account) {
         let Self {
@@ -156,8 +167,43 @@ impl Mirror {
         self.deliveries.crash(&self.store, &self.reader, account);
     }
 
+    /// An operator deletes rows with SQL.
+    fn delete_rows(&mut self, account: &mut Account) {
+        let runs = self.checks.committed();
+        if runs.is_empty() {
+            return;
+        }
+        let run = runs[account.below(runs.len() as u64) as usize].clone();
+        let seq = 1 + account.below(self.checks.events() + 1) as i64;
+        let sql = match account.below(9) {
+            0 => {
+                self.checks.deleted.insert(run.clone());
+                format!("DELETE FROM runs WHERE id = '{run}'")
+            }
+            1 => {
+                self.deliveries.events_deleted(seq..=seq);
+                format!("DELETE FROM events WHERE seq = {seq}")
+            }
+            2 => {
+                self.deliveries.events_deleted(1..=seq);
+                format!("DELETE FROM events WHERE seq <= {seq}")
+            }
+            3 => self.deliveries.delete_delivery(seq),
+            4 => self.deliveries.delete_sink(account.below(3) as usize),
+            5 => "DELETE FROM feeds; DELETE FROM audits".to_owned(),
+            6 => "DELETE FROM tasks".to_owned(),
+            7 => "DELETE FROM sqlite_sequence".to_owned(),
+            _ => "UPDATE sqlite_sequence SET seq = 0".to_owned(),
+        };
+        ready(self.store.by_hand(&sql)).unwrap();
+        account.note("rows deleted", &sql);
+    }
+
     fn step(&mut self, n: usize, account: &mut Account) -> Result<(), Ended> {
         account.happen(&self.reader);
+        if account.misbehaves(Hazard::DeletedRows, 1.0) {
+            self.delete_rows(account);
+        }
         self.deliveries.turn(&self.store, &self.reader, account);
         let Self {
             store,
@@ -240,7 +286,6 @@ impl Mirror {
     }
 
     fn commit(&mut self, n: usize, commit: &Commit, account: &mut Account) -> Result<Input, Ended> {
-        let sinks = self.deliveries.subscriptions();
         let task = &self.feeds[n].task;
         // A crash during a commit leaves nothing behind, which the store's own tests check.
         if account.misbehaves(Hazard::Crashes, 1.5) {
@@ -250,7 +295,8 @@ impl Mirror {
             // The poll ends, and the feed continues from the database.
             return Err(Ended::Feed);
         }
-        let written = ready(self.store.commit(task, commit.clone(), &sinks)).unwrap();
+        let written = ready(self.store.commit(task, commit.clone())).unwrap();
+        self.commits.push((task.clone(), commit.clone()));
         let raised = self
             .checks
             .after_commit(&self.reader, task, commit, written, account);

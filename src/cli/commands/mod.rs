@@ -6,5 +6,6 @@ pub mod deliveries;
 pub mod demo;
 pub mod events;
 pub mod run;
+pub mod sinks;
 pub mod status;
 pub mod sync;

@@ -36,9 +36,10 @@ impl Machine {
             return;
         }
         let exchange = Exchange {
-            sink: self.settings.subscription.sink.clone(),
-            backlog: backlog.then(|| self.settings.subscription.clone()),
+            sink: self.settings.sink.clone(),
+            backlog,
             settled: std::mem::take(&mut self.settled),
+            pause: self.paused_for(now),
             set_aside,
             fetch: limits,
         };
@@ -125,6 +126,11 @@ impl Machine {
             // It may have left the configuration and come back, so that there is something to copy again.
             false => Backlog::Copying,
         };
+        if answer.missed > 0 {
+            commands.push(Command::Report(Notice::Missed {
+                events: answer.missed,
+            }));
+        }
         if pending.set_aside {
             self.set_aside(answer.set_aside, commands);
         }
@@ -139,6 +145,9 @@ impl Machine {
                 } else {
                     Supply::MayHaveMore
                 };
+            }
+            if self.ready.is_empty() {
+                self.ready_since = now;
             }
             self.ready.extend(answer.fetched.events);
         }

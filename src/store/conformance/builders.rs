@@ -77,10 +77,19 @@ pub fn commit_of(now: i64, runs: &[(&str, &str)]) -> Commit {
     commit(now, 0, &items)
 }
 
-/// A configured sink.
+/// A configured sink. It gets every event, or failures only if that is its name.
 pub fn registration(name: &str, from_beginning: bool) -> Registration {
+    let subscription = match name {
+        "failures" => failures_of(name),
+        _ => all_of(name),
+    };
+    registration_of(subscription, from_beginning)
+}
+
+/// A configured sink with this subscription.
+pub fn registration_of(subscription: Subscription, from_beginning: bool) -> Registration {
     Registration {
-        name: name.into(),
+        subscription,
         kind: "webhook",
         from_beginning,
     }
@@ -116,8 +125,9 @@ pub fn limits(order: Order, except: &[i64]) -> FetchLimits {
 pub fn exchange(sink: &str) -> Exchange {
     Exchange {
         sink: sink.into(),
-        backlog: None,
+        backlog: false,
         settled: Vec::new(),
+        pause: Duration::ZERO,
         set_aside: None,
         fetch: limits(Order::Run, &[]),
     }
@@ -131,6 +141,7 @@ pub fn settled(seq: i64, run: &str, verdict: Verdict) -> Settled {
         attempts: 0,
         verdict,
         error: (verdict != Verdict::Delivered).then(|| "no".to_owned()),
+        waited: Duration::ZERO,
     }
 }
 

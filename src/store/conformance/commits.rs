@@ -2,9 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::builders::{
-    FEED, all_of, at, commit, commit_of, exchange, failures_of, of_all, run, settled,
-};
+use super::builders::{FEED, at, commit, commit_of, exchange, of_all, run, settled};
 use super::mirror::Mirror;
 use crate::model::{Exchange, Overdue, RunStatus, Verdict};
 use crate::store::reports::Which;
@@ -16,8 +14,7 @@ pub async fn rows_events_deliveries_and_cursor_move_together(mirror: Mirror) {
     mirror.start(&["all", "failures"]).await;
     assert_eq!(mirror.reader.feed(FEED).await.unwrap(), None);
     let step = commit(10, 2, &[run("a", 1, "RUNNING"), run("b", 2, "FAILED")]);
-    let subscriptions = [all_of("all"), failures_of("failures")];
-    let written = mirror.commit(&step, &subscriptions).await;
+    let written = mirror.commit(&step).await;
     let expected = Written {
         added: 2,
         events: 3,
@@ -32,7 +29,7 @@ pub async fn rows_events_deliveries_and_cursor_move_together(mirror: Mirror) {
     assert_eq!(seqs, [1, 2, 3]);
     assert_eq!(
         mirror.event_fields("id").await,
-        ["evt_a_1", "evt_b_1", "evt_b_2"]
+        ["evt_a_CREATED", "evt_b_CREATED", "evt_b_FAILED_-"]
     );
     assert_eq!(
         mirror.event_fields("eventType").await,
@@ -58,7 +55,7 @@ pub async fn a_run_is_read_back_as_it_was_seen(mirror: Mirror) {
         "buildNumberInt": 0.5, "userId": 7, "meta": "none", "text": "a\u{0}b 'quoted' \"twice\" ü"});
     let items = [documented, bare, odd];
     let step = commit(10, 3, &items);
-    assert_eq!(mirror.commit(&step, &[]).await.added, 3);
+    assert_eq!(mirror.commit(&step).await.added, 3);
     for item in items {
         let seen = Seen::from_json(item).unwrap().run;
         let stored = mirror.run(&seen.id).await;
@@ -67,7 +64,7 @@ pub async fn a_run_is_read_back_as_it_was_seen(mirror: Mirror) {
         assert_eq!(stored.settles_at.is_some(), settles);
     }
     assert_eq!(
-        mirror.commit(&step, &[]).await,
+        mirror.commit(&step).await,
         Written::default(),
         "and found to be the same"
     );
@@ -77,9 +74,7 @@ pub async fn a_run_is_read_back_as_it_was_seen(mirror: Mirror) {
 pub async fn nothing_new_writes_nothing_but_a_heartbeat(mirror: Mirror) {
     mirror.start(&["all"]).await;
     let items = [run("a", 1, "RUNNING"), run("b", 2, "READY")];
-    mirror
-        .commit(&commit(10, 2, &items), &[all_of("all")])
-        .await;
+    mirror.commit(&commit(10, 2, &items)).await;
     let events = mirror.events().await;
     let beat = 10 + HEARTBEAT.as_secs() as i64;
     for (now, noted) in [
@@ -90,9 +85,7 @@ pub async fn nothing_new_writes_nothing_but_a_heartbeat(mirror: Mirror) {
         (5, 5),
         (5, 5),
     ] {
-        let written = mirror
-            .commit(&commit(now, 2, &items), &[all_of("all")])
-            .await;
+        let written = mirror.commit(&commit(now, 2, &items)).await;
         assert_eq!(written, Written::default());
         let status = mirror.task_status(now).await;
         assert_eq!(
@@ -105,7 +98,7 @@ pub async fn nothing_new_writes_nothing_but_a_heartbeat(mirror: Mirror) {
         finished: false,
         ..commit(999, 2, &items)
     };
-    mirror.commit(&unfinished, &[all_of("all")]).await;
+    mirror.commit(&unfinished).await;
     assert_eq!(
         mirror.task_status(999).await.last_success_at,
         Some(at(5).to_string()),
@@ -122,9 +115,9 @@ pub async fn of_two_entries_with_one_id_the_later_counts_and_raises_nothing_by_i
     let twice = [run("a", 1, "SUCCEEDED"), run("a", 2, "FAILED")];
     let mut first = commit(10, 2, &twice);
     first.judgement.history_until = Some(at(2));
-    assert_eq!(mirror.commit(&first, &[]).await.added, 1);
+    assert_eq!(mirror.commit(&first).await.added, 1);
     assert_eq!(
-        mirror.commit(&commit(11, 2, &twice), &[]).await,
+        mirror.commit(&commit(11, 2, &twice)).await,
         Written::default()
     );
     assert_eq!(mirror.run("a").await.run.status, RunStatus::Failed);
@@ -137,7 +130,7 @@ pub async fn a_run_that_names_another_task_belongs_to_the_feed_that_lists_it(mir
     foreign["actorTaskId"] = json!("another");
     for now in [10, 11] {
         let step = commit(now, 1, std::slice::from_ref(&foreign));
-        mirror.commit(&step, &[]).await;
+        mirror.commit(&step).await;
     }
     assert_eq!(
         mirror.run("a").await.run.task_id.as_deref(),
@@ -172,7 +165,7 @@ pub async fn a_run_that_is_gone_is_marked_kept_and_no_longer_re_read(mirror: Mir
         open.runs.len()
     };
     let listed = commit(10, 1, &[run("a", 1, "RUNNING")]);
-    mirror.commit(&listed, &[]).await;
+    mirror.commit(&listed).await;
     let gone = Commit {
         gone: vec!["a".into()],
         ..commit(11, 1, &[])
@@ -181,14 +174,14 @@ pub async fn a_run_that_is_gone_is_marked_kept_and_no_longer_re_read(mirror: Mir
         removed: 1,
         ..Written::default()
     };
-    assert_eq!(mirror.commit(&gone, &[]).await, removed);
-    assert_eq!(mirror.commit(&gone, &[]).await, Written::default(), "once");
+    assert_eq!(mirror.commit(&gone).await, removed);
+    assert_eq!(mirror.commit(&gone).await, Written::default(), "once");
     let kept = mirror.run("a").await;
     assert_eq!((kept.removed, kept.run.status), (true, RunStatus::Running));
     assert_eq!(open_runs().await, 0);
 
     let back = commit(12, 1, &[run("a", 1, "RUNNING")]);
-    assert_eq!(mirror.commit(&back, &[]).await.returned, 1);
+    assert_eq!(mirror.commit(&back).await.returned, 1);
     assert!(!mirror.run("a").await.removed, "it is back");
     assert_eq!(open_runs().await, 1);
 }
@@ -209,12 +202,12 @@ pub async fn what_a_commit_changed_is_counted_by_kind(mirror: Mirror) {
         .zip(1..)
         .map(|(id, second)| run(id, second, "RUNNING"))
         .collect();
-    mirror.commit(&commit(10, 7, &before), &[]).await;
+    mirror.commit(&commit(10, 7, &before)).await;
     let gone = Commit {
         gone: vec!["back".into()],
         ..commit(11, 7, &[])
     };
-    mirror.commit(&gone, &[]).await;
+    mirror.commit(&gone).await;
 
     let mut now: Vec<Value> = before[..4].to_vec();
     now[0]["status"] = json!("FAILED");
@@ -229,7 +222,7 @@ pub async fn what_a_commit_changed_is_counted_by_kind(mirror: Mirror) {
         }),
         ..commit(12, 8, &now)
     };
-    let written = mirror.commit(&step, &[]).await;
+    let written = mirror.commit(&step).await;
     let expected = Written {
         added: 1,
         returned: 1,
@@ -251,18 +244,16 @@ pub async fn a_commit_notifies_when_it_raises_events_and_nothing_else_does(mirro
     mirror.start(&["all"]).await;
     let mut history = commit_of(10, &[("old", "SUCCEEDED")]);
     history.judgement.history_until = Some(at(5));
-    assert_eq!(mirror.commit(&history, &[all_of("all")]).await.added, 1);
+    assert_eq!(mirror.commit(&history).await.added, 1);
     assert!(!notified.has_changed().unwrap(), "rows without events");
 
     let step = commit_of(20, &[("a", "READY"), ("b", "READY")]);
-    mirror.commit(&step, &[all_of("all")]).await;
+    mirror.commit(&step).await;
     assert!(notified.has_changed().unwrap());
     notified.mark_unchanged();
-    mirror.commit(&step, &[all_of("all")]).await;
+    mirror.commit(&step).await;
     assert!(!notified.has_changed().unwrap(), "nothing new");
-    mirror
-        .commit(&commit_of(21, &[("a", "RUNNING")]), &[])
-        .await;
+    mirror.commit(&commit_of(21, &[("a", "RUNNING")])).await;
     assert!(
         notified.has_changed().unwrap(),
         "a sink that is not live may have to copy them"
@@ -270,7 +261,7 @@ pub async fn a_commit_notifies_when_it_raises_events_and_nothing_else_does(mirro
     notified.mark_unchanged();
 
     let exchange = Exchange {
-        backlog: Some(all_of("all")),
+        backlog: true,
         settled: vec![settled(1, "a", Verdict::Retry { at: at(30) })],
         set_aside: Some((Overdue::All, "gone".into())),
         ..exchange("all")
@@ -279,8 +270,8 @@ pub async fn a_commit_notifies_when_it_raises_events_and_nothing_else_does(mirro
     let all = of_all(Which::All);
     assert_eq!(
         mirror.store.retry_deliveries(&all, at(23)).await.unwrap(),
-        2
+        3
     );
-    assert_eq!(mirror.store.drop_deliveries(&all, at(24)).await.unwrap(), 2);
+    assert_eq!(mirror.store.drop_deliveries(&all, at(24)).await.unwrap(), 3);
     assert!(!notified.has_changed().unwrap());
 }

@@ -13,7 +13,7 @@ pub async fn a_new_feed_is_fresh_and_a_known_one_goes_on(mirror: Mirror) {
     let mut step = commit(10, 7, &[]);
     step.feed.audited_at = Some(at(8));
     step.feed.audit_due_at = Some(at(99));
-    mirror.commit(&step, &[]).await;
+    mirror.commit(&step).await;
     let known = mirror.store.open_feed(&task(FEED), at(20)).await.unwrap();
     assert_eq!(known, step.feed);
     let other = mirror.store.open_feed(&task("other"), at(20)).await;
@@ -35,7 +35,7 @@ pub async fn a_failure_is_noted_once_and_cleared_by_the_next_success(mirror: Mir
         (status.last_error, status.last_error_at)
     };
     let text = |text: &str, second| (Some(text.to_owned()), Some(at(second).to_string()));
-    mirror.commit(&commit(10, 0, &[]), &[]).await;
+    mirror.commit(&commit(10, 0, &[])).await;
     for now in [11, 12] {
         fail(&mirror, now, Condition::Failing, "unreachable").await;
     }
@@ -46,9 +46,9 @@ pub async fn a_failure_is_noted_once_and_cleared_by_the_next_success(mirror: Mir
         finished: false,
         ..commit(14, 1, &[])
     };
-    mirror.commit(&unfinished, &[]).await;
+    mirror.commit(&unfinished).await;
     assert_eq!(noted().await, text("forbidden", 13), "not a success yet");
-    mirror.commit(&commit(14, 1, &[]), &[]).await;
+    mirror.commit(&commit(14, 1, &[])).await;
     assert_eq!(noted().await, (None, None));
     let status = mirror.task_status(100).await;
     assert_eq!(status.last_success_at, Some(at(14).to_string()));
@@ -66,7 +66,7 @@ pub async fn a_failure_that_goes_on_is_noted_again_after_a_while(mirror: Mirror)
 
 pub async fn lost_tasks_differ_from_failing_ones(mirror: Mirror) {
     mirror.start(&[]).await;
-    mirror.commit(&commit(10, 1, &[]), &[]).await;
+    mirror.commit(&commit(10, 1, &[])).await;
     let state = async || {
         let task = mirror.task_status(15).await;
         (task.is_lost(), task.state, task.last_success_age_seconds)
@@ -91,7 +91,7 @@ pub async fn the_overview_counts_the_rows_of_a_feed(mirror: Mirror) {
     ];
     let mut step = commit(10, 3, &items);
     step.feed.complete = false;
-    mirror.commit(&step, &[]).await;
+    mirror.commit(&step).await;
     let status = mirror.task_status(10).await;
     assert_eq!(status.state, Condition::FirstSync);
     assert!(!status.first_sync_complete);
@@ -101,7 +101,7 @@ pub async fn the_overview_counts_the_rows_of_a_feed(mirror: Mirror) {
         gone: vec!["gone".into()],
         ..commit(11, 4, &[])
     };
-    mirror.commit(&gone, &[]).await;
+    mirror.commit(&gone).await;
     let status = mirror.task_status(11).await;
     assert_eq!(status.state, Condition::Ok);
     assert!(status.first_sync_complete);
@@ -126,11 +126,11 @@ pub async fn an_audit_in_progress_is_kept_and_forgotten_with_the_commit(mirror: 
             cursor: cursor.clone(),
             decided,
         });
-        mirror.commit(&step, &[]).await;
+        mirror.commit(&step).await;
         assert_eq!(mirror.reader.feed(FEED).await.unwrap(), Some(step.feed));
         assert_eq!(mirror.task_status(10).await.audit_offset, Some(7));
     }
-    mirror.commit(&commit(11, 1, &[]), &[]).await;
+    mirror.commit(&commit(11, 1, &[])).await;
     let feed = mirror.reader.feed(FEED).await.unwrap().unwrap();
     assert_eq!(feed.audit, None);
     assert_eq!(mirror.task_status(11).await.audit_offset, None);
@@ -148,7 +148,7 @@ pub async fn distances_are_counted_in_the_list_behind_the_watermark(mirror: Mirr
     let items: Vec<Value> = (0..50)
         .map(|n| run(&format!("r{n}"), n, status(&n)))
         .collect();
-    mirror.commit(&commit(10_000, 50, &items), &[]).await;
+    mirror.commit(&commit(10_000, 50, &items)).await;
     let cursor = Cursor {
         offset: 49,
         watermark: Some(Watermark {
@@ -181,7 +181,7 @@ pub async fn what_is_unseen_is_listed_within_bounds_and_without_a_start(mirror: 
         .map(|n| run(&format!("r{n:04}"), n, "SUCCEEDED"))
         .collect();
     items.push(json!({"id": "no-start", "status": "SUCCEEDED"}));
-    mirror.commit(&commit(5_000, 1, &items), &[]).await;
+    mirror.commit(&commit(5_000, 1, &items)).await;
     let unseen = async |from: Option<i64>, to: Option<i64>, except: &[&str]| {
         let except: Vec<String> = except.iter().map(|id| (*id).to_owned()).collect();
         let gaps = [Gap {
@@ -207,7 +207,7 @@ pub async fn what_is_unseen_is_listed_within_bounds_and_without_a_start(mirror: 
         gone: vec!["r0003".into()],
         ..commit(5_001, 1, &[])
     };
-    mirror.commit(&gone, &[]).await;
+    mirror.commit(&gone).await;
     assert_eq!(
         unseen(Some(3), Some(4), &[]).await,
         ["r0004"],

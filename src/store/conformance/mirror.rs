@@ -1,15 +1,16 @@
 //! The mirror that a check is about, and short ways to use it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::builders::{
-    FEED, HOOK, all_of, at, commit_of, exchange, limits, registration, settled, task,
+use super::builders::{FEED, HOOK, at, commit_of, exchange, limits, registration, settled, task};
+use crate::model::{Exchange, Exchanged, Fetched, Order, Overdue, Settled, Verdict};
+use crate::store::reports::{
+    Delivery, Selection, SinkStatus, SubscriptionStatus, TaskStatus, Which,
 };
-use crate::model::{Exchange, Exchanged, Fetched, Order, Overdue, Settled, Subscription, Verdict};
-use crate::store::reports::{Delivery, Selection, SinkStatus, TaskStatus, Which};
 use crate::store::states::DeliveryState;
 use crate::store::traits::{Reader, Store};
 use crate::store::written::Written;
@@ -57,28 +58,20 @@ impl Mirror {
     }
 
     /// Commits to the feed.
-    pub async fn commit(&self, commit: &Commit, subscriptions: &[Subscription]) -> Written {
-        self.store
-            .commit(FEED, commit.clone(), subscriptions)
-            .await
-            .unwrap()
+    pub async fn commit(&self, commit: &Commit) -> Written {
+        self.store.commit(FEED, commit.clone()).await.unwrap()
     }
 
-    /// Has runs be seen at `now`, each in a status; every change raises an event for [`HOOK`].
+    /// Has runs be seen at `now`, each in a status; every change raises an event.
     pub async fn see(&self, now: i64, runs: &[(&str, &str)]) {
-        self.see_for(now, runs, &[all_of(HOOK)]).await;
-    }
-
-    /// The same, for other sinks.
-    pub async fn see_for(&self, now: i64, runs: &[(&str, &str)], sinks: &[Subscription]) {
-        self.commit(&commit_of(now, runs), sinks).await;
+        self.commit(&commit_of(now, runs)).await;
     }
 
     /// Has `count` new runs be seen at `now` in one commit: one event each. Their ids begin with `prefix`.
-    pub async fn see_many(&self, now: i64, prefix: &str, count: usize, sinks: &[Subscription]) {
+    pub async fn see_many(&self, now: i64, prefix: &str, count: usize) {
         let ids: Vec<String> = (0..count).map(|n| format!("{prefix}{n}")).collect();
         let runs: Vec<_> = ids.iter().map(|id| (id.as_str(), "READY")).collect();
-        self.see_for(now, &runs, sinks).await;
+        self.see(now, &runs).await;
     }
 
     /// Makes an exchange.
@@ -141,6 +134,16 @@ impl Mirror {
         self.exchange(&record, now).await;
     }
 
+    /// Records a failed attempt at event 1, after which [`HOOK`] is not attempted for `pause` seconds.
+    pub async fn fail(&self, now: i64, pause: u64) {
+        let failed = Exchange {
+            settled: vec![settled(1, "a", Verdict::Retry { at: at(now) })],
+            pause: Duration::from_secs(pause),
+            ..exchange(HOOK)
+        };
+        self.exchange(&failed, now).await;
+    }
+
     /// Sets deliveries to [`HOOK`] aside, at most a chunk; returns how many.
     pub async fn set_aside(&self, now: i64, which: Overdue, reason: &str) -> usize {
         let set_aside = Exchange {
@@ -151,18 +154,18 @@ impl Mirror {
     }
 
     /// Copies a chunk of backlog; returns whether that was all.
-    pub async fn copy_backlog(&self, now: i64, subscription: &Subscription) -> bool {
+    pub async fn copy_backlog(&self, now: i64, sink: &str) -> bool {
         let copy = Exchange {
-            backlog: Some(subscription.clone()),
-            ..exchange(&subscription.sink)
+            backlog: true,
+            ..exchange(sink)
         };
         self.exchange(&copy, now).await.live
     }
 
     /// Copies all of the backlog.
-    pub async fn catch_up(&self, now: i64, subscription: &Subscription) {
+    pub async fn catch_up(&self, now: i64, sink: &str) {
         for _ in 0..100 {
-            if self.copy_backlog(now, subscription).await {
+            if self.copy_backlog(now, sink).await {
                 return;
             }
         }
@@ -204,6 +207,14 @@ impl Mirror {
     pub async fn sink(&self, name: &str) -> Option<SinkStatus> {
         let sinks = self.reader.sinks().await.unwrap();
         sinks.into_iter().find(|sink| sink.name == name)
+    }
+
+    /// A subscription; `None` when there is none by this name.
+    pub async fn subscription(&self, name: &str) -> Option<SubscriptionStatus> {
+        let subscriptions = self.reader.subscriptions().await.unwrap();
+        subscriptions
+            .into_iter()
+            .find(|subscription| subscription.name == name)
     }
 
     /// Deliveries of `selection`.

@@ -32,6 +32,8 @@ macro_rules! suite {
             }
             events {
                 ids_and_bodies_of_events,
+                ids_are_made_of_what_happened,
+                transitions_that_cannot_be_told_apart_get_different_ids,
                 events_are_read_in_order_in_parts_and_by_feed,
                 the_last_events_are_found_from_the_end,
             }
@@ -57,6 +59,7 @@ macro_rules! suite {
                 a_stream_gets_everything_in_order_whatever_the_runs,
                 having_been_tried_does_not_make_an_event_due_before_its_turn,
                 an_event_is_the_same_on_every_attempt,
+                of_the_time_between_attempts_only_the_scheduled_wait_counts,
                 fetching_is_bounded_in_bytes,
                 a_clock_that_was_set_back_does_not_put_retries_off,
                 what_is_held_does_not_hide_what_else_is_due,
@@ -72,7 +75,10 @@ macro_rules! suite {
                 what_is_in_flight_is_not_set_aside,
                 a_sink_added_later_starts_now_or_at_the_beginning,
                 a_long_backlog_is_copied_in_chunks,
-                a_sink_that_is_removed_keeps_what_it_is_owed_and_goes_on_from_there,
+                a_sink_that_comes_back_goes_on_where_it_stopped,
+                a_commit_owes_its_events_to_every_subscription,
+                a_temporary_subscription_changes_no_other_and_gets_nothing_afterwards,
+                a_subscription_can_be_removed_for_good,
                 every_exchange_says_whether_the_sink_is_live,
             }
             deliveries {

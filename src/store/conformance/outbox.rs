@@ -1,8 +1,10 @@
 //! What is due for a sink, and what recording attempts makes of it.
 
-use super::builders::{HOOK, all_of, at, commit, exchange, limits, of_all, pairs, run, settled};
+use std::time::Duration;
+
+use super::builders::{HOOK, at, commit, exchange, limits, of_all, pairs, run, settled};
 use super::mirror::Mirror;
-use crate::model::{Exchange, FetchLimits, MAX_RETRY_WAIT, Order, Overdue, Verdict};
+use crate::model::{Exchange, FetchLimits, MAX_RETRY_WAIT, Order, Overdue, Settled, Verdict};
 use crate::store::reports::{Selection, Which};
 use crate::store::states::{DeliveryState, SinkState};
 
@@ -26,8 +28,8 @@ pub async fn one_event_of_a_run_is_due_at_a_time(mirror: Mirror) {
     assert_eq!(fetched.next_due, Some(at(50)));
     let again = mirror.fetch(Order::Run, 50, &[2]).await.events.remove(0);
     assert_eq!(
-        (again.seq, again.attempts, again.first_attempt_at),
-        (3, 1, Some(at(32)))
+        (again.seq, again.attempts, again.waited),
+        (3, 1, Duration::from_secs(18))
     );
     mirror.settle(51, 3, "a", Verdict::SetAside).await;
     assert_eq!(
@@ -93,19 +95,55 @@ pub async fn an_event_is_the_same_on_every_attempt(mirror: Mirror) {
     mirror.start(&[HOOK]).await;
     mirror.see(10, &[("a", "READY")]).await;
     let first = mirror.fetch(Order::Run, 10, &[]).await.events.remove(0);
-    assert_eq!((first.attempts, first.first_attempt_at), (0, None));
-    assert_eq!(first.id, "evt_a_1");
+    assert_eq!((first.attempts, first.waited), (0, Duration::ZERO));
+    assert_eq!(first.id, "evt_a_CREATED");
     assert_eq!(mirror.events().await, [(1, first.payload.clone())]);
     for (now, attempts) in [(20, 1), (30, 2)] {
         let verdict = Verdict::Retry { at: at(now) };
         mirror.settle(now, 1, "a", verdict).await;
         let again = mirror.fetch(Order::Run, now, &[]).await.events.remove(0);
         assert_eq!((&again.id, &again.payload), (&first.id, &first.payload));
-        assert_eq!(
-            (again.attempts, again.first_attempt_at),
-            (attempts, Some(at(20)))
-        );
+        assert_eq!((again.attempts, again.waited), (attempts, Duration::ZERO));
     }
+}
+
+pub async fn of_the_time_between_attempts_only_the_scheduled_wait_counts(mirror: Mirror) {
+    mirror.start(&[HOOK]).await;
+    mirror.see(10, &[("a", "READY")]).await;
+    let mut waited = 0;
+    // On time; late, as the mirror was off; early, as a stream is; and with the clock set back.
+    let gaps = [
+        (100, 30, 130, 30),
+        (130, 40, 9_000_000, 40),
+        (9_000_000, 50, 9_000_020, 20),
+        (9_000_020, 60, 5, 0),
+    ];
+    for (attempts, (now, wait, next, counts)) in (0..).zip(gaps) {
+        let attempt = Settled {
+            attempts,
+            waited: Duration::from_secs(waited),
+            ..settled(1, "a", Verdict::Retry { at: at(now + wait) })
+        };
+        let record = Exchange {
+            settled: vec![attempt],
+            ..exchange(HOOK)
+        };
+        mirror.exchange(&record, now).await;
+        let due = mirror
+            .fetch(Order::Stream, next, &[])
+            .await
+            .events
+            .remove(0);
+        waited += counts;
+        assert_eq!(due.waited.as_secs(), waited, "at {next}");
+    }
+    let retried = mirror
+        .store
+        .retry_deliveries(&of_all(Which::All), at(6))
+        .await;
+    assert_eq!(retried.unwrap(), 1);
+    let due = mirror.fetch(Order::Run, 7, &[]).await.events.remove(0);
+    assert_eq!(due.waited, Duration::ZERO);
 }
 
 pub async fn fetching_is_bounded_in_bytes(mirror: Mirror) {
@@ -192,25 +230,21 @@ pub async fn a_delivery_set_aside_in_flight_stays_set_aside_unless_it_arrives(mi
 
 pub async fn the_parts_of_an_exchange_follow_one_another(mirror: Mirror) {
     mirror.start(&[]).await;
-    mirror
-        .see_for(10, &[("a", "READY"), ("b", "READY")], &[])
-        .await;
-    mirror
-        .see_for(20, &[("a", "RUNNING"), ("c", "READY")], &[])
-        .await;
+    mirror.see(10, &[("a", "READY"), ("b", "READY")]).await;
+    mirror.see(20, &[("a", "RUNNING"), ("c", "READY")]).await;
     mirror.register_from_beginning(&[HOOK], 30).await;
     // What is copied can be settled; what has failed since can be set aside; what is left is fetched.
     let all = Exchange {
-        backlog: Some(all_of(HOOK)),
+        backlog: true,
         settled: vec![settled(1, "a", Verdict::Retry { at: at(40) })],
-        set_aside: Some((Overdue::OwedSince(at(15)), "too late".into())),
+        set_aside: Some((Overdue::All, "too late".into())),
         ..exchange(HOOK)
     };
     let exchanged = mirror.exchange(&all, 15).await;
-    assert_eq!((exchanged.live, exchanged.set_aside), (true, 2));
-    let fetched: Vec<_> = exchanged.fetched.events.iter().map(|due| due.seq).collect();
-    assert_eq!(fetched, [3, 4]);
-    let dead = mirror.deliveries(&of_all(Which::Dead)).await;
+    assert_eq!((exchanged.live, exchanged.set_aside), (true, 4));
+    assert!(exchanged.fetched.events.is_empty());
+    let mut dead = mirror.deliveries(&of_all(Which::Dead)).await;
+    dead.truncate(2);
     let reasons: Vec<_> = dead
         .iter()
         .map(|delivery| (delivery.seq, delivery.last_error.as_deref()))
@@ -230,16 +264,16 @@ async fn outbox(mirror: &Mirror) -> Vec<(i64, DeliveryState, Option<String>)> {
 pub async fn a_repeated_exchange_changes_nothing_that_matters(mirror: Mirror) {
     mirror.start(&[]).await;
     mirror
-        .see_for(10, &[("a", "READY"), ("b", "READY"), ("c", "READY")], &[])
+        .see(10, &[("a", "READY"), ("b", "READY"), ("c", "READY")])
         .await;
     for (now, status) in [(20, "RUNNING"), (21, "ABORTING")] {
         mirror
-            .see_for(now, &[("a", status), ("b", status), ("c", status)], &[])
+            .see(now, &[("a", status), ("b", status), ("c", status)])
             .await;
     }
     mirror.register_from_beginning(&[HOOK], 30).await;
     let copy = Exchange {
-        backlog: Some(all_of(HOOK)),
+        backlog: true,
         ..exchange(HOOK)
     };
     let record = Exchange {
@@ -275,10 +309,9 @@ pub async fn a_repeated_exchange_changes_nothing_that_matters(mirror: Mirror) {
 
 pub async fn sinks_do_not_get_in_each_others_way(mirror: Mirror) {
     mirror.start(&[HOOK, "other"]).await;
-    let both = [all_of(HOOK), all_of("other")];
     let step = commit(10, 2, &[run("a", 1, "READY"), run("b", 2, "READY")]);
-    mirror.commit(&step, &both).await;
-    mirror.see_for(20, &[("a", "RUNNING")], &both).await;
+    mirror.commit(&step).await;
+    mirror.see(20, &[("a", "RUNNING")]).await;
     mirror.settle(30, 1, "a", Verdict::Delivered).await;
     mirror
         .settle(30, 2, "b", Verdict::Retry { at: at(90) })

@@ -32,7 +32,7 @@ fn every_field_has_its_place() {
     let mut full = run("a", 1, "SUCCEEDED");
     full["finishedAt"] = json!("2019-12-12T09:30:12.202Z");
     full["generalAccess"] = json!("RESTRICTED");
-    db.commit(FEED, &commit(10, 1, &[full]), &[]).unwrap();
+    db.commit(FEED, &commit(10, 1, &[full])).unwrap();
     for (name, expected) in [
         ("finished_at", "2019-12-12T09:30:12.202Z"),
         (
@@ -52,7 +52,7 @@ fn a_row_names_the_runs_own_task_and_the_one_that_lists_it() {
     let mut db = db();
     let mut foreign = run("a", 1, "READY");
     foreign["actorTaskId"] = json!("another");
-    db.commit(FEED, &commit(10, 1, &[foreign]), &[]).unwrap();
+    db.commit(FEED, &commit(10, 1, &[foreign])).unwrap();
     assert_eq!(
         column(&db, "SELECT task_id || ' ' || feed_id FROM runs"),
         ["another task"]
@@ -63,19 +63,19 @@ fn a_row_names_the_runs_own_task_and_the_one_that_lists_it() {
 fn a_run_that_is_gone_has_the_time_it_was_missed_until_it_is_back() {
     let mut db = db();
     let listed = |now| commit(now, 1, &[run("a", 1, "RUNNING")]);
-    db.commit(FEED, &listed(10), &[]).unwrap();
+    db.commit(FEED, &listed(10)).unwrap();
     for now in [11, 12] {
         let gone = Commit {
             gone: vec!["a".into()],
             ..commit(now, 1, &[])
         };
-        db.commit(FEED, &gone, &[]).unwrap();
+        db.commit(FEED, &gone).unwrap();
         assert_eq!(
             column(&db, "SELECT removed_at FROM runs"),
             ["1970-01-01T00:00:11.000Z"]
         );
     }
-    db.commit(FEED, &listed(13), &[]).unwrap();
+    db.commit(FEED, &listed(13)).unwrap();
     assert_eq!(column(&db, "SELECT removed_at FROM runs"), ["null"]);
 }
 
@@ -84,8 +84,8 @@ fn events_carry_the_times_of_the_run_where_it_has_them() {
     let mut db = db();
     let mut ended = run("a", 1, "SUCCEEDED");
     ended["finishedAt"] = json!(at(7).to_string());
-    db.commit(FEED, &commit(10, 1, &[ended]), &[]).unwrap();
-    db.commit(FEED, &commit(20, 1, &[run("a", 1, "RUNNING")]), &[])
+    db.commit(FEED, &commit(10, 1, &[ended])).unwrap();
+    db.commit(FEED, &commit(20, 1, &[run("a", 1, "RUNNING")]))
         .unwrap();
     let seconds = column(
         &db,
@@ -97,11 +97,11 @@ fn events_carry_the_times_of_the_run_where_it_has_them() {
 #[test]
 fn a_status_that_is_no_end_did_not_happen_at_the_end() {
     let mut db = db();
-    db.commit(FEED, &commit(10, 1, &[run("a", 1, "READY")]), &[])
+    db.commit(FEED, &commit(10, 1, &[run("a", 1, "READY")]))
         .unwrap();
     let mut aborting = run("a", 1, "ABORTING");
     aborting["finishedAt"] = json!(at(7).to_string());
-    db.commit(FEED, &commit(20, 1, &[aborting]), &[]).unwrap();
+    db.commit(FEED, &commit(20, 1, &[aborting])).unwrap();
     assert_eq!(
         column(
             &db,
@@ -117,7 +117,7 @@ fn views_answer_for_people() {
     let mut ended = run("a", 86_400, "FAILED");
     ended["finishedAt"] = json!(at(86_460).to_string());
     let items = [ended, run("b", 86_500, "RUNNING")];
-    db.commit(FEED, &commit(90_000, 2, &items), &[]).unwrap();
+    db.commit(FEED, &commit(90_000, 2, &items)).unwrap();
     for (sql, expected) in [
         ("SELECT duration_seconds FROM run_durations", "60"),
         (

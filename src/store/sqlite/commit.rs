@@ -7,8 +7,9 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::connection::Db;
 use super::events::EventWriter;
 use super::feeds::save_feed;
+use super::identities::identify;
+use super::repair::ensure_task;
 use super::rows::{self, RunRow};
-use crate::model::Subscription;
 use crate::store::error::StoreError;
 use crate::store::written::Written;
 use crate::sync::{Commit, Covered, Observed, observe};
@@ -19,33 +20,30 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails; then nothing has changed.
-    pub fn commit(
-        &mut self,
-        feed_id: &str,
-        commit: &Commit,
-        subscriptions: &[Subscription],
-    ) -> Result<Written, StoreError> {
+    pub fn commit(&mut self, feed_id: &str, commit: &Commit) -> Result<Written, StoreError> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let now = commit.judgement.now.to_string();
+        ensure_task(&transaction, feed_id, &now)?;
         let mut written = Written::default();
-        let mut events = EventWriter::new(&transaction, subscriptions, feed_id, &now)?;
+        let mut events = EventWriter::new(&transaction, feed_id, &now);
         for observed in latest(commit) {
             let row = rows::load(&transaction, &observed.seen.run.id)?;
-            let (stored, event_count) =
-                row.map_or((None, 0), |row| (Some(row.stored), row.event_count));
+            let (stored, marks) =
+                row.map_or_else(Default::default, |row| (Some(row.stored), row.marks));
             let Some(change) = observe(stored.as_ref(), observed, &commit.judgement) else {
                 continue;
             };
             written.count(change.difference);
+            let (marks, raised) = identify(&transaction, stored.as_ref(), &change, marks)?;
             let row = RunRow {
                 stored: change.row,
-                event_count: event_count + change.transitions.len() as u64,
+                marks,
             };
             rows::upsert(&transaction, &row, feed_id, &now)?;
-            for (ordinal, transition) in (event_count + 1..).zip(&change.transitions) {
-                events.write(&row.stored.run, transition, ordinal, &observed.seen.json)?;
+            for (id, transition) in &raised {
+                events.write(&row.stored.run, id, transition, &observed.seen.json)?;
                 written.events += 1;
             }
         }
@@ -57,6 +55,7 @@ impl Db {
                 written.removed += rows::mark_removed(&transaction, &id, &now)?;
             }
         }
+        events.finish()?;
         save_feed(&transaction, feed_id, commit, &now)?;
         transaction.commit()?;
         Ok(written)

@@ -6,6 +6,7 @@ use rusqlite::Connection;
 
 use super::connection::Db;
 use super::schema::{APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, expect_pragma};
+use crate::store::conformance::builders::{at, commit_of, exchange};
 use crate::store::error::StoreError;
 use crate::store::states::SinkState;
 
@@ -71,6 +72,60 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_what_is_owed() {
     );
     assert_eq!(db.sinks().unwrap()[0].state, SinkState::Ok);
     Db::open_beside(&path).unwrap();
+}
+
+/// Creates a database of an earlier version, with three runs, their events, and what is owed to two sinks.
+fn of_version(path: &Path, version: usize) {
+    let old = Connection::open(path).unwrap();
+    MIGRATIONS[..version]
+        .iter()
+        .for_each(|step| old.execute_batch(step).unwrap());
+    old.execute_batch(&format!(
+        "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};
+         INSERT INTO tasks (id, first_seen_at, updated_at) VALUES ('t', '', '');
+         INSERT INTO runs (id, status, first_seen_at, updated_at, feed_id, is_open)
+         VALUES ('a', 'READY', '', '', 't', 0), ('b', 'READY', '', '', 't', 0);
+         INSERT INTO events (id, run_id, task_id, type, status, occurred_at, observed_at, payload)
+         VALUES ('a_1', 'a', 't', 'x', 'x', '', '', ''), ('b_1', 'b', 't', 'x', 'x', '', '', ''),
+             ('a_2', 'a', 't', 'x', 'x', '', '', ''), ('a_3', 'a', 't', 'x', 'x', '', '', '');
+         INSERT INTO sinks (name, type, added_at, removed_at, live, booked_seq)
+         VALUES ('hook', 'webhook', '', NULL, 1, 0), ('old', 'file', '', '', 0, 2), ('new', 'file', '', NULL, 0, 1);
+         INSERT INTO deliveries (sink, seq, run_id, due_at, attempts) VALUES ('hook', 3, 'a', '', 2), ('hook', 4, 'a', NULL, 0);
+         DELETE FROM events WHERE seq = 1; UPDATE sqlite_sequence SET seq = 7 WHERE name = 'events';"
+    ))
+    .unwrap();
+}
+
+#[test]
+fn databases_of_later_versions_keep_their_sinks_what_these_are_owed_and_the_numbers() {
+    for version in 2..MIGRATIONS.len() {
+        let (_dir, path) = file();
+        of_version(&path, version);
+        let mut db = Db::open(&path).unwrap();
+        let positions: Vec<(String, i64, u64)> = db
+            .subscriptions()
+            .unwrap()
+            .into_iter()
+            .map(|sink| (sink.name, sink.position, sink.pending))
+            .collect();
+        let expected = [("hook", 7, 2), ("new", 1, 3), ("old", 2, 2)];
+        let expected =
+            expected.map(|(name, position, pending)| (name.to_owned(), position, pending));
+        assert_eq!(positions, expected, "version {version}");
+        db.commit("t", &commit_of(10, &[("c", "READY")])).unwrap();
+        let last: i64 = db
+            .connection
+            .query_row("SELECT max(seq) FROM events", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(last, 8, "version {version}: a number is not used twice");
+        let due = db.exchange(&exchange("hook"), at(20)).unwrap().fetched;
+        let due: Vec<(i64, u32)> = due
+            .events
+            .iter()
+            .map(|due| (due.seq, due.attempts))
+            .collect();
+        assert_eq!(due, [(3, 2), (8, 0)], "version {version}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::store::reports::{Delivery, Selection};
 use crate::store::states::DeliveryState;
 
 /// The most rows changed in one transaction: other writers must not wait long.
-const CHUNK: u64 = 5_000;
+pub(super) const CHUNK: u64 = 5_000;
 
 const SELECTED: &str = "(:sink IS NULL OR d.sink = :sink)
     AND (d.dead_at IS NOT NULL OR :which = 2 OR (:which = 1 AND d.attempts > 0))
@@ -67,8 +67,8 @@ impl Db {
         limit: u64,
     ) -> Result<Vec<Delivery>, StoreError> {
         let mut statement = self.connection.prepare(&format!(
-            "SELECT d.sink, d.seq, e.id, e.type, d.run_id, d.attempts, d.last_attempt_at, d.due_at, d.dead_at, d.last_error
-             FROM deliveries d JOIN events e ON e.seq = d.seq WHERE {SELECTED} ORDER BY d.seq, d.sink LIMIT :limit"
+            "SELECT d.sink, d.seq, coalesce(e.id, '-'), coalesce(e.type, '(deleted)'), d.run_id, d.attempts, d.last_attempt_at, d.due_at, d.dead_at, d.last_error
+             FROM deliveries d LEFT JOIN events e ON e.seq = d.seq WHERE {SELECTED} ORDER BY d.seq, d.sink LIMIT :limit"
         ))?;
         let rows = statement.query_map(
             named_params! {
@@ -112,14 +112,16 @@ impl Db {
         self.change(selection, now, |connection, sink, seq, run_id| {
             connection
                 .prepare_cached(
-                    "UPDATE deliveries SET dead_at = NULL, attempts = 0, first_attempt_at = NULL, last_attempt_at = NULL
+                    "UPDATE deliveries SET dead_at = NULL, attempts = 0, first_attempt_at = NULL, last_attempt_at = NULL,
+                         waited_ms = 0, wait_ms = 0
                      WHERE sink = ?1 AND seq = ?2",
                 )?
                 .execute((sink, seq))?;
             // Otherwise a sink that has failed for long would have them set aside again after one failure, untried.
             connection
                 .prepare_cached(
-                    "UPDATE sinks SET retries = retries + 1, failing_since = NULL WHERE name = ?1",
+                    "UPDATE sinks SET retries = retries + 1, failing_since = NULL, failed_ms_at_delivery = failed_ms,
+                         last_failed_at = NULL WHERE name = ?1",
                 )?
                 .execute([sink])?;
             // Only the oldest event of a run is due; `promote` then marks it.

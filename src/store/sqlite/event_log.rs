@@ -23,8 +23,8 @@ impl Db {
             .prepare_cached("SELECT coalesce(max(seq), 0) FROM events")?
             .query_row([], |row| row.get(0))?;
         let mut statement = self.connection.prepare_cached(
-            "SELECT e.seq, e.payload FROM events e JOIN runs r ON r.id = e.run_id
-             WHERE e.seq > ?1 AND e.seq <= ?4 AND (?2 IS NULL OR r.feed_id IN (SELECT value FROM json_each(?2)))
+            "SELECT e.seq, e.payload FROM events e LEFT JOIN runs r ON r.id = e.run_id
+             WHERE e.seq > ?1 AND e.seq <= ?4 AND (?2 IS NULL OR coalesce(r.feed_id, e.task_id) IN (SELECT value FROM json_each(?2)))
              ORDER BY e.seq LIMIT ?3",
         )?;
         let events = statement.query_map((after, json(feeds), limit, last), |row| {
@@ -48,8 +48,8 @@ impl Db {
     /// When SQLite fails.
     pub fn seq_before_last(&self, count: u64, feeds: Option<&[String]>) -> Result<i64, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT e.seq FROM events e JOIN runs r ON r.id = e.run_id
-             WHERE ?1 IS NULL OR r.feed_id IN (SELECT value FROM json_each(?1))
+            "SELECT e.seq FROM events e LEFT JOIN runs r ON r.id = e.run_id
+             WHERE ?1 IS NULL OR coalesce(r.feed_id, e.task_id) IN (SELECT value FROM json_each(?1))
              ORDER BY e.seq DESC LIMIT 1 OFFSET ?2",
         )?;
         let found = statement

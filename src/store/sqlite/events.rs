@@ -1,20 +1,15 @@
 //! Events as rows: their ids, their bodies, and their deliveries.
 
-use std::collections::HashSet;
-
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, named_params};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::numbers::{last_seq, save_last_seq};
 use super::outbox;
+use super::registrations::live;
 use crate::model::{EventType, Run, RunStatus, Subscription, Timestamp};
 use crate::store::error::StoreError;
 use crate::sync::Transition;
-
-/// Characters of a run's id that an event's id keeps. Others are encoded, so that the id is valid in an HTTP header and
-/// contains no dot, which separates the parts of a signed message.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// An event's body: Apify's own webhook body with additional fields.
 #[derive(Serialize)]
@@ -42,53 +37,63 @@ struct EventData<'a> {
 /// Writes events within one transaction, numbering them as it goes.
 pub struct EventWriter<'a> {
     connection: &'a Connection,
-    subscriptions: &'a [Subscription],
     feed_id: &'a str,
     now: &'a str,
+    /// Loaded with the first event.
+    log: Option<Log>,
+}
+
+/// What the first event of a commit needs to know.
+struct Log {
     next_seq: i64,
-    /// Sinks that are still copying their backlog, which will include these events; loaded with the first event.
-    added_later: Option<HashSet<String>>,
+    /// The subscriptions that are owed events. Others copy these events from the log when they get there.
+    live: Vec<Subscription>,
 }
 
 impl<'a> EventWriter<'a> {
     /// Creates a writer for the open transaction of `connection`.
-    pub fn new(
-        connection: &'a Connection,
-        subscriptions: &'a [Subscription],
-        feed_id: &'a str,
-        now: &'a str,
-    ) -> Result<Self, StoreError> {
-        let mut last =
-            connection.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")?;
-        let last: i64 = last
-            .query_row([], |row| row.get(0))
-            .optional()?
-            .unwrap_or(0);
-        Ok(Self {
+    pub fn new(connection: &'a Connection, feed_id: &'a str, now: &'a str) -> Self {
+        Self {
             connection,
-            subscriptions,
             feed_id,
             now,
-            next_seq: last + 1,
-            added_later: None,
-        })
+            log: None,
+        }
     }
 
-    /// Writes the `ordinal`-th event of `run`, whose current JSON is `resource`.
+    /// Remembers the number of the last event written.
+    pub fn finish(self) -> Result<(), StoreError> {
+        match self.log {
+            Some(log) => save_last_seq(self.connection, log.next_seq - 1),
+            None => Ok(()),
+        }
+    }
+
+    fn log(&mut self) -> Result<Log, StoreError> {
+        match self.log.take() {
+            Some(log) => Ok(log),
+            None => Ok(Log {
+                next_seq: last_seq(self.connection)? + 1,
+                live: live(self.connection)?,
+            }),
+        }
+    }
+
+    /// Writes the event `id` of `run`, whose current JSON is `resource`.
     pub fn write(
         &mut self,
         run: &Run,
+        id: &str,
         transition: &Transition,
-        ordinal: u64,
         resource: &Value,
     ) -> Result<(), StoreError> {
-        let id = format!("evt_{}_{ordinal}", utf8_percent_encode(&run.id, PLAIN));
+        let mut log = self.log()?;
         let kind = transition.kind.name();
         let task_id = run.task_id.as_deref().unwrap_or(self.feed_id);
         let previous = transition.previous.as_ref().map(RunStatus::as_str);
         let body = Body {
-            id: &id,
-            sequence: self.next_seq,
+            id,
+            sequence: log.next_seq,
             user_id: run.user_id.as_deref(),
             created_at: self.now,
             event_type: &kind,
@@ -108,30 +113,25 @@ impl<'a> EventWriter<'a> {
              VALUES (:seq, :id, :run, :task, :type, :previous, :status, :occurred, :now, :payload)",
         )?;
         insert.execute(named_params! {
-            ":seq": self.next_seq, ":id": id, ":run": run.id, ":task": task_id, ":type": kind, ":previous": previous,
+            ":seq": log.next_seq, ":id": id, ":run": run.id, ":task": task_id, ":type": kind, ":previous": previous,
             ":status": run.status.as_str(), ":occurred": self.occurred_at(run, &transition.kind), ":now": self.now,
             ":payload": payload,
         })?;
-        self.add_deliveries(run, &kind)?;
-        self.next_seq += 1;
-        Ok(())
-    }
-
-    fn add_deliveries(&mut self, run: &Run, kind: &str) -> Result<(), StoreError> {
-        let added_later = match self.added_later.take() {
-            Some(known) => known,
-            None => not_live(self.connection)?,
-        };
-        for Subscription { sink, .. } in self
-            .subscriptions
+        for subscription in log
+            .live
             .iter()
-            .filter(|subscription| subscription.wants(kind))
+            .filter(|subscription| subscription.wants(&kind))
         {
-            if !added_later.contains(sink) {
-                outbox::add(self.connection, sink, self.next_seq, &run.id, self.now)?;
-            }
+            outbox::add(
+                self.connection,
+                &subscription.sink,
+                log.next_seq,
+                &run.id,
+                self.now,
+            )?;
         }
-        self.added_later = Some(added_later);
+        log.next_seq += 1;
+        self.log = Some(log);
         Ok(())
     }
 
@@ -146,10 +146,4 @@ impl<'a> EventWriter<'a> {
             .filter(|text| Timestamp::parse(text).is_some())
             .unwrap_or(self.now)
     }
-}
-
-fn not_live(connection: &Connection) -> Result<HashSet<String>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT name FROM sinks WHERE live = 0")?;
-    let names = statement.query_map([], |row| row.get(0))?;
-    Ok(names.collect::<Result<_, _>>()?)
 }

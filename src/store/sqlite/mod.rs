@@ -20,12 +20,17 @@ mod events;
 mod exchange;
 mod executor;
 mod feeds;
+mod identities;
 mod lock;
+mod numbers;
 mod outbox;
 mod overview;
 mod reader;
 mod reads;
 mod registrations;
+mod repair;
+#[cfg(test)]
+mod repair_tests;
 mod rows;
 mod schema;
 mod tasks;

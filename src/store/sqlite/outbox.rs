@@ -6,6 +6,8 @@
 //! Without `INDEXED BY`, SQLite would prefer the primary key to the partial indexes, and read everything a sink is owed to
 //! find one row.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension};
 
 use super::connection::Db;
@@ -13,8 +15,19 @@ use super::rows::timestamp;
 use crate::model::{Due, FetchLimits, Fetched, MAX_RETRY_WAIT, Order, Timestamp};
 use crate::store::error::StoreError;
 
+/// What rows deleted by hand may have left in the outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leftovers {
+    /// Nothing was noticed.
+    None,
+    /// Deliveries whose events are gone.
+    Orphans,
+    /// Nothing is due, perhaps because the deliveries that were are gone.
+    PerhapsStuck,
+}
+
 impl Db {
-    /// Events to deliver to `sink` at `now`.
+    /// Events to deliver to `sink` at `now`, and what to repair before they are read again.
     ///
     /// # Errors
     /// When SQLite fails or a row was tampered with.
@@ -23,28 +36,32 @@ impl Db {
         sink: &str,
         limits: &FetchLimits,
         now: Timestamp,
-    ) -> Result<Fetched, StoreError> {
+    ) -> Result<(Fetched, Leftovers), StoreError> {
         let (seqs, all) = self.due_seqs(sink, limits, now)?;
-        let mut fetched = Fetched::default();
+        let (mut fetched, mut leftovers) = (Fetched::default(), Leftovers::None);
         let mut bytes = 0;
         for seq in seqs
             .into_iter()
             .filter(|seq| !limits.except.contains(seq))
             .take(limits.events)
         {
-            let Some(due) = self.event_due(sink, seq)? else {
+            let Some(due) = self.event_due(sink, seq, now)? else {
+                leftovers = Leftovers::Orphans;
                 continue;
             };
             bytes += due.payload.len();
             if bytes > limits.bytes && !fetched.events.is_empty() {
-                return Ok(fetched);
+                return Ok((fetched, leftovers));
             }
             fetched.events.push(due);
         }
         if all && limits.order == Order::Run {
             fetched.next_due = self.next_due(sink, now)?;
+            if fetched.events.is_empty() && leftovers == Leftovers::None {
+                leftovers = Leftovers::PerhapsStuck;
+            }
         }
-        Ok(fetched)
+        Ok((fetched, leftovers))
     }
 
     /// The numbers of due events, including those in `limits.except`, and whether these are all.
@@ -96,30 +113,32 @@ impl Db {
         Ok(seqs.collect::<Result<_, _>>()?)
     }
 
-    fn event_due(&self, sink: &str, seq: i64) -> Result<Option<Due>, StoreError> {
+    fn event_due(&self, sink: &str, seq: i64, now: Timestamp) -> Result<Option<Due>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT e.id, e.run_id, e.payload, d.attempts, d.first_attempt_at
+            "SELECT e.id, e.run_id, e.payload, d.attempts, d.waited_ms, d.wait_ms, d.last_attempt_at
              FROM deliveries d JOIN events e ON e.seq = d.seq WHERE d.sink = ?1 AND d.seq = ?2",
         )?;
         let row = statement
             .query_row((sink, seq), |row| {
-                let first: Option<String> = row.get(4)?;
+                let last: Option<String> = row.get(6)?;
                 let due = Due {
                     seq,
                     id: row.get(0)?,
                     run_id: row.get(1)?,
                     payload: row.get(2)?,
                     attempts: row.get(3)?,
-                    first_attempt_at: None,
+                    waited: Duration::from_millis(row.get(4)?),
                 };
-                Ok((due, first))
+                Ok((due, Duration::from_millis(row.get(5)?), last))
             })
             .optional()?;
-        let Some((due, first)) = row else {
+        let Some((due, scheduled, last)) = row else {
             return Ok(None);
         };
+        let last = timestamp("deliveries.last_attempt_at", last)?;
+        let gap = last.map_or(Duration::ZERO, |last| now.since(last).min(scheduled));
         Ok(Some(Due {
-            first_attempt_at: timestamp("deliveries.first_attempt_at", first)?,
+            waited: due.waited.saturating_add(gap),
             ..due
         }))
     }
@@ -153,9 +172,11 @@ pub fn add(
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "INSERT INTO deliveries (sink, seq, run_id, due_at) SELECT ?1, ?2, ?3, iif(EXISTS (
+            "INSERT INTO deliveries (sink, seq, run_id, due_at, owed_ms) SELECT ?1, ?2, ?3, iif(EXISTS (
                  SELECT 1 FROM deliveries INDEXED BY deliveries_by_run
-                 WHERE sink = ?1 AND run_id = ?3 AND dead_at IS NULL), NULL, ?4)",
+                 WHERE sink = ?1 AND run_id = ?3 AND dead_at IS NULL), NULL, ?4),
+                 coalesce((SELECT failed_ms FROM sinks WHERE name = ?1), 0)
+             WHERE TRUE ON CONFLICT (sink, seq) DO NOTHING",
         )?
         .execute((sink, seq, run_id, now))?;
     Ok(())

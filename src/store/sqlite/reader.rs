@@ -8,7 +8,9 @@ use super::connection::Db;
 use super::executor::Executor;
 use crate::model::Timestamp;
 use crate::store::error::StoreError;
-use crate::store::reports::{Delivery, LoggedEvent, Overview, Selection, SinkStatus};
+use crate::store::reports::{
+    Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
+};
 use crate::store::traits::Reader;
 use crate::sync::{FeedState, Stored};
 
@@ -55,6 +57,10 @@ impl Reader for SqliteReader {
 
     async fn sinks(&self) -> Result<Vec<SinkStatus>, StoreError> {
         self.read(Db::sinks).await
+    }
+
+    async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, StoreError> {
+        self.read(Db::subscriptions).await
     }
 
     async fn feed(&self, feed_id: &str) -> Result<Option<FeedState>, StoreError> {

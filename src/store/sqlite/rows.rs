@@ -18,17 +18,19 @@ pub const END_OF_TIME: &str = "~";
 static SELECT: LazyLock<String> = LazyLock::new(|| {
     let columns = Run::COLUMNS.join(", ");
     format!(
-        "SELECT id, status, extra, settles_at, removed_at, event_count, {columns} FROM runs WHERE id = ?1"
+        "SELECT id, status, extra, settles_at, removed_at, event_count, last_end, other_events, {columns} FROM runs WHERE id = ?1"
     )
 });
 
 /// The columns that [`UPSERT`] sets both on insert and on update, besides those of [`Run::COLUMNS`].
-const SET: [&str; 6] = [
+const SET: [&str; 8] = [
     "status",
     "extra",
     "settles_at",
     "is_open",
     "event_count",
+    "last_end",
+    "other_events",
     "updated_at",
 ];
 
@@ -53,10 +55,21 @@ static UPSERT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// A run's row: the run as the core knows it, and the number of its events.
+/// A run's row: the run as the core knows it, and what the ids of its events are made of.
 pub struct RunRow {
     pub stored: Stored,
-    pub event_count: u64,
+    pub marks: Marks,
+}
+
+/// What the ids of a run's events are made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// How many events it has raised.
+    pub events: u64,
+    /// When it last ended, also if it was resurrected since.
+    pub last_end: Option<String>,
+    /// How many events it has raised since then that have no identity of their own.
+    pub others: u64,
 }
 
 /// The row of the run `id`, if there is one.
@@ -75,15 +88,21 @@ pub fn upsert(
     feed_id: &str,
     now: &str,
 ) -> Result<(), StoreError> {
-    let RunRow {
-        stored,
-        event_count,
-    } = row;
+    let RunRow { stored, marks } = row;
     let run = &stored.run;
     let extra = (!run.extra.is_empty()).then(|| Value::Object(run.extra.clone()).to_string());
     let settles_at = stored.settles_at.map(|at| at.to_string());
     let (status, is_open) = (run.status.as_str(), stored.is_open());
-    let set: [&dyn ToSql; SET.len()] = [&status, &extra, &settles_at, &is_open, event_count, &now];
+    let set: [&dyn ToSql; SET.len()] = [
+        &status,
+        &extra,
+        &settles_at,
+        &is_open,
+        &marks.events,
+        &marks.last_end,
+        &marks.others,
+        &now,
+    ];
     let values = run.values();
     let values: Vec<Column<'_>> = values.iter().map(Column).collect();
     let mut parameters: Vec<&dyn ToSql> = vec![&run.id, &feed_id, &now];
@@ -174,7 +193,7 @@ pub fn without_start(connection: &Connection, feed_id: &str) -> Result<Vec<Strin
 
 /// Reads a row of [`SELECT`] by index: looking columns up by name takes longer than reading them.
 fn read(row: &Row<'_>) -> Result<RunRow, StoreError> {
-    const FIRST_VALUE: usize = 6;
+    const FIRST_VALUE: usize = 8;
     let extra = match row.get::<_, Option<String>>(2)? {
         None => Map::new(),
         Some(text) => serde_json::from_str(&text).map_err(|_| StoreError::Corrupt {
@@ -201,7 +220,11 @@ fn read(row: &Row<'_>) -> Result<RunRow, StoreError> {
             settles_at,
             removed,
         },
-        event_count: row.get(5)?,
+        marks: Marks {
+            events: row.get(5)?,
+            last_end: row.get(6)?,
+            others: row.get(7)?,
+        },
     })
 }
 

@@ -96,10 +96,17 @@ impl Db {
             write_task(&transaction, task, now)?;
         }
         let id = found.ok().map(|task| task.id.as_str());
+        // A failure does not name the task, whose row may have been deleted by hand.
+        let names = if id.is_some() {
+            "task_id = excluded.task_id,"
+        } else {
+            ""
+        };
         transaction.execute(
-            "INSERT INTO task_refs (ref, task_id, resolved_at, error) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (ref) DO UPDATE SET task_id = coalesce(excluded.task_id, task_id),
-                 resolved_at = excluded.resolved_at, error = excluded.error",
+            &format!(
+                "INSERT INTO task_refs (ref, task_id, resolved_at, error) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (ref) DO UPDATE SET {names} resolved_at = excluded.resolved_at, error = excluded.error"
+            ),
             (reference, id, now.to_string(), found.err()),
         )?;
         transaction.commit()?;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::connection::Db;
 use crate::model::{Exchange, Overdue, Verdict};
 use crate::store::conformance::builders::{
-    FEED, HOOK, all_of, at, commit, commit_of, exchange, of_all, registration, run, settled, task,
+    FEED, HOOK, at, commit, commit_of, exchange, of_all, registration, run, settled, task,
 };
 use crate::store::error::StoreError;
 use crate::store::reports::Which;
@@ -93,7 +93,7 @@ fn a_commit_is_one_transaction_and_leaves_every_table_as_it_was_when_it_fails() 
         cursor: Cursor::default(),
         decided: None,
     });
-    let written = assert_rolled_back(&mut db, 1, |db| db.commit(FEED, &step, &[all_of(HOOK)]));
+    let written = assert_rolled_back(&mut db, 1, |db| db.commit(FEED, &step));
     assert_eq!((written.added, written.events), (2, 3));
     for (table, count) in [
         ("runs", 2),
@@ -109,14 +109,14 @@ fn a_commit_is_one_transaction_and_leaves_every_table_as_it_was_when_it_fails() 
 /// An exchange that does everything at once, for a sink that has three events to copy.
 fn everything(db: &mut Db) -> Exchange {
     let step = commit_of(10, &[("a", "READY"), ("b", "READY"), ("c", "READY")]);
-    db.commit(FEED, &step, &[all_of(HOOK)]).unwrap();
+    db.commit(FEED, &step).unwrap();
     db.register(
         &[registration(HOOK, false), registration("late", true)],
         at(20),
     )
     .unwrap();
     Exchange {
-        backlog: Some(all_of("late")),
+        backlog: true,
         settled: vec![
             settled(1, "a", Verdict::Delivered),
             settled(2, "b", Verdict::Retry { at: at(40) }),
@@ -150,7 +150,7 @@ fn an_exchange_that_only_fetches_writes_nothing() {
 fn registering_and_changing_by_hand_are_rolled_back_whole() {
     let mut db = db();
     let step = commit_of(10, &[("a", "READY"), ("b", "READY")]);
-    db.commit(FEED, &step, &[all_of(HOOK)]).unwrap();
+    db.commit(FEED, &step).unwrap();
     let other = [registration("other", true)];
     assert_rolled_back(&mut db, 1, |db| db.register(&other, at(20)));
     assert_rolled_back(&mut db, 1, |db| {
@@ -165,7 +165,7 @@ fn registering_and_changing_by_hand_are_rolled_back_whole() {
 fn nothing_new_writes_nothing_but_a_heartbeat() {
     let mut db = db();
     let items: Vec<Value> = vec![run("a", 1, "RUNNING"), run("b", 2, "READY")];
-    db.commit(FEED, &commit(10, 2, &items), &[]).unwrap();
+    db.commit(FEED, &commit(10, 2, &items)).unwrap();
     let beat = 10 + HEARTBEAT.as_secs() as i64;
     for (now, writes) in [
         (11, false),
@@ -176,7 +176,7 @@ fn nothing_new_writes_nothing_but_a_heartbeat() {
         (5, false),
     ] {
         let before = db.connection.total_changes();
-        let written = db.commit(FEED, &commit(now, 2, &items), &[]).unwrap();
+        let written = db.commit(FEED, &commit(now, 2, &items)).unwrap();
         assert_eq!(written, Written::default());
         assert_eq!(db.connection.total_changes() > before, writes, "at {now}");
     }
@@ -185,7 +185,7 @@ fn nothing_new_writes_nothing_but_a_heartbeat() {
         finished: false,
         ..commit(999, 2, &items)
     };
-    db.commit(FEED, &unfinished, &[]).unwrap();
+    db.commit(FEED, &unfinished).unwrap();
     assert_eq!(
         db.connection.total_changes(),
         before,

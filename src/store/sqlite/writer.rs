@@ -10,7 +10,7 @@ use super::connection::Db;
 use super::executor::{Executor, Writer};
 use super::lock::InstanceLock;
 use super::reader::SqliteReader;
-use crate::model::{Exchange, Exchanged, Registration, Subscription, Task, Timestamp};
+use crate::model::{Exchange, Exchanged, Registration, Task, Timestamp};
 use crate::store::error::StoreError;
 use crate::store::reports::Selection;
 use crate::store::states::Condition;
@@ -62,6 +62,16 @@ impl SqliteStore {
     pub fn in_memory() -> Result<(Self, SqliteReader), StoreError> {
         let executor = Executor::inline(Db::in_memory()?);
         Ok((Self::on(executor.clone()), SqliteReader::on(executor)))
+    }
+
+    /// Runs SQL as an operator does who deletes rows by hand, without regard to foreign keys. For simulations.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    #[doc(hidden)]
+    pub async fn by_hand(&self, sql: &str) -> Result<(), StoreError> {
+        let sql = sql.to_owned();
+        self.executor.call(move |db| db.by_hand(&sql)).await
     }
 
     fn start(
@@ -129,16 +139,11 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn commit(
-        &self,
-        feed_id: &str,
-        commit: Commit,
-        subscriptions: &[Subscription],
-    ) -> Result<Written, StoreError> {
-        let (feed_id, subscriptions) = (feed_id.to_owned(), subscriptions.to_vec());
+    async fn commit(&self, feed_id: &str, commit: Commit) -> Result<Written, StoreError> {
+        let feed_id = feed_id.to_owned();
         let written = self
             .executor
-            .call(move |db| db.commit(&feed_id, &commit, &subscriptions))
+            .call(move |db| db.commit(&feed_id, &commit))
             .await?;
         if written.events > 0 {
             self.raised.send_modify(|raised| *raised += written.events);
@@ -204,6 +209,29 @@ impl Store for SqliteStore {
         self.executor.call(move |db| db.register(&sinks, now)).await
     }
 
+    async fn open_temporary(&self, sink: &Registration, now: Timestamp) -> Result<(), StoreError> {
+        let sink = sink.clone();
+        self.executor
+            .call(move |db| db.open_temporary(&sink, now))
+            .await
+    }
+
+    async fn close_temporary(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.executor.call(move |db| db.close_temporary(now)).await
+    }
+
+    async fn restore(&self, sink: &Registration, now: Timestamp) -> Result<bool, StoreError> {
+        let sink = sink.clone();
+        self.executor.call(move |db| db.restore(&sink, now)).await
+    }
+
+    async fn remove_subscription(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        let name = name.to_owned();
+        self.executor
+            .call(move |db| db.remove_subscription(&name))
+            .await
+    }
+
     async fn exchange(&self, exchange: Exchange, now: Timestamp) -> Result<Exchanged, StoreError> {
         self.executor
             .call(move |db| db.exchange(&exchange, now))
@@ -241,7 +269,7 @@ impl Store for SqliteStore {
 mod tests {
     use super::*;
     use crate::store::Reader;
-    use crate::store::conformance::builders::{FEED, HOOK, commit_of, exchange};
+    use crate::store::conformance::builders::{FEED, HOOK, commit_of, exchange, registration};
 
     #[tokio::test]
     async fn the_lock_is_released_when_the_writer_ends() {
@@ -279,6 +307,7 @@ mod tests {
         let reader = SqliteReader::open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let (now, task, all) = (Timestamp::now(), Task::default(), Selection::default());
+        let hook = registration(HOOK, false);
         let outcomes = [
             store.open_feed(&task, now).await.map(drop),
             store
@@ -288,10 +317,14 @@ mod tests {
             store.save_reference("~task", Err("error"), now).await,
             store.forget_failures_except(&[]).await,
             store.register(&[], now).await,
+            store.open_temporary(&hook, now).await,
+            store.close_temporary(now).await,
+            store.restore(&hook, now).await.map(drop),
+            store.remove_subscription(HOOK).await.map(drop),
             store.exchange(exchange(HOOK), now).await.map(drop),
             store.retry_deliveries(&all, now).await.map(drop),
             store.drop_deliveries(&all, now).await.map(drop),
-            store.commit(FEED, commit_of(0, &[]), &[]).await.map(drop),
+            store.commit(FEED, commit_of(0, &[])).await.map(drop),
             reader.sinks().await.map(drop),
         ];
         for (n, outcome) in outcomes.into_iter().enumerate() {

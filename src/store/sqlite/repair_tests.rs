@@ -1,0 +1,208 @@
+//! Rows deleted by hand, and what earlier versions left.
+
+use super::connection::Db;
+use crate::model::{Exchange, TEMPORARY_SINK, Verdict};
+use crate::store::conformance::builders::{
+    FEED, HOOK, at, commit, commit_of, exchange, of_event, registration, run, settled, task,
+};
+use crate::store::reports::{Selection, Which};
+use crate::store::states::Condition;
+
+fn db() -> Db {
+    let mut db = Db::in_memory().unwrap();
+    db.save_task(&task(FEED), at(0)).unwrap();
+    db.register(&[registration(HOOK, false)], at(0)).unwrap();
+    db
+}
+
+fn see(db: &mut Db, now: i64, runs: &[(&str, &str)]) -> u64 {
+    db.commit(FEED, &commit_of(now, runs)).unwrap().events
+}
+
+/// The numbers of what is due for [`HOOK`].
+fn due(db: &mut Db, now: i64) -> Vec<i64> {
+    let fetched = db.exchange(&exchange(HOOK), at(now)).unwrap().fetched;
+    fetched.events.iter().map(|due| due.seq).collect()
+}
+
+fn ids(db: &Db) -> Vec<String> {
+    let mut statement = db
+        .connection
+        .prepare("SELECT id FROM events ORDER BY seq")
+        .unwrap();
+    let ids = statement.query_map([], |row| row.get(0)).unwrap();
+    ids.map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_run_whose_row_was_deleted_raises_nothing_twice() {
+    let mut db = db();
+    see(&mut db, 10, &[("a", "READY"), ("b", "READY")]);
+    see(&mut db, 11, &[("a", "RUNNING"), ("b", "FAILED")]);
+    db.by_hand("DELETE FROM runs").unwrap();
+    assert_eq!(see(&mut db, 20, &[("a", "RUNNING"), ("b", "FAILED")]), 0);
+    assert_eq!(see(&mut db, 21, &[("a", "FAILED"), ("b", "READY")]), 2);
+    let before = ids(&db);
+    db.by_hand("DELETE FROM runs").unwrap();
+    assert_eq!(see(&mut db, 22, &[("a", "FAILED"), ("b", "FAILED")]), 1);
+    assert_eq!(ids(&db)[..before.len()], before);
+    assert_eq!(ids(&db)[before.len()..], ["evt_b_FAILED_-_x1"]);
+    let (events, _) = db.events_after(0, None, 100).unwrap();
+    db.by_hand("DELETE FROM runs").unwrap();
+    assert_eq!(
+        db.events_after(0, Some(&[FEED.into()]), 100).unwrap().0,
+        events
+    );
+}
+
+#[test]
+fn a_run_whose_events_an_earlier_version_numbered_raises_nothing_twice() {
+    let mut db = db();
+    see(&mut db, 10, &[("a", "FAILED"), ("b", "READY")]);
+    db.by_hand("UPDATE events SET id = 'evt_' || run_id || '_' || seq; DELETE FROM runs")
+        .unwrap();
+    assert_eq!(see(&mut db, 20, &[("a", "FAILED"), ("b", "READY")]), 0);
+    assert_eq!(see(&mut db, 21, &[("b", "FAILED")]), 1);
+    assert_eq!(
+        ids(&db),
+        ["evt_a_1", "evt_a_2", "evt_b_3", "evt_b_FAILED_-"]
+    );
+}
+
+#[test]
+fn deliveries_of_deleted_events_are_removed_and_block_nothing() {
+    let mut db = db();
+    see(&mut db, 10, &[("a", "READY"), ("b", "READY")]);
+    see(&mut db, 11, &[("a", "RUNNING")]);
+    db.by_hand("DELETE FROM events WHERE seq = 1").unwrap();
+    let all = Selection {
+        which: Which::All,
+        ..Selection::default()
+    };
+    assert_eq!(db.deliveries(&all, 10).unwrap().len(), 3);
+    let mut one = exchange(HOOK);
+    one.fetch.events = 1;
+    let fetched = db.exchange(&one, at(12)).unwrap().fetched;
+    assert_eq!(
+        fetched.events[0].seq, 2,
+        "it does not take the place of another"
+    );
+    assert_eq!(due(&mut db, 12), [2, 3]);
+    assert_eq!(db.deliveries(&all, 10).unwrap().len(), 2);
+    assert_eq!(db.drop_deliveries(&of_event(2), at(13)).unwrap(), 1);
+}
+
+#[test]
+fn what_comes_after_a_deleted_delivery_becomes_due() {
+    let mut db = db();
+    see(&mut db, 10, &[("a", "READY")]);
+    see(&mut db, 11, &[("a", "RUNNING")]);
+    db.by_hand("DELETE FROM deliveries WHERE seq = 1").unwrap();
+    assert_eq!(due(&mut db, 12), [2]);
+    let done = Exchange {
+        settled: vec![settled(1, "a", Verdict::Delivered)],
+        ..exchange(HOOK)
+    };
+    db.exchange(&done, at(13)).unwrap();
+    assert_eq!(due(&mut db, 14), [2]);
+}
+
+#[test]
+fn a_sink_whose_row_was_deleted_is_registered_again() {
+    let mut db = db();
+    see(&mut db, 10, &[("a", "READY")]);
+    db.by_hand("DELETE FROM sinks").unwrap();
+    see(&mut db, 11, &[("b", "READY")]);
+    let exchanged = db.exchange(&exchange(HOOK), at(12)).unwrap();
+    assert!(exchanged.unknown);
+    assert_eq!(exchanged.fetched.events.len(), 1);
+    assert!(db.restore(&registration(HOOK, true), at(12)).unwrap());
+    assert!(!db.restore(&registration(HOOK, true), at(12)).unwrap());
+    see(&mut db, 13, &[("c", "READY")]);
+    assert!(!db.exchange(&exchange(HOOK), at(14)).unwrap().unknown);
+    assert_eq!(due(&mut db, 14), [1, 3]);
+    // At the next start, what it is still owed shows that it is not new.
+    db.by_hand("DELETE FROM sinks").unwrap();
+    db.register(&[registration(HOOK, true)], at(20)).unwrap();
+    let copy = Exchange {
+        backlog: true,
+        ..exchange(HOOK)
+    };
+    db.exchange(&copy, at(21)).unwrap();
+    assert_eq!(due(&mut db, 21), [1, 3]);
+}
+
+#[test]
+fn rows_of_tasks_feeds_and_audits_are_written_again() {
+    let mut db = db();
+    let step = commit(10, 2, &[run("a", 1, "READY")]);
+    db.commit(FEED, &step).unwrap();
+    db.save_reference("me~it", Ok(&task(FEED)), at(10)).unwrap();
+    db.by_hand("DELETE FROM tasks; DELETE FROM feeds; DELETE FROM audits")
+        .unwrap();
+    db.save_reference("me~it", Err("no answer"), at(11))
+        .unwrap();
+    db.record_failure(FEED, Condition::Failing, "no answer", at(11))
+        .unwrap();
+    db.by_hand("DELETE FROM tasks; DELETE FROM feeds").unwrap();
+    let next = commit(12, 3, &[run("a", 1, "RUNNING"), run("b", 2, "READY")]);
+    assert_eq!(db.commit(FEED, &next).unwrap().events, 2);
+    assert_eq!(db.feed(FEED).unwrap(), Some(next.feed));
+    assert_eq!(db.overview(at(13)).unwrap().tasks.len(), 1);
+}
+
+#[test]
+fn no_number_is_used_twice() {
+    let resets = [
+        "DELETE FROM sqlite_sequence",
+        "UPDATE sqlite_sequence SET seq = 0",
+        "DELETE FROM event_numbers; DELETE FROM events",
+        "DELETE FROM events; DELETE FROM sqlite_sequence",
+        "DELETE FROM events; DELETE FROM sqlite_sequence; DELETE FROM event_numbers",
+    ];
+    let mut db = db();
+    let mut last = 0;
+    for (n, reset) in (10..).zip(resets) {
+        see(&mut db, n, &[(&format!("r{n}"), "READY")]);
+        let seq: i64 = db
+            .connection
+            .query_row("SELECT max(seq) FROM events", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(seq, last + 1, "before {reset}");
+        last = seq;
+        db.by_hand(reset).unwrap();
+    }
+}
+
+#[test]
+fn what_an_earlier_version_owed_to_standard_output_is_taken_over() {
+    let mut db = db();
+    db.register(&[registration("stdout", false)], at(0))
+        .unwrap();
+    see(&mut db, 10, &[("a", "READY")]);
+    db.by_hand("UPDATE sinks SET type = 'stdout', temporary = NULL")
+        .unwrap();
+    db.open_temporary(&registration(TEMPORARY_SINK, false), at(20))
+        .unwrap();
+    let fetched = db
+        .exchange(&exchange(TEMPORARY_SINK), at(20))
+        .unwrap()
+        .fetched;
+    assert_eq!(fetched.events.len(), 1);
+    let names: Vec<String> = db
+        .subscriptions()
+        .unwrap()
+        .into_iter()
+        .map(|sink| sink.name)
+        .collect();
+    assert_eq!(names, [HOOK, TEMPORARY_SINK]);
+
+    // One that a configuration file names stays.
+    db.register(&[registration("stdout", false)], at(30))
+        .unwrap();
+    db.by_hand("UPDATE sinks SET type = 'stdout' WHERE name = 'stdout'")
+        .unwrap();
+    db.open_temporary(&registration(TEMPORARY_SINK, false), at(40))
+        .unwrap();
+    assert_eq!(db.subscriptions().unwrap().len(), 3);
+}
