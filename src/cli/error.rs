@@ -49,6 +49,11 @@ pub enum CliError {
     /// The mirror has no subscription by the name that was given.
     #[error("the mirror has no sink {0}; `apify-mirror sinks list` shows those it has")]
     UnknownSink(String),
+    /// The daemon that was asked for an audit has ended.
+    #[error(
+        "the daemon that was asked for the audit ended before it was done; run `apify-mirror audit` again"
+    )]
+    DaemonEnded,
     /// The system refused something that the program needs.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -67,6 +72,7 @@ impl CliError {
             Self::Store(_) => ExitCode::Storage,
             Self::UnknownSink(_) => ExitCode::Usage,
             Self::UnknownTask { .. } => ExitCode::SomeTasksFailed,
+            Self::DaemonEnded => ExitCode::Temporary,
             Self::Io(_) => ExitCode::Unexpected,
         }
     }
@@ -131,6 +137,7 @@ mod tests {
             (CliError::Token(TokenError::Missing), 77),
             (CliError::Store(locked), 69),
             (CliError::Store(StoreError::Closed), 74),
+            (CliError::DaemonEnded, 75),
             (CliError::Io(io::Error::other("unexpected")), 1),
             (
                 CliError::UnknownTask {

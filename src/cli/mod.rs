@@ -1,6 +1,7 @@
 //! The command line: reads it and calls the command it names. Every command is a file in `commands/`; the other files
 //! here are what several commands share, and import no command.
 
+mod ask;
 mod commands;
 mod error;
 mod event_line;

@@ -6,7 +6,7 @@ use super::error::{CliError, code_of};
 use super::exit::ExitCode;
 use super::setup::{Setup, close};
 use super::table::counted;
-use crate::daemon::{self, Report, Scope, on_signals};
+use crate::daemon::{self, Report, Scope, UNFINISHED, on_signals};
 use crate::sinks::Place;
 use crate::store::SinkStatus;
 use crate::sync::Outcome;
@@ -76,29 +76,32 @@ impl Pass {
             let error = feed.error.as_ref()?;
             Some(format!("{}: {error}", feed.task.label()))
         });
+        let unfinished = self.report.feeds.iter().filter(|feed| feed.is_unfinished());
+        let unfinished = unfinished.map(|feed| format!("{}: {UNFINISHED}", feed.task.label()));
         let owed = self.report.owed.iter().flat_map(owed);
         let took = format!(
             "{} in {:.1} s",
             counted(self.requests, "request"),
             self.took.as_secs_f64()
         );
-        let lines = unresolved.chain(failed).chain(owed).chain([took]);
+        let lines = unresolved.chain(failed).chain(unfinished);
+        let lines = lines.chain(owed).chain([took]);
         lines.map(|line| line + "\n").collect()
     }
 
     /// The code of the worst that happened: what a user must repair comes before what a later pass may get done.
     pub fn exit_code(&self) -> ExitCode {
-        let stalled = self
+        let incomplete = self
             .report
             .feeds
             .iter()
-            .any(|feed| feed.outcome == Outcome::Stalled);
+            .any(|feed| feed.outcome == Outcome::Stalled || feed.is_unfinished());
         let owing = self.report.owed.iter().any(|sink| sink.pending > 0);
         let codes = self
             .report
             .errors()
             .map(code_of)
-            .chain((stalled || owing).then_some(ExitCode::Temporary));
+            .chain((incomplete || owing).then_some(ExitCode::Temporary));
         codes
             .min_by_key(|code| severity(*code))
             .unwrap_or(ExitCode::Ok)
@@ -124,7 +127,7 @@ fn owed(sink: &SinkStatus) -> impl Iterator<Item = String> {
 }
 
 /// The order of codes, the worst first.
-fn severity(code: ExitCode) -> u8 {
+pub fn severity(code: ExitCode) -> u8 {
     match code {
         ExitCode::Token => 0,
         ExitCode::Unexpected => 1,

@@ -26,30 +26,40 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Reads the settings, starts the log, finds the token, and continues as [`Setup::new`] does. Also
-    /// returns the settings. A command that does not deliver does not subscribe.
+    /// Begins as [`begin`] does and goes on as [`Setup::open`]. Also returns the settings.
     ///
     /// # Errors
-    /// When the settings are not valid or name no task, when there is no token, and as for [`Setup::new`].
+    /// As for both.
     pub async fn from_flags(
         globals: &Globals,
         environment: &Environment,
         tasks: &TaskArgs,
-        subscribes: bool,
     ) -> Result<(Self, Settings), CliError> {
-        let (settings, _) = settings::read(globals, environment, &tasks.tasks)?;
-        settings.require_tasks()?;
-        let bars = globals.progress_bars();
-        logging::start(globals, &settings, bars.clone());
+        let (settings, progress) = begin(globals, environment, tasks)?;
+        let setup = Self::open(&settings, environment, progress, true).await?;
+        Ok((setup, settings))
+    }
+
+    /// Finds the token and goes on as [`Setup::new`], with what `settings` say. A command that does not deliver does not
+    /// subscribe.
+    ///
+    /// # Errors
+    /// When there is no token, and as for [`Setup::new`].
+    pub async fn open(
+        settings: &Settings,
+        environment: &Environment,
+        progress: Progress,
+        subscribes: bool,
+    ) -> Result<Self, CliError> {
         let token = find_token(settings.api.token_file.as_deref(), environment)?;
-        let mut plan = plan(&settings, environment, seed()).await?;
+        let mut plan = plan(settings, environment, seed()).await?;
         if !subscribes {
             plan.subscriptions = Subscriptions::Unchanged;
         }
-        let setup = Self::new(&settings, &token, plan, Progress::new(bars)).await?;
-        let source = token_source(&settings, environment);
+        let setup = Self::new(settings, &token, plan, progress).await?;
+        let source = token_source(settings, environment);
         setup.context.client.set_token_source(source);
-        Ok((setup, settings))
+        Ok(setup)
     }
 
     /// Makes the client, opens the database and puts `plan` into force.
@@ -71,6 +81,22 @@ impl Setup {
             writer,
         })
     }
+}
+
+/// Reads the settings and starts the log.
+///
+/// # Errors
+/// When the settings are not valid or name no task.
+pub fn begin(
+    globals: &Globals,
+    environment: &Environment,
+    tasks: &TaskArgs,
+) -> Result<(Settings, Progress), CliError> {
+    let (settings, _) = settings::read(globals, environment, &tasks.tasks)?;
+    settings.require_tasks()?;
+    let bars = globals.progress_bars();
+    logging::start(globals, &settings, bars.clone());
+    Ok((settings, Progress::new(bars)))
 }
 
 /// A seed for the jitter of this process's waits: two instances that start together must not poll in step.

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::context::Context;
 use crate::api::{ApiError, ErrorClass};
 use crate::model::{Task, Timestamp};
-use crate::store::{Condition, StoreError, Written};
+use crate::store::{Condition, MAX_UNSEEN, StoreError, Written};
 use crate::sync::{Command, Input, Machine, Outcome, Page, ReadFailure, Seen, Window};
 
 /// Mirrors the runs of one task.
@@ -32,6 +32,8 @@ pub struct Poll {
     pub written: Written,
     /// Why it failed, if it did.
     pub error: Option<ApiError>,
+    /// Whether it compared a page that leaves out more runs than are asked for singly, so that some stay undecided.
+    pub undecided: bool,
 }
 
 impl Feed {
@@ -65,8 +67,9 @@ impl Feed {
         self.machine.feed().total
     }
 
-    /// Starts an audit after the next poll, or continues the one in progress, without waiting between its parts.
+    /// Begins an audit anew after the next poll, without waiting between its parts. One in progress is dropped.
     pub fn request_audit(&mut self) {
+        self.repaired = Written::default();
         self.machine.request_audit();
     }
 
@@ -81,7 +84,7 @@ impl Feed {
     /// # Errors
     /// When the database fails. [`Poll`] reports errors of the API.
     pub async fn poll(&mut self) -> Result<Poll, StoreError> {
-        let (mut written, mut error) = (Written::default(), None);
+        let (mut written, mut error, mut undecided) = (Written::default(), None, false);
         let mut command = self.machine.step(Input::Wake, Timestamp::now());
         loop {
             if let Command::Sleep { wait, outcome } = command {
@@ -91,9 +94,11 @@ impl Feed {
                     outcome,
                     written,
                     error,
+                    undecided,
                 });
             }
             let input = self.execute(command, &mut written, &mut error).await?;
+            undecided |= matches!(&input, Input::Unseen(ids) if ids.len() >= MAX_UNSEEN);
             command = self.machine.step(input, Timestamp::now());
             self.show_progress();
         }

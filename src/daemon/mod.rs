@@ -4,6 +4,7 @@
 //! [`Machine`](crate::sync::Machine) through [`Feed`] in a runtime task of its own, so that a failing feed delays no
 //! other. Both deliver to each sink with a worker of its own, so that a slow sink delays no feed.
 
+mod audits;
 mod context;
 mod error;
 mod feed;
@@ -18,11 +19,12 @@ mod worker;
 #[cfg(test)]
 mod worker_tests;
 
+#[cfg(test)]
+pub(crate) use audits::AuditReport;
+pub(crate) use audits::{AuditAnswer, AuditEnd, UNFINISHED};
 pub use context::{Context, Plan, SinkPlan, Subscriptions};
 pub use error::RunError;
 pub use feed::{Feed, Poll};
-#[cfg(test)]
-pub(crate) use pass::AuditReport;
 pub(crate) use pass::{FeedReport, Report, Scope, pass};
 pub use progress::Progress;
 pub use reload::Reload;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::audits::{AuditReport, RequestedAudit};
 use super::context::{Context, Plan};
 use super::feed::Feed;
 use super::tasks::{self, Failure};
@@ -44,15 +45,11 @@ pub struct FeedReport {
     pub error: Option<ApiError>,
 }
 
-/// The result of an audit in one feed.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AuditReport {
-    /// The entry at which an interrupted audit resumed; 0 for an audit from the beginning.
-    pub resumed_at: u64,
-    /// Number of entries of the list compared with the mirror.
-    pub compared: u64,
-    /// The differences, repaired.
-    pub repaired: Written,
+impl FeedReport {
+    /// Whether its audit left runs that could not be compared.
+    pub fn is_unfinished(&self) -> bool {
+        self.audit.is_some_and(|audit| audit.unfinished)
+    }
 }
 
 /// What a pass does.
@@ -138,40 +135,21 @@ async fn catch_up(
     scope: Scope,
 ) -> Result<FeedReport, StoreError> {
     let mut feed = Feed::load(context, task).await?;
-    let mut written = Written::default();
-    let mut audit = None;
+    let mut audit = RequestedAudit::default();
     if scope == Scope::Audit {
         feed.request_audit();
     }
     loop {
-        let resumed = feed.audited();
         let poll = feed.poll().await?;
-        match poll.outcome {
-            Outcome::Auditing | Outcome::Audited => {
-                let audit = audit.get_or_insert(AuditReport {
-                    resumed_at: resumed,
-                    ..AuditReport::default()
-                });
-                // The report includes the changes of the poll before the audit.
-                audit.repaired.add(std::mem::take(&mut written));
-                audit.repaired.add(poll.written);
-                audit.compared = feed.audited().saturating_sub(audit.resumed_at);
-            }
-            _ => written.add(poll.written),
-        }
-        let more = match poll.outcome {
-            Outcome::Behind | Outcome::Auditing => true,
-            Outcome::CaughtUp => scope == Scope::Audit,
-            Outcome::Audited | Outcome::Failed | Outcome::Stalled => false,
-        };
-        if !more {
-            let (task, total) = (feed.task().clone(), feed.total());
+        let is_over = audit.add(&mut feed, &poll);
+        let caught_up = scope == Scope::CatchUp && poll.outcome == Outcome::CaughtUp;
+        if is_over || caught_up {
             return Ok(FeedReport {
-                task,
+                task: feed.task().clone(),
                 outcome: poll.outcome,
-                written,
-                audit,
-                total,
+                written: audit.written(),
+                audit: audit.report(),
+                total: feed.total(),
                 error: poll.error,
             });
         }

@@ -8,9 +8,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::JoinMap;
 
+use super::audits::{FeedRequests, Requests};
 use super::context::Context;
 use super::error::RunError;
 use super::feed::Feed;
@@ -25,6 +27,9 @@ use crate::sync::{Outcome, Settings};
 
 /// How often to resolve unresolved references again and to discover tasks.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// How often to look for audits that commands ask for.
+const REQUESTS_EVERY: Duration = Duration::from_secs(2);
 
 /// Mirrors until `shutdown`. Feeds start as their tasks are resolved or discovered; a failing feed is retried at growing
 /// intervals. A plan that `reload` puts into force takes effect at once.
@@ -122,6 +127,7 @@ impl Feeds {
 async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> {
     let mut plans = context.plan.subscribe();
     let mut feeds = Feeds::default();
+    let mut requests = Requests::default();
     loop {
         let plan = Arc::clone(&plans.borrow_and_update());
         let wanted = tasks::wanted(&context, &plan).await?;
@@ -132,7 +138,8 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
             tracing::warn!(task = reference, "{error}");
         }
         for task in &wanted.tasks {
-            if feeds.ensure(&task.id, &plan.sync, keep_polling(&context, task)) {
+            let work = keep_polling(&context, task, requests.of(&task.id));
+            if feeds.ensure(&task.id, &plan.sync, work) {
                 tracing::info!(task = task.label(), id = task.id, "mirroring");
             }
         }
@@ -141,13 +148,18 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
         if !plan.discover_tasks && wanted.complete {
             for id in feeds.keep(|id| wanted.tasks.iter().any(|task| task.id == id)) {
                 tracing::info!(id, "no longer mirroring");
+                requests.forget(&id);
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
-            () = context.lost.notified() => {}
-            _ = plans.changed() => {}
-            error = feeds.failed() => return Err(error),
+        let mut look_again = pin!(tokio::time::sleep(LOOK_AGAIN));
+        loop {
+            tokio::select! {
+                () = &mut look_again => break,
+                () = context.lost.notified() => break,
+                _ = plans.changed() => break,
+                error = feeds.failed() => return Err(error),
+                () = tokio::time::sleep(REQUESTS_EVERY) => requests.pass_on(&context).await,
+            }
         }
     }
 }
@@ -158,34 +170,46 @@ fn refused_at_the_start(context: &Context, error: &ApiError) -> bool {
     error.class() == ErrorClass::TokenRefused && !context.client.was_accepted()
 }
 
-/// Polls the feed of `task` until the database fails permanently, or the token is refused at the start.
+/// Polls the feed of `task` until the database fails permanently, or the token is refused at the start; `wake` as for
+/// [`poll`].
 fn keep_polling(
     context: &Arc<Context>,
     task: &Task,
+    wake: Arc<Notify>,
 ) -> impl Future<Output = Result<Infallible, RunError>> + Send + 'static {
     let (context, task) = (Arc::clone(context), task.clone());
-    async move { Err(retry_while_temporary(|| poll(Arc::clone(&context), task.clone())).await) }
+    async move {
+        let poll = || poll(Arc::clone(&context), task.clone(), Arc::clone(&wake));
+        Err(retry_while_temporary(poll).await)
+    }
 }
 
-/// Polls one feed until the database fails, or the token is refused at the start.
-async fn poll(context: Arc<Context>, task: Task) -> Result<Infallible, RunError> {
+/// Polls one feed until the database fails, or the token is refused at the start. Audits when `wake` says that an audit
+/// was asked for.
+async fn poll(
+    context: Arc<Context>,
+    task: Task,
+    wake: Arc<Notify>,
+) -> Result<Infallible, RunError> {
     let mut feed = Feed::load(Arc::clone(&context), task).await?;
+    let mut requests = FeedRequests::load(&context, &feed.task().id, wake).await?;
     let mut was_complete = feed.is_complete();
     let mut was_lost = false;
     loop {
         let replaced = context.client.token_replaced();
         let poll = feed.poll().await?;
         let class = poll.error.as_ref().map(ApiError::class);
-        if let Some(error) = poll.error
-            && refused_at_the_start(&context, &error)
+        if let Some(error) = &poll.error
+            && refused_at_the_start(&context, error)
         {
-            return Err(RunError::Token(error));
+            return Err(RunError::Token(error.clone()));
         }
         let is_lost = class == Some(ErrorClass::NotFound);
         if is_lost && !was_lost {
             context.lost.notify_one();
         }
         was_lost = is_lost;
+        requests.polled(&context, &mut feed, &poll).await?;
         let written = poll.written;
         if written != Written::default() {
             tracing::info!(
@@ -201,9 +225,12 @@ async fn poll(context: Arc<Context>, task: Task) -> Result<Infallible, RunError>
             was_complete = true;
             tracing::info!(task = feed.task().label(), "first sync complete");
         }
-        tokio::select! {
-            () = tokio::time::sleep(poll.wait) => {}
-            () = replaced, if class == Some(ErrorClass::TokenRefused) => {}
-        }
+        let waits = async {
+            tokio::select! {
+                () = tokio::time::sleep(poll.wait) => {}
+                () = replaced, if class == Some(ErrorClass::TokenRefused) => {}
+            }
+        };
+        requests.sleep(&context, &mut feed, waits).await?;
     }
 }

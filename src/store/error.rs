@@ -17,13 +17,23 @@ pub enum StoreError {
     },
     /// Every user of the system may write to the file.
     #[error(
-        "database {path} can be written by everyone (mode {mode:o}); restrict it with `chmod o-w {path}`"
+        "database {path} can be written by everyone (mode {mode:o}); take that right away from others, or name another file with `--db`"
     )]
     WritableByOthers {
         /// The database file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// The file has several names.
+    #[error(
+        "database {path} has {names} names (hard links), and what is written under one of them is not seen under another; remove the other names, or make copies of the file instead"
+    )]
+    Linked {
+        /// The database file.
+        path: PathBuf,
+        /// How many names it has.
+        names: u64,
     },
     /// Another instance holds the database.
     #[error(
@@ -139,7 +149,7 @@ impl Failure {
             Self::Full => "; free some space on the disk",
             Self::Disk => "; check the disk and its free space",
             Self::Locked => "; another program is writing to it, stop it first",
-            Self::ReadOnly => "; make the file and its folder writable",
+            Self::ReadOnly => "; run this as the user that may write to the file and its folder",
             Self::Damaged => {
                 "; the file is damaged: move it out of the way, then restore a backup or mirror again"
             }

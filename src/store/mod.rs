@@ -17,10 +17,10 @@ mod written;
 
 pub use error::{Failure, StoreError};
 pub use reports::{
-    Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus, TaskStatus,
-    Unresolved, Which,
+    AuditRequest, Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
+    TaskStatus, Unresolved, Which,
 };
 pub use sqlite::{SqliteReader, SqliteStore, Writer};
 pub use states::{Condition, DeliveryState, SinkState};
-pub use traits::{Reader, Store};
+pub use traits::{MAX_UNSEEN, Reader, Store};
 pub use written::Written;

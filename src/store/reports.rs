@@ -123,6 +123,15 @@ pub struct SubscriptionStatus {
     pub removed_at: Option<String>,
 }
 
+/// What became of an audit that the daemon was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRequest {
+    /// Whether it has begun.
+    pub begun: bool,
+    /// What it found, as JSON; `None` until it has ended.
+    pub result: Option<String>,
+}
+
 /// Selects deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {

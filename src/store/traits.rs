@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::error::StoreError;
-use super::reports::{Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus};
+use super::reports::{
+    AuditRequest, Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
+};
 use super::states::Condition;
 use super::written::Written;
 use crate::model::{Exchange, Exchanged, Registration, Task, Timestamp};
@@ -18,6 +20,12 @@ use crate::sync::{Commit, Cursor, FeedState, Gap, OpenRuns, Stored};
 
 /// How often a feed that finds nothing new, or keeps failing with the same error, updates its row.
 pub const HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// The most runs that one page of an audit has read singly.
+pub const MAX_UNSEEN: usize = 1_000;
+
+/// How long a request for an audit is kept.
+pub const AUDIT_REQUESTS_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
 /// The writing side of the mirror. Unless its description says otherwise, a method that writes is one atomic
 /// transaction, on disk when the method returns. A method whose caller stops waiting may still take effect.
@@ -48,7 +56,7 @@ pub trait Store: Send + Sync {
         ids: &[String],
     ) -> Result<Vec<u64>, StoreError>;
 
-    /// The listed runs of a feed that started within any of `gaps` and are not among `except`; at most a thousand,
+    /// The listed runs of a feed that started within any of `gaps` and are not among `except`; at most [`MAX_UNSEEN`],
     /// oldest first. A gap without an end also contains runs without a start.
     async fn unseen(
         &self,
@@ -139,6 +147,25 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<u64, StoreError>;
 
+    /// Asks the daemon for an audit of a feed; returns the number of the request. Everybody who asks before the audit
+    /// begins gets the same one.
+    async fn request_audit(&self, feed_id: &str, now: Timestamp) -> Result<i64, StoreError>;
+
+    /// Makes requests for an audit of a feed whose audits were interrupted new ones.
+    async fn renew_audits(&self, feed_id: &str) -> Result<(), StoreError>;
+
+    /// Begins the audit of a feed that was asked for; returns false if none was.
+    async fn begin_audit(&self, feed_id: &str, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Answers the requests for an audit of a feed that have begun, with `result`, which is JSON. Removes requests older
+    /// than [`AUDIT_REQUESTS_KEPT`].
+    async fn finish_audit(
+        &self,
+        feed_id: &str,
+        result: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
+
     /// Notifies whenever a commit has raised events. Changes by other processes are not notified.
     fn notifications(&self) -> watch::Receiver<u64>;
 }
@@ -191,4 +218,10 @@ pub trait Reader: Send + Sync {
         selection: &Selection,
         limit: u64,
     ) -> Result<Vec<Delivery>, StoreError>;
+
+    /// The feeds of which an audit was asked for that has not ended.
+    async fn requested_audits(&self) -> Result<Vec<String>, StoreError>;
+
+    /// What became of the request `id` for an audit; `None` if there is no such request.
+    async fn audit_request(&self, id: i64) -> Result<Option<AuditRequest>, StoreError>;
 }

@@ -1,7 +1,10 @@
 //! `audit`: finds and repairs what polling cannot see.
 
+use std::process::Stdio;
+
 use apify_mirror::model::{RunStatus, Timestamp};
 use apify_mirror::simulator::{Fault, Faults};
+use apify_mirror::store::SqliteStore;
 use serde_json::Value;
 
 use crate::cases::Case;
@@ -92,11 +95,9 @@ fn a_run_that_is_listed_again_is_unmarked() {
 }
 
 #[test]
-fn an_interrupted_audit_resumes() {
+fn an_audit_on_request_begins_anew() {
     let setup = Setup::with_runs(4_500);
     setup.sync();
-    let gone = setup.listed().swap_remove(4_000);
-    setup.server.world().delete(&gone);
     // The fourth page of the audit is refused, which ends it.
     setup
         .server
@@ -108,19 +109,170 @@ fn an_interrupted_audit_resumes() {
         .check(&setup);
     assert_eq!(setup.status()["tasks"][0]["audit_offset"], 2_998);
 
+    // A run that the interrupted audit has compared, and one that it has not.
     setup.server.set_faults(Faults::none());
-    setup.server.take_requests();
+    let ids = setup.listed();
+    for n in [10, 4_000] {
+        setup.server.world().delete(&ids[n]);
+    }
     let finding = audit(&setup);
     assert_eq!(
         (&finding["resumed_at"], &finding["compared"]),
-        (&2_998.into(), &1_501.into())
+        (&0.into(), &4_498.into())
     );
-    assert_eq!(finding["repaired"]["removed"], 1);
-    let read = setup.server.take_requests();
-    assert!(
-        !read.iter().any(|request| request.contains("offset=999&")),
-        "{read:?}"
+    assert_eq!(finding["repaired"]["removed"], 2);
+    setup.assert_exact();
+}
+
+#[test]
+fn a_list_that_was_emptied_is_compared_to_the_end() {
+    let setup = Setup::with_runs(2_500);
+    setup.sync();
+    setup.server.world().retain_newest(&setup.task, 0);
+    let finding = audit(&setup);
+    assert_eq!(finding["result"], "audited");
+    assert_eq!(finding["repaired"]["removed"], 2_500, "{finding}");
+    setup.assert_exact();
+}
+
+/// Audits without a token; returns the report of the one task.
+fn ask(setup: &Setup) -> Value {
+    let output = Case::of(&["audit", "--json"])
+        .without("APIFY_TOKEN")
+        .stderr("by the running daemon")
+        .check(setup);
+    serde_json::from_str::<Value>(&stdout(&output)).unwrap()[0].clone()
+}
+
+#[test]
+fn the_running_daemon_audits_when_it_is_asked() {
+    let setup = Setup::with_runs(2_500);
+    let mut command = setup.command(&["run"]);
+    command.env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "10m");
+    let mut daemon = Daemon::start_synced(&setup, command);
+    daemon.log_line("first sync complete");
+    let ids = setup.listed();
+    setup.server.world().delete(&ids[7]);
+    setup.server.world().settle_usage(&ids[1_300]);
+    let finding = ask(&setup);
+    assert_eq!(
+        (&finding["result"], &finding["compared"]),
+        (&"audited".into(), &2_499.into()),
+        "{finding}"
     );
+    assert_eq!(
+        (
+            &finding["repaired"]["removed"],
+            &finding["repaired"]["usage"]
+        ),
+        (&1.into(), &1.into()),
+        "{finding}"
+    );
+    setup.assert_exact();
+    assert!(setup.status()["tasks"][0]["last_audit_at"].is_string());
+
+    // Two at once, and without JSON.
+    let both = [(); 2].map(|()| {
+        let mut command = setup.command(&["audit"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    });
+    for child in both {
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let text = stdout(&output);
+        assert!(text.contains("audited     2,499"), "{text}");
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0));
+}
+
+#[test]
+fn a_failed_audit_of_the_daemon_is_reported_as_one() {
+    let setup = Setup::with_runs(30);
+    let _daemon = Daemon::start_synced(&setup, setup.quick_run());
+    setup
+        .server
+        .set_faults(Faults::matching("/runs?", Fault::Status(403)));
+    Case::of(&["audit"])
+        .code(65)
+        .stdout("failed")
+        .stdout("403")
+        .check(&setup);
+    // Another task of the mirror, which this daemon was not told to mirror.
+    setup.server.set_faults(Faults::none());
+    setup.server.world().add_task("janedoe", "other");
+    let mut other = setup.bare(&["events", "--task", "janedoe~other"]);
+    assert_eq!(other.output().unwrap().status.code(), Some(65));
+    Case::of(&["audit", "--task", "janedoe~other"])
+        .code(65)
+        .stderr("the mirror has no task janedoe~other")
+        .check(&setup);
+}
+
+#[test]
+fn a_task_that_the_daemon_does_not_mirror_is_reported() {
+    let setup = Setup::with_runs(30);
+    setup.server.world().add_task("janedoe", "other");
+    setup.sync();
+    let mut command = setup.bare(&["run", "--task", "janedoe~other"]);
+    command.env("APIFY_MIRROR_SYNC__POLL_INTERVAL", "100ms");
+    let daemon = Daemon::start(command);
+    daemon.log_line("first sync complete");
+    Case::of(&["audit"])
+        .code(65)
+        .stdout("the running daemon does not mirror this task")
+        .check(&setup);
+}
+
+/// Starts `audit`, and waits until its log has a line with `text`.
+fn start_audit(setup: &Setup, text: &str) -> Daemon {
+    let audit = Daemon::start(setup.command(&["audit"]));
+    audit.log_line(text);
+    audit
+}
+
+#[test]
+fn a_daemon_that_dies_in_the_middle_is_reported() {
+    let setup = Setup::with_runs(4_500);
+    let mut daemon = Daemon::start_synced(&setup, setup.quick_run());
+    daemon.log_line("first sync complete");
+    setup
+        .server
+        .set_faults(Faults::matching("offset=2997", Fault::Hang));
+    let mut audit = start_audit(&setup, "asking it for the audit");
+    wait_until("the audit to be under way", || {
+        setup.status()["tasks"][0]["audit_offset"] == 2_998
+    });
+    daemon.child.kill().unwrap();
+    daemon.wait();
+    assert_eq!(audit.wait(), Some(75));
+    audit.log_line("ended before it was done");
+
+    // The next daemon makes the audit that was asked for.
+    setup.server.set_faults(Faults::none());
+    let daemon = Daemon::start(setup.quick_run());
+    daemon.log_line("auditing on request");
+    wait_until("the audit", || {
+        setup
+            .try_column("SELECT result FROM audit_requests")
+            .is_some()
+    });
+}
+
+#[test]
+fn an_audit_goes_on_by_itself_when_there_was_no_daemon_to_ask() {
+    let setup = Setup::with_runs(30);
+    setup.sync();
+    // Holds the database as a `sync` does, and answers nobody.
+    let held = setup.block_on(async { SqliteStore::open(&setup.database()).unwrap() });
+    let mut audit = start_audit(&setup, "asking it for the audit");
+    let (store, writer) = held;
+    drop(store);
+    writer.join();
+    assert_eq!(audit.wait(), Some(0));
+    let audited = "SELECT last_audit_at FROM cursors";
+    assert!(setup.try_column(audited).is_some());
 }
 
 #[test]

@@ -1,17 +1,22 @@
 //! `audit`: compares the whole list of every task with the mirror, and prints what differed.
 
+use std::time::{Duration, Instant};
+
 use indicatif::HumanCount;
 use serde::Serialize;
 
+use crate::cli::ask::{self, Asked};
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
 use crate::cli::output::{print, print_json};
-use crate::cli::pass::{self, result};
-use crate::cli::setup::Setup;
+use crate::cli::pass::{self, result, severity};
+use crate::cli::setup::{self, Setup};
 use crate::cli::table::Table;
-use crate::daemon::{FeedReport, Scope};
+use crate::daemon::{AuditAnswer, AuditEnd, FeedReport, Progress, Scope};
+use crate::model::Task;
 use crate::options::Environment;
+use crate::store::{SqliteStore, StoreError};
 
 /// The flags of `audit`.
 #[derive(Debug, clap::Args)]
@@ -23,7 +28,8 @@ pub struct Args {
     json: bool,
 }
 
-/// Audits every task at once and prints what was found, for people or as JSON.
+/// Audits every task at once, or has the daemon do so that holds the database, and prints what was found, for people or
+/// as JSON.
 ///
 /// # Errors
 /// When the pass cannot begin, or the database fails. Tasks that failed are part of what is printed and of the exit code.
@@ -32,18 +38,71 @@ pub async fn execute(
     globals: &Globals,
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
-    let (setup, _) = Setup::from_flags(globals, environment, &args.tasks, false).await?;
+    let (settings, mut progress) = setup::begin(globals, environment, &args.tasks)?;
+    let began = Instant::now();
+    loop {
+        if !SqliteStore::is_held(&settings.database) {
+            let bars = std::mem::replace(&mut progress, Progress::new(None));
+            match Setup::open(&settings, environment, bars, false).await {
+                // Another process was faster.
+                Err(CliError::Store(StoreError::Locked { .. })) => {}
+                setup => return by_itself(setup?, args.json).await,
+            }
+        }
+        match ask::audit(&settings, &progress).await? {
+            Asked::Answered(answers) => return answered(&answers, began.elapsed(), args.json),
+            Asked::Interrupted => return Ok(ExitCode::Temporary),
+            Asked::NobodyThere => {}
+        }
+    }
+}
+
+async fn by_itself(setup: Setup, json: bool) -> Result<ExitCode, CliError> {
     let Some(pass) = pass::make(setup, Scope::Audit).await? else {
         return Ok(ExitCode::Temporary);
     };
     let findings: Vec<Finding> = pass.report.feeds.iter().map(Finding::of).collect();
-    if args.json {
-        print_json(&findings)?;
-        eprint!("{}", pass.remarks());
-    } else {
-        print(&(table(&findings) + &pass.remarks()))?;
-    }
+    report(&findings, &pass.remarks(), json)?;
     Ok(pass.exit_code())
+}
+
+fn answered(
+    answers: &[(Task, AuditAnswer)],
+    took: Duration,
+    json: bool,
+) -> Result<ExitCode, CliError> {
+    let findings: Vec<Finding> = answers.iter().map(Finding::answered).collect();
+    let errors = answers.iter().filter_map(|(task, answer)| {
+        let error = answer.error.as_ref()?;
+        Some(format!("{}: {error}\n", task.label()))
+    });
+    let took = format!("by the running daemon in {:.1} s\n", took.as_secs_f64());
+    let remarks: String = errors.chain([took]).collect();
+    report(&findings, &remarks, json)?;
+    let codes = answers.iter().map(|(_, answer)| code_of(answer.end));
+    Ok(codes
+        .min_by_key(|code| severity(*code))
+        .unwrap_or(ExitCode::Ok))
+}
+
+fn code_of(end: AuditEnd) -> ExitCode {
+    match end {
+        AuditEnd::Audited => ExitCode::Ok,
+        AuditEnd::Stalled | AuditEnd::Unfinished | AuditEnd::Failed => ExitCode::Temporary,
+        AuditEnd::TokenRefused => ExitCode::Token,
+        AuditEnd::Lost => ExitCode::SomeTasksFailed,
+        AuditEnd::Unexpected => ExitCode::Unexpected,
+    }
+}
+
+fn report(findings: &[Finding], remarks: &str, json: bool) -> Result<(), CliError> {
+    if json {
+        print_json(&findings)?;
+        eprint!("{remarks}");
+    } else {
+        print(&(table(findings) + remarks))?;
+    }
+    Ok(())
 }
 
 /// What the audit of one task found.
@@ -54,7 +113,7 @@ struct Finding {
     result: &'static str,
     /// Entries of the list that were compared with the mirror.
     compared: u64,
-    /// The entry at which an interrupted audit went on.
+    /// Always 0: an audit on request begins at the first entry.
     resumed_at: u64,
     repaired: Repaired,
     events: u64,
@@ -84,9 +143,12 @@ impl Finding {
         Self {
             task_id: feed.task.id.clone(),
             task: feed.task.label(),
-            result: result(feed.outcome),
+            result: match audit.unfinished {
+                true => "unfinished",
+                false => result(feed.outcome),
+            },
             compared: audit.compared,
-            resumed_at: audit.resumed_at,
+            resumed_at: 0,
             repaired: Repaired {
                 found: written.added,
                 returned: written.returned,
@@ -96,6 +158,30 @@ impl Finding {
                 removed: written.removed,
             },
             events: written.events,
+        }
+    }
+
+    fn answered((task, answer): &(Task, AuditAnswer)) -> Self {
+        Self {
+            task_id: task.id.clone(),
+            task: task.label(),
+            result: match answer.end {
+                AuditEnd::Audited => "audited",
+                AuditEnd::Stalled => "stalled",
+                AuditEnd::Unfinished => "unfinished",
+                _ => "failed",
+            },
+            compared: answer.compared,
+            resumed_at: 0,
+            repaired: Repaired {
+                found: answer.found,
+                returned: answer.returned,
+                status: answer.status,
+                usage: answer.usage,
+                fields: answer.fields,
+                removed: answer.removed,
+            },
+            events: answer.events,
         }
     }
 }
@@ -126,7 +212,6 @@ mod tests {
     fn findings() -> Vec<Finding> {
         let audited = FeedReport {
             audit: Some(AuditReport {
-                resumed_at: 1_000,
                 compared: 1_234,
                 repaired: Written {
                     added: 1,
@@ -137,6 +222,7 @@ mod tests {
                     removed: 6,
                     events: 7,
                 },
+                unfinished: false,
             }),
             ..feed("my-task", Outcome::Audited)
         };
@@ -155,6 +241,22 @@ mod tests {
     }
 
     #[test]
+    fn an_audit_that_could_not_compare_everything_is_unfinished() {
+        let mut unfinished = feed("my-task", Outcome::Audited);
+        unfinished.audit = Some(AuditReport {
+            unfinished: true,
+            ..AuditReport::default()
+        });
+        assert_eq!(Finding::of(&unfinished).result, "unfinished");
+        let pass = pass::tests::pass(vec![unfinished], Vec::new());
+        assert_eq!(pass.exit_code(), ExitCode::Temporary);
+        assert!(
+            pass.remarks()
+                .starts_with("janedoe~my-task: the list leaves out")
+        );
+    }
+
+    #[test]
     fn programs_get_every_number_by_name() {
         let json = serde_json::to_string_pretty(&findings()[0]).unwrap();
         assert_snapshot!(json, @r#"
@@ -163,7 +265,7 @@ mod tests {
           "task": "janedoe~my-task",
           "result": "audited",
           "compared": 1234,
-          "resumed_at": 1000,
+          "resumed_at": 0,
           "repaired": {
             "found": 1,
             "returned": 2,

@@ -31,7 +31,7 @@ pub async fn execute(
     // something to stop.
     let hangup = Reload::hangups()?;
     let (Setup { context, writer }, settings) =
-        Setup::from_flags(globals, environment, &args.tasks, true).await?;
+        Setup::from_flags(globals, environment, &args.tasks).await?;
     let shutdown = daemon::on_signals()?;
     let client = context.client.clone();
     let seed = context.plan().sync.seed;

@@ -28,7 +28,7 @@ pub async fn execute(
     globals: &Globals,
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
-    let (setup, _) = Setup::from_flags(globals, environment, &args.tasks, true).await?;
+    let (setup, _) = Setup::from_flags(globals, environment, &args.tasks).await?;
     let Some(pass) = pass::make(setup, Scope::CatchUp).await? else {
         return Ok(ExitCode::Temporary);
     };

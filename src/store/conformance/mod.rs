@@ -5,6 +5,7 @@
 //! of them for one way to open a mirror; an implementation invokes it beside its own tests. A check that is missing
 //! from the list is dead code, which the build refuses.
 
+pub mod audit_requests;
 pub mod builders;
 pub mod commits;
 pub mod deliveries;
@@ -20,6 +21,12 @@ pub mod tasks;
 macro_rules! suite {
     ($name:ident, $open:path) => {
         $crate::store::conformance::suite! { @list $name, $open;
+            audit_requests {
+                everybody_who_asks_before_an_audit_begins_gets_the_same_one,
+                an_audit_is_begun_once_and_its_answer_is_kept,
+                an_audit_that_was_interrupted_is_asked_for_again,
+                old_requests_are_removed,
+            }
             commits {
                 rows_events_deliveries_and_cursor_move_together,
                 a_run_is_read_back_as_it_was_seen,

@@ -21,6 +21,7 @@ impl Db {
     /// # Errors
     /// When SQLite fails; then nothing has changed.
     pub fn commit(&mut self, feed_id: &str, commit: &Commit) -> Result<Written, StoreError> {
+        self.limit_log(!commit.feed.complete)?;
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -1,27 +1,34 @@
 //! Opening the database, and the checks that protect it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::checkpoint::Log;
 use super::error::opening;
-use super::schema::{SCHEMA_VERSION, check_schema, migrate, set_pragmas};
-use crate::store::error::StoreError;
-
-/// How long to wait for another process's lock. Only another writer can hold one; readers never block a writer.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+use super::file::{
+    Identity, one_name, refuse_if_writable_by_others, refuse_several_names, require,
+};
+use super::schema::{BUSY_TIMEOUT, SCHEMA_VERSION, check_schema, migrate, set_pragmas};
+use super::snapshot::{Snapshot, immutable_uri};
+use crate::store::error::{Failure, StoreError};
 
 /// Size of the prepared statement cache: larger than the number of statements, so that each is prepared once.
 const STATEMENTS: usize = 100;
 
-/// The database, opened for writing. One process has one, on one thread.
+/// How often a read is repeated because the file was changed meanwhile; only without the right to write, see
+/// [`Snapshot`].
+const READS: u32 = 5;
+
+/// The database. One process has one that is opened for writing, on one thread.
 #[derive(Debug)]
 pub struct Db {
     pub(super) connection: Connection,
     /// The file that was opened, where there is one.
     file: Option<OpenFile>,
+    /// Its log, where it is open for writing.
+    log: Option<Log>,
 }
 
 /// A file, with its identity to detect that it was replaced.
@@ -29,17 +36,20 @@ pub struct Db {
 struct OpenFile {
     path: PathBuf,
     device_and_inode: (u64, u64),
+    /// Its state when it was opened, where SQLite reads it as it lies.
+    snapshot: Option<Snapshot>,
 }
 
 impl OpenFile {
-    fn at(path: &Path) -> Result<Self, StoreError> {
-        let device_and_inode = identity(path).map_err(|source| StoreError::Io {
+    fn at(path: &Path, snapshot: Option<Snapshot>) -> Result<Self, StoreError> {
+        let found = Identity::of(path).map_err(|source| StoreError::Io {
             path: path.to_owned(),
             source,
         })?;
         Ok(Self {
             path: path.to_owned(),
-            device_and_inode,
+            device_and_inode: found.device_and_inode,
+            snapshot,
         })
     }
 }
@@ -56,10 +66,11 @@ impl Db {
     /// Opens the database at `path`, creates it if there is none, and migrates its schema.
     ///
     /// # Errors
-    /// When the file cannot be used, can be written by everyone, is another program's, or is of a newer version. None
-    /// of these changes the file.
+    /// When the file cannot be used, can be written by everyone, has several names, is another program's, or is of a
+    /// newer version. None of these changes the file.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         refuse_if_writable_by_others(path)?;
+        refuse_several_names(path)?;
         let open = || {
             let mut connection = Connection::open(path)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -68,25 +79,54 @@ impl Db {
             set_pragmas(&connection, path)?;
             migrate(&mut connection, version)?;
             Ok(Self {
+                log: Some(Log::keep(&connection)?),
                 connection,
-                file: Some(OpenFile::at(path)?),
+                file: Some(OpenFile::at(path, None)?),
             })
         };
         open().map_err(|error: StoreError| opening(error, path))
     }
 
-    /// Checks that the file is still the one that was opened: SQLite would keep writing to an unlinked file.
+    /// Checks that the file is still the one that was opened, as SQLite would keep writing to an unlinked file; and that
+    /// it has one name, as a log belongs to a name, and a lock too.
     ///
     /// # Errors
-    /// [`StoreError::Replaced`] when it was deleted or replaced.
+    /// [`StoreError::Replaced`] when it was deleted or replaced, [`StoreError::Linked`] when it has several names.
     pub fn check_file(&self) -> Result<(), StoreError> {
-        match &self.file {
-            Some(file) if identity(&file.path).ok() != Some(file.device_and_inode) => {
-                Err(StoreError::Replaced {
-                    path: file.path.clone(),
-                })
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        match Identity::of(&file.path) {
+            Ok(found) if found.device_and_inode == file.device_and_inode => {
+                one_name(&file.path, found.names)
             }
-            _ => Ok(()),
+            _ => Err(StoreError::Replaced {
+                path: file.path.clone(),
+            }),
+        }
+    }
+
+    /// Whether the log may hold what the file does not.
+    pub fn has_log(&self) -> bool {
+        let log = self.log.as_ref();
+        log.is_some_and(|log| log.is_behind(&self.connection))
+    }
+
+    /// Writes the log back into the file, as far as readers allow that now. Waits for nobody.
+    pub fn write_log_back(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.write_back(&self.connection);
+        }
+    }
+
+    /// Lets the log grow as fits the next commit: of a first sync, or any other.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn limit_log(&mut self, in_first_sync: bool) -> Result<(), StoreError> {
+        match &mut self.log {
+            Some(log) => log.limit(&self.connection, in_first_sync),
+            None => Ok(()),
         }
     }
 
@@ -102,15 +142,51 @@ impl Db {
         Ok(Self {
             connection,
             file: None,
+            log: None,
         })
     }
 
-    /// Opens the database read-only, concurrently with the process that writes it.
+    /// Opens the database read-only, concurrently with the process that writes it; as it lies, where the right to write
+    /// is missing and nobody writes it.
     ///
     /// # Errors
     /// When there is none, or it is not one this version can read.
     pub fn open_for_reading(path: &Path) -> Result<Self, StoreError> {
-        Self::open_as_it_is(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        require(path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let failed = match Self::open_as_it_is(path, None, flags) {
+            Err(error) if is_denied(&error) => error,
+            result => return result,
+        };
+        match Snapshot::of(path) {
+            Some(snapshot) => Self::open_as_it_is(path, Some(snapshot), flags),
+            None => Err(failed),
+        }
+    }
+
+    /// Runs `read` on the database as it now is.
+    ///
+    /// # Errors
+    /// Those of `read`, also when a file that is read as it lies is changed all the time.
+    pub fn read_current<T>(
+        &mut self,
+        read: impl Fn(&Db) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        for _ in 0..READS {
+            let result = read(self);
+            let Some(path) = self.changed() else {
+                return result;
+            };
+            *self = Self::open_for_reading(&path)?;
+        }
+        read(self)
+    }
+
+    /// The path of a file that is read as it lies, if it was changed since it was opened.
+    fn changed(&self) -> Option<PathBuf> {
+        let file = self.file.as_ref()?;
+        let changed = file.snapshot.is_some() && Snapshot::of(&file.path) != file.snapshot;
+        changed.then(|| file.path.clone())
     }
 
     /// Opens the database for small changes, concurrently with the process that writes it: each is a transaction of its
@@ -119,26 +195,38 @@ impl Db {
     /// # Errors
     /// When there is none, or it is not one this version can write.
     pub fn open_beside(path: &Path) -> Result<Self, StoreError> {
+        require(path)?;
         refuse_if_writable_by_others(path)?;
-        let db = Self::open_as_it_is(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut db = Self::open_as_it_is(path, None, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         set_pragmas(&db.connection, path).map_err(|error| opening(error, path))?;
+        db.log = Some(Log::keep(&db.connection)?);
         Ok(db)
     }
 
-    /// Opens a database that must exist, and whose schema must be up to date.
-    fn open_as_it_is(path: &Path, flags: OpenFlags) -> Result<Self, StoreError> {
-        if !path.exists() {
-            return Err(StoreError::Missing {
-                path: path.to_owned(),
-            });
-        }
+    /// Opens a database whose schema must be up to date; immutable if there is a `snapshot` of it.
+    pub(super) fn open_as_it_is(
+        path: &Path,
+        snapshot: Option<Snapshot>,
+        flags: OpenFlags,
+    ) -> Result<Self, StoreError> {
+        refuse_several_names(path)?;
         let open = || {
-            let connection = Connection::open_with_flags(path, flags)?;
+            let connection = match snapshot {
+                None => Connection::open_with_flags(path, flags)?,
+                Some(_) => {
+                    let uri = immutable_uri(path).map_err(|source| StoreError::Io {
+                        path: path.to_owned(),
+                        source,
+                    })?;
+                    Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
+                }
+            };
             connection.busy_timeout(BUSY_TIMEOUT)?;
             match check_schema(&connection, path)? {
                 SCHEMA_VERSION => Ok(Self {
                     connection,
-                    file: Some(OpenFile::at(path)?),
+                    file: Some(OpenFile::at(path, snapshot)?),
+                    log: None,
                 }),
                 0 => Err(StoreError::Missing {
                     path: path.to_owned(),
@@ -154,30 +242,8 @@ impl Db {
     }
 }
 
-fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let found = std::fs::metadata(path)?;
-    Ok((found.dev(), found.ino()))
-}
-
-fn refuse_if_writable_by_others(path: &Path) -> Result<(), StoreError> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = match std::fs::metadata(path) {
-        Ok(found) => found.permissions().mode() & 0o7777,
-        // SQLite creates the file.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => {
-            return Err(StoreError::Io {
-                path: path.to_owned(),
-                source,
-            });
-        }
-    };
-    if mode & 0o002 != 0 {
-        return Err(StoreError::WritableByOthers {
-            path: path.to_owned(),
-            mode,
-        });
-    }
-    Ok(())
+/// Whether SQLite may not read the file, or not without creating others beside it.
+fn is_denied(error: &StoreError) -> bool {
+    let denied = Failure::ReadOnly;
+    matches!(error, StoreError::Database { failure, .. } if *failure == denied)
 }

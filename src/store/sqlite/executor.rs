@@ -4,8 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
+use super::checkpoint::IDLE;
 use super::connection::Db;
 use crate::store::error::StoreError;
 
@@ -37,21 +40,29 @@ impl Executor {
         mut db: Db,
         guard: impl Send + 'static,
     ) -> Result<(Self, Writer), StoreError> {
+        let io = |source| StoreError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let (calls, mut queue) = mpsc::channel::<Call>(QUEUE);
+        let timers = Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(io)?;
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                while let Some(call) = queue.blocking_recv() {
+                while let Some(call) = next(&timers, &mut queue, &mut db) {
                     call(&mut db);
                 }
-                // Closing the connection still writes the WAL back into the file, so the guard must outlive it.
+                // Also where readers keep the connection from being the last. The guard must outlive both.
+                if db.has_log() {
+                    db.write_log_back();
+                }
                 drop(db);
                 drop(guard);
             })
-            .map_err(|source| StoreError::Io {
-                path: path.to_owned(),
-                source,
-            })?;
+            .map_err(io)?;
         Ok((Self::Thread(calls), Writer { thread }))
     }
 
@@ -87,6 +98,17 @@ impl Executor {
         calls.send(call).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
+}
+
+/// The next call; `None` when the last handle was dropped. While there is none, writes the log back.
+fn next(timers: &Runtime, queue: &mut mpsc::Receiver<Call>, db: &mut Db) -> Option<Call> {
+    while db.has_log() {
+        match timers.block_on(async { timeout(IDLE, queue.recv()).await }) {
+            Ok(call) => return call,
+            Err(_) => db.write_log_back(),
+        }
+    }
+    queue.blocking_recv()
 }
 
 impl Writer {

@@ -2,8 +2,15 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::store::error::StoreError;
+
+/// How often the lock is tried: [`InstanceLock::is_held`] holds it for a moment.
+const ATTEMPTS: u32 = 4;
+
+/// Time between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Holds a database for one process.
 ///
@@ -30,13 +37,37 @@ impl InstanceLock {
             .write(true)
             .open(lock_path(path).map_err(io)?)
             .map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-                path: path.to_owned(),
-            }),
-            Err(TryLockError::Error(source)) => Err(io(source)),
+        for _ in 1..ATTEMPTS {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+                result => return locked(result, file, path),
+            }
         }
+        let result = file.try_lock();
+        locked(result, file, path)
+    }
+
+    /// Whether another process holds the database at `path`; false where that cannot be found out.
+    pub fn is_held(path: &Path) -> bool {
+        let lock = lock_path(path).and_then(File::open);
+        lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+}
+
+fn locked(
+    result: Result<(), TryLockError>,
+    file: File,
+    path: &Path,
+) -> Result<InstanceLock, StoreError> {
+    match result {
+        Ok(()) => Ok(InstanceLock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
+            path: path.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(StoreError::Io {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 

@@ -5,6 +5,8 @@
 //! runs them one after the other on its [`Db`](connection::Db). The other files implement the calls of `Db`, one
 //! subject each.
 
+mod audit_requests;
+mod checkpoint;
 #[cfg(test)]
 mod columns_tests;
 mod commit;
@@ -20,11 +22,16 @@ mod events;
 mod exchange;
 mod executor;
 mod feeds;
+mod file;
 mod identities;
 mod lock;
+#[cfg(test)]
+mod log_tests;
 mod numbers;
 mod outbox;
 mod overview;
+#[cfg(test)]
+mod plan_tests;
 mod reader;
 mod reads;
 mod registrations;
@@ -33,6 +40,7 @@ mod repair;
 mod repair_tests;
 mod rows;
 mod schema;
+mod snapshot;
 mod tasks;
 #[cfg(test)]
 mod transaction_tests;

@@ -9,7 +9,7 @@ use super::executor::Executor;
 use crate::model::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::reports::{
-    Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
+    AuditRequest, Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
 };
 use crate::store::traits::Reader;
 use crate::sync::{FeedState, Stored};
@@ -43,9 +43,9 @@ impl SqliteReader {
     /// Runs `read`.
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Db) -> Result<T, StoreError> + Send + 'static,
+        read: impl Fn(&Db) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.executor.call(move |db| read(db)).await
+        self.executor.call(move |db| db.read_current(read)).await
     }
 }
 
@@ -106,5 +106,13 @@ impl Reader for SqliteReader {
     ) -> Result<Vec<Delivery>, StoreError> {
         let selection = selection.clone();
         self.read(move |db| db.deliveries(&selection, limit)).await
+    }
+
+    async fn requested_audits(&self) -> Result<Vec<String>, StoreError> {
+        self.read(Db::requested_audits).await
+    }
+
+    async fn audit_request(&self, id: i64) -> Result<Option<AuditRequest>, StoreError> {
+        self.read(move |db| db.audit_request(id)).await
     }
 }

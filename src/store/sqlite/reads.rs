@@ -8,10 +8,20 @@ use super::connection::Db;
 use super::rows;
 use crate::model::RunStatus;
 use crate::store::error::StoreError;
+use crate::store::traits::MAX_UNSEEN;
 use crate::sync::{Cursor, Gap, OpenRun, OpenRuns, Stored};
 
-/// The most runs that one page of an audit has read singly; the rest waits for the next audit.
-const MAX_UNSEEN: usize = 1_000;
+/// The start of the run that lies so many listed runs before a start.
+pub(super) const NTH_BEFORE: &str = "SELECT started_at FROM runs
+     WHERE feed_id = ?1 AND started_at <= ?2 AND removed_at IS NULL ORDER BY started_at DESC LIMIT 1 OFFSET ?3";
+
+/// How many listed runs started from one time to another, both included.
+pub(super) const COUNT: &str = "SELECT count(*) FROM runs
+     WHERE feed_id = ?1 AND started_at >= ?2 AND started_at <= ?3 AND removed_at IS NULL";
+
+/// How many listed runs started from one time on, before another.
+pub(super) const COUNT_BEFORE: &str = "SELECT count(*) FROM runs
+     WHERE feed_id = ?1 AND started_at >= ?2 AND started_at < ?3 AND removed_at IS NULL";
 
 impl Db {
     /// The open runs of a feed, and how far behind the cursor the farthest of those within `within` entries lies.
@@ -46,10 +56,7 @@ impl Db {
         let newest = newest(cursor);
         let beyond_reach: Option<String> = self
             .connection
-            .prepare_cached(
-                "SELECT started_at FROM runs WHERE feed_id = ?1 AND started_at <= ?2 AND removed_at IS NULL
-                 ORDER BY started_at DESC LIMIT 1 OFFSET ?3",
-            )?
+            .prepare_cached(NTH_BEFORE)?
             .query_row((feed_id, &newest, within), |row| row.get(0))
             .optional()?;
         let farthest = starts
@@ -111,8 +118,8 @@ impl Db {
         Ok(distances)
     }
 
-    /// The listed runs of a feed that started within any of `gaps` and are not among `except`; at most a thousand, oldest
-    /// first. A gap without an end also contains runs without a start.
+    /// The listed runs of a feed that started within any of `gaps` and are not among `except`; at most [`MAX_UNSEEN`],
+    /// oldest first. A gap without an end also contains runs without a start.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -160,9 +167,7 @@ fn newest(cursor: &Cursor) -> String {
 
 /// Listed runs that started from `from` to `to`, both included.
 fn count(connection: &Connection, feed_id: &str, from: &str, to: &str) -> Result<u64, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT count(*) FROM runs WHERE feed_id = ?1 AND started_at >= ?2 AND started_at <= ?3 AND removed_at IS NULL",
-    )?;
+    let mut statement = connection.prepare_cached(COUNT)?;
     Ok(statement.query_row((feed_id, from, to), |row| row.get(0))?)
 }
 
@@ -173,8 +178,6 @@ fn count_before(
     from: &str,
     to: &str,
 ) -> Result<u64, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT count(*) FROM runs WHERE feed_id = ?1 AND started_at >= ?2 AND started_at < ?3 AND removed_at IS NULL",
-    )?;
+    let mut statement = connection.prepare_cached(COUNT_BEFORE)?;
     Ok(statement.query_row((feed_id, from, to), |row| row.get(0))?)
 }

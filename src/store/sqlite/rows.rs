@@ -14,6 +14,14 @@ use crate::sync::Stored;
 /// Sorts after every time in the API's form: no upper bound.
 pub const END_OF_TIME: &str = "~";
 
+/// The listed runs of a feed that started within two times, oldest first.
+pub const STARTED_WITHIN: &str = "SELECT id, started_at FROM runs
+     WHERE feed_id = ?1 AND started_at BETWEEN ?2 AND ?3 AND removed_at IS NULL ORDER BY started_at LIMIT ?4";
+
+/// The listed runs of a feed that have no start.
+pub const WITHOUT_START: &str =
+    "SELECT id FROM runs WHERE feed_id = ?1 AND started_at IS NULL AND removed_at IS NULL";
+
 /// Reads one row, in the order that [`read`] expects.
 static SELECT: LazyLock<String> = LazyLock::new(|| {
     let columns = Run::COLUMNS.join(", ");
@@ -163,11 +171,7 @@ pub fn started_within(
     to: Option<Timestamp>,
     limit: Option<usize>,
 ) -> Result<Vec<(String, Option<Timestamp>)>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, started_at FROM runs
-         WHERE feed_id = ?1 AND started_at BETWEEN ?2 AND ?3 AND removed_at IS NULL
-         ORDER BY started_at LIMIT ?4",
-    )?;
+    let mut statement = connection.prepare_cached(STARTED_WITHIN)?;
     let from = from.map_or_else(String::new, |at| at.to_string());
     let to = to.map_or_else(|| END_OF_TIME.to_owned(), |at| at.to_string());
     // A negative limit means no limit.
@@ -184,9 +188,7 @@ pub fn started_within(
 
 /// Runs of a feed that are not marked as removed and have no start.
 pub fn without_start(connection: &Connection, feed_id: &str) -> Result<Vec<String>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id FROM runs WHERE feed_id = ?1 AND started_at IS NULL AND removed_at IS NULL",
-    )?;
+    let mut statement = connection.prepare_cached(WITHOUT_START)?;
     let ids = statement.query_map([feed_id], |row| row.get(0))?;
     Ok(ids.collect::<Result<_, _>>()?)
 }

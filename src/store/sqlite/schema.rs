@@ -1,6 +1,7 @@
 //! The schema's versions, and the settings of a connection.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -17,18 +18,20 @@ pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
     include_str!("schema/4.sql"),
 ];
 
+/// How long to wait for another process's lock. Only another writer can hold one; readers never block a writer.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Marks the file as ours (`PRAGMA application_id`): "apmr".
 pub(super) const APPLICATION_ID: i64 = 0x6170_6d72;
 
 /// Settings the mirror's guarantees depend on: name, value to set, and value that SQLite must then report.
 ///
-/// `synchronous = FULL`: an acknowledged commit is on disk, so the cursor is never ahead of its rows. The late checkpoint
-/// halves the cost of a long first sync, whose random keys dirty most pages again and again.
+/// `synchronous = FULL`: an acknowledged commit is on disk, so the cursor is never ahead of its rows.
 const PRAGMAS: [(&str, &str, &str); 6] = [
     ("journal_mode", "WAL", "wal"),
     ("synchronous", "FULL", "2"),
     ("foreign_keys", "ON", "1"),
-    ("wal_autocheckpoint", "16000", "16000"),
+    ("wal_autocheckpoint", "1000", "1000"),
     ("journal_size_limit", "67108864", "67108864"),
     ("cache_size", "-65536", "-65536"),
 ];

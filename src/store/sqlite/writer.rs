@@ -36,6 +36,11 @@ impl SqliteStore {
         Self::start(path, Db::open(path)?, Some(lock))
     }
 
+    /// Whether another process holds the database at `path`.
+    pub fn is_held(path: &Path) -> bool {
+        InstanceLock::is_held(path)
+    }
+
     /// A reader of the database, which lies at `path`. Its connection closes before the store's: the last
     /// one to close writes the log back into the file, and a reader may not.
     ///
@@ -260,6 +265,39 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn request_audit(&self, feed_id: &str, now: Timestamp) -> Result<i64, StoreError> {
+        let feed_id = feed_id.to_owned();
+        self.executor
+            .call(move |db| db.request_audit(&feed_id, now))
+            .await
+    }
+
+    async fn renew_audits(&self, feed_id: &str) -> Result<(), StoreError> {
+        let feed_id = feed_id.to_owned();
+        self.executor
+            .call(move |db| db.renew_audits(&feed_id))
+            .await
+    }
+
+    async fn begin_audit(&self, feed_id: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let feed_id = feed_id.to_owned();
+        self.executor
+            .call(move |db| db.begin_audit(&feed_id, now))
+            .await
+    }
+
+    async fn finish_audit(
+        &self,
+        feed_id: &str,
+        result: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (feed_id, result) = (feed_id.to_owned(), result.to_owned());
+        self.executor
+            .call(move |db| db.finish_audit(&feed_id, &result, now))
+            .await
+    }
+
     fn notifications(&self) -> watch::Receiver<u64> {
         self.raised.subscribe()
     }
@@ -294,7 +332,8 @@ mod tests {
         drop(reader);
         writer.join();
         let log = dir.path().join("runs.db-wal");
-        assert!(!log.exists(), "closing writes the log back");
+        let left = std::fs::metadata(log).unwrap().len();
+        assert_eq!(left, 0, "closing writes the log back");
         SqliteStore::open(&path).unwrap();
     }
 

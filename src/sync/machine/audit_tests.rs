@@ -245,13 +245,34 @@ fn an_audit_continues_where_it_was_interrupted() {
     let saved = bench.machine.feed().clone();
     assert_eq!(saved.audit.as_ref().unwrap().cursor.offset, 10);
     bench.machine = Machine::new(settings(), saved);
+    bench.requests.clear();
+    while bench.wake(NOW).1 != Outcome::Audited {}
+    let audit: Vec<&String> = bench
+        .requests
+        .iter()
+        .filter(|request| ["All 9", "All 18", "All 27"].contains(&request.as_str()))
+        .collect();
+    assert_eq!(audit, ["All 9", "All 18", "All 27"]);
+    assert!(!bench.requests.contains(&"All 0".to_owned()));
+}
+
+#[test]
+fn an_audit_on_request_begins_anew() {
+    let mut bench = Bench::new(List::of(0..35));
+    bench.machine.request_audit();
+    bench.wake(NOW);
+    bench.wake(NOW);
+    let saved = bench.machine.feed().clone();
+    assert_eq!(saved.audit.as_ref().unwrap().cursor.offset, 10);
+    // Deleted where the audit in progress has been.
+    bench.list.items.remove(3);
+    bench.machine = Machine::new(settings(), saved);
     let (requests, outcome) = bench.audit();
+    assert_eq!(requests[0], "All 0");
+    assert_eq!(outcome, Outcome::Audited);
     assert_eq!(
-        (requests.as_slice(), outcome),
-        (
-            ["All 9", "All 18", "All 27"].map(String::from).as_slice(),
-            Outcome::Audited
-        )
+        (bench.removed, bench.machine.audited()),
+        (vec!["r3".to_owned()], 34)
     );
 }
 

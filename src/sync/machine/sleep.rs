@@ -17,10 +17,13 @@ const MAX_UNAVAILABLE_WAIT: Duration = Duration::from_secs(900);
 const AUDIT_PACE: Duration = Duration::from_secs(2);
 
 impl Machine {
-    /// Requests an audit: the one in progress, or a new one, is read without pauses after the next poll, until
-    /// [`Outcome::Audited`].
+    /// Requests an audit, which begins anew and is read without pauses after the next poll, until [`Outcome::Audited`].
+    /// An audit in progress is dropped: what it has compared may have changed since.
     pub fn request_audit(&mut self) {
         self.audit_requested = true;
+        self.feed.audit = None;
+        self.audited = 0;
+        self.audited_last.clear();
     }
 
     /// When a feed's first audit is due. The feeds' audits are spread over the interval.

@@ -1,4 +1,5 @@
--- Version 4: subscriptions with a position, what the ids of events are made of, and time that counts towards giving up.
+-- Version 4: subscriptions with a position, what the ids of events are made of, time that counts towards giving up, and
+-- requests for audits.
 
 -- Subscriptions: a position, the filter, and what was missed.
 ALTER TABLE sinks RENAME COLUMN booked_seq TO position;
@@ -36,3 +37,15 @@ ALTER TABLE sinks ADD COLUMN failed_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sinks ADD COLUMN failed_ms_at_delivery INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sinks ADD COLUMN last_failed_at TEXT;
 ALTER TABLE sinks ADD COLUMN pause_ms INTEGER NOT NULL DEFAULT 0;
+
+-- One row for each audit that the daemon was asked for. Everybody who asks before it begins waits for the same one.
+CREATE TABLE audit_requests (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    feed_id      TEXT NOT NULL,
+    requested_at TEXT NOT NULL,
+    begun_at     TEXT,
+    finished_at  TEXT,
+    -- What it found, as JSON.
+    result       TEXT
+) STRICT;
+CREATE UNIQUE INDEX audit_requests_new ON audit_requests (feed_id) WHERE begun_at IS NULL;
