@@ -183,6 +183,7 @@ pub mod tests {
             state: SinkState::Ok,
             pending,
             dead,
+            missed: 0,
             oldest: None,
             last_delivered_at: None,
             failing_since: None,

@@ -86,6 +86,8 @@ pub struct SinkStatus {
     pub pending: u64,
     /// Events that were set aside: dead letters.
     pub dead: u64,
+    /// How many events were no longer in the log when it came to them, ever since it was added.
+    pub missed: u64,
     /// When the oldest pending event was observed.
     pub oldest: Option<String>,
     /// When an event was last delivered.

@@ -145,6 +145,10 @@ fn a_sink_that_comes_back_is_told_of_a_gap() {
         .check(&setup);
     assert_eq!(written(&setup, "first"), [5, 6]);
     assert_eq!(subscription(&setup, "first")["missed"], 4);
+    Case::of(&["status"])
+        .bare()
+        .stdout("first: did not get 4 events, which the event log no longer had")
+        .check(&setup);
 }
 
 #[test]
@@ -194,19 +198,32 @@ fn rows_deleted_by_hand_end_nothing() {
         let sql = format!("PRAGMA foreign_keys = OFF; {sql}");
         db.execute_batch(&sql).unwrap();
     };
-    for sql in [
-        "DELETE FROM runs",
-        "DELETE FROM events",
-        "DELETE FROM deliveries; DELETE FROM sinks",
-        "DELETE FROM tasks; DELETE FROM feeds; DELETE FROM audits",
-        "DELETE FROM sqlite_sequence; DELETE FROM event_numbers",
-        "DELETE FROM runs; DELETE FROM tasks",
+    for (sql, told) in [
+        ("DELETE FROM runs", ""),
+        ("DELETE FROM events", ""),
+        (
+            "DELETE FROM deliveries; DELETE FROM sinks",
+            "the sink is new to this mirror: it gets events from now on",
+        ),
+        (
+            "DELETE FROM feeds; DELETE FROM audits",
+            "the row of the feed was deleted",
+        ),
+        (
+            "DELETE FROM tasks; DELETE FROM feeds",
+            "the row of the feed was deleted",
+        ),
+        ("DELETE FROM sqlite_sequence; DELETE FROM event_numbers", ""),
+        ("DELETE FROM runs; DELETE FROM tasks", ""),
     ] {
         setup.add_runs(2);
         sync(&setup, &["first"]);
         delete(&setup, sql);
-        sync(&setup, &["first"]);
         let file = config(&setup, &["first"]);
+        Case::of(&["sync", "--config", file])
+            .bare()
+            .stderr(told)
+            .check(&setup);
         Case::of(&["audit", "--config", file]).bare().check(&setup);
         setup.assert_exact();
     }

@@ -580,25 +580,7 @@ impl Sink {
             ready(store.restore(&self.registration(), account.local_now())).unwrap();
             self.ledger.register(false);
         }
-        for Settled {
-            seq,
-            attempts,
-            verdict,
-            ..
-        } in &exchange.settled
-        {
-            match verdict {
-                Verdict::Delivered => self.ledger.recorded(*seq),
-                _ if !self.ledger.counts(*seq, *attempts) => {}
-                Verdict::SetAside => self.ledger.set_aside(*seq, give_up_after, jumps),
-                Verdict::Retry { .. } => self.ledger.failed(*seq),
-            }
-        }
-        if !exchange.settled.is_empty() {
-            let delivered = |settled: &Settled| settled.verdict == Verdict::Delivered;
-            self.ledger
-                .health(exchange.settled.iter().any(delivered), account.now);
-        }
+        self.note_settled(&exchange.settled, account);
         if exchanged.set_aside > 0 {
             let dead = Selection {
                 sink: Some(self.subscription.sink.clone()),
@@ -626,6 +608,32 @@ impl Sink {
             self.ledger.fetched(due);
         }
         exchanged
+    }
+
+    /// Notes what an exchange recorded.
+    fn note_settled(&mut self, settled: &[Settled], account: &Account) {
+        for Settled {
+            seq,
+            attempts,
+            verdict,
+            ..
+        } in settled
+        {
+            match verdict {
+                Verdict::Delivered => self.ledger.recorded(*seq),
+                _ if !self.ledger.counts(*seq, *attempts) => {}
+                Verdict::SetAside => {
+                    self.ledger
+                        .set_aside(*seq, self.give_up_after, account.clock_jumps());
+                }
+                Verdict::Retry { .. } => self.ledger.failed(*seq),
+            }
+        }
+        if !settled.is_empty() {
+            let delivered = |settled: &Settled| settled.verdict == Verdict::Delivered;
+            self.ledger
+                .health(settled.iter().any(delivered), account.now);
+        }
     }
 
     /// Whether nothing is pending.

@@ -9,7 +9,7 @@ use crate::cli::exit::ExitCode;
 use crate::cli::globals::Globals;
 use crate::cli::output::{print, print_json};
 use crate::cli::settings;
-use crate::cli::table::{Table, count_or_dash};
+use crate::cli::table::{Table, count_or_dash, counted};
 use crate::model::Timestamp;
 use crate::options::Environment;
 use crate::store::{Overview, Reader, SinkState, SinkStatus, SqliteReader, StoreError, TaskStatus};
@@ -94,7 +94,7 @@ fn tasks(tasks: &[TaskStatus], now: Timestamp) -> String {
     text
 }
 
-/// The table of sinks, and a line for each that fails or has given up on events.
+/// The table of sinks, and a line for each that fails or has given up on events, or has missed some.
 fn sinks(sinks: &[SinkStatus], now: Timestamp) -> String {
     let mut text = Table::of(sinks)
         .column("sink", |sink| &sink.name)
@@ -115,6 +115,13 @@ fn sinks(sinks: &[SinkStatus], now: Timestamp) -> String {
             let error = sink.last_error.as_deref();
             let error = error.unwrap_or("some events were set aside");
             text.push_str(&format!("{}: {error}\n", sink.name));
+        }
+        if sink.missed > 0 {
+            let events = counted(sink.missed, "event");
+            text.push_str(&format!(
+                "{}: did not get {events}, which the event log no longer had\n",
+                sink.name
+            ));
         }
     }
     text
@@ -184,6 +191,7 @@ mod tests {
             state: SinkState::Ok,
             pending: 0,
             dead: 0,
+            missed: 0,
             oldest: None,
             last_delivered_at: Some("2026-01-10T11:58:00.000Z".to_owned()),
             failing_since: None,
@@ -257,6 +265,7 @@ mod tests {
         // The error of a sink that neither fails nor has given up on an event is not shown.
         let recovered = SinkStatus {
             last_error: Some("an old error".to_owned()),
+            missed: 1_234,
             ..sink("recovered")
         };
         let overview = Overview {
@@ -274,6 +283,7 @@ mod tests {
         recovered  webhook        0     0          -  2m 0s ago      ok
         hook: cannot connect
         other: some events were set aside
+        recovered: did not get 1,234 events, which the event log no longer had
         ");
         assert_eq!(exit_code(&overview), ExitCode::Ok);
     }

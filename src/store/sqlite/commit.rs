@@ -8,7 +8,7 @@ use super::connection::Db;
 use super::events::EventWriter;
 use super::feeds::save_feed;
 use super::identities::identify;
-use super::repair::ensure_task;
+use super::repair::{ensure_task, tell_if_feed_is_lost};
 use super::rows::{self, RunRow};
 use crate::store::error::StoreError;
 use crate::store::written::Written;
@@ -27,6 +27,7 @@ impl Db {
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let now = commit.judgement.now.to_string();
         ensure_task(&transaction, feed_id, &now)?;
+        tell_if_feed_is_lost(&transaction, feed_id)?;
         let mut written = Written::default();
         let mut events = EventWriter::new(&transaction, feed_id, &now);
         for observed in latest(commit) {

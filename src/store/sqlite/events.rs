@@ -117,18 +117,8 @@ impl<'a> EventWriter<'a> {
             ":status": run.status.as_str(), ":occurred": self.occurred_at(run, &transition.kind), ":now": self.now,
             ":payload": payload,
         })?;
-        for subscription in log
-            .live
-            .iter()
-            .filter(|subscription| subscription.wants(&kind))
-        {
-            outbox::add(
-                self.connection,
-                &subscription.sink,
-                log.next_seq,
-                &run.id,
-                self.now,
-            )?;
+        for Subscription { sink, .. } in log.live.iter().filter(|sink| sink.wants(&kind)) {
+            outbox::add(self.connection, sink, log.next_seq, &run.id, self.now)?;
         }
         log.next_seq += 1;
         self.log = Some(log);

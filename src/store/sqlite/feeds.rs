@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::connection::Db;
-use super::repair::ensure_task;
+use super::repair::{ensure_task, tell_if_feed_is_lost};
 use super::rows::timestamp;
 use crate::model::Timestamp;
 use crate::store::error::StoreError;
@@ -35,6 +35,7 @@ impl Db {
         let fresh_enough =
             Timestamp::from_millis(now.as_millis() - HEARTBEAT.as_millis() as i64).to_string();
         ensure_task(&self.connection, feed_id, &now.to_string())?;
+        tell_if_feed_is_lost(&self.connection, feed_id)?;
         self.connection.execute(
             "INSERT INTO feeds (id, kind, task_id, \"offset\", baseline_known, first_sync_complete, condition, last_error,
                  last_error_at)

@@ -85,7 +85,7 @@ impl Db {
                  (SELECT e.observed_at FROM events e WHERE e.seq =
                      (SELECT min(d.seq) FROM deliveries d INDEXED BY deliveries_owed
                       WHERE d.sink = s.name AND d.dead_at IS NULL)),
-                 s.last_delivered_at, s.failing_since, s.last_error
+                 s.last_delivered_at, s.failing_since, s.last_error, s.missed
              FROM sinks s
              WHERE s.removed_at IS NULL OR EXISTS (SELECT 1 FROM deliveries d WHERE d.sink = s.name)
              ORDER BY s.name",
@@ -101,6 +101,7 @@ impl Db {
                 last_delivered_at: row.get(6)?,
                 failing_since: row.get(7)?,
                 last_error: row.get(8)?,
+                missed: row.get(9)?,
             })
         })?;
         Ok(sinks.collect::<Result<_, _>>()?)

@@ -32,6 +32,7 @@ impl Db {
             end(&transaction, name, last, &now)?;
         }
         for sink in sinks {
+            tell_if_new(&transaction, sink)?;
             save(&transaction, sink, false, last, &now)?;
         }
         transaction.commit()?;
@@ -99,10 +100,7 @@ impl Db {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let name = &sink.subscription.sink;
-        let known = transaction
-            .query_row("SELECT 1 FROM sinks WHERE name = ?1", [name], |_| Ok(()))
-            .optional()?;
-        if known.is_some() {
+        if has_row(&transaction, name)? {
             return Ok(false);
         }
         let from_now = Registration {
@@ -235,20 +233,10 @@ fn save(
     } = sink;
     let types = subscription.types.as_ref();
     let events = types.map(|types| serde_json::Value::from(types.as_slice()).to_string());
-    let first: Option<i64> =
-        connection.query_row("SELECT min(seq) FROM events", [], |row| row.get(0))?;
-    let is_owed = connection
-        .query_row(
-            "SELECT 1 FROM deliveries WHERE sink = ?1",
-            [&subscription.sink],
-            |_| Ok(()),
-        )
-        .optional()?
-        .is_some();
     // A new sink does not miss what was no longer in the log when it was added. One that is owed something is not new:
     // its row was deleted.
-    let position = match *from_beginning && !is_owed {
-        true => first.map_or(last, |first| first - 1),
+    let position = match *from_beginning && !is_owed(connection, &subscription.sink)? {
+        true => first_seq(connection)?.map_or(last, |first| first - 1),
         false => last,
     };
     connection.execute(
@@ -268,6 +256,42 @@ fn save(
             ":position": position, ":events": events, ":temporary": temporary, ":last": last,
         },
     )?;
+    Ok(())
+}
+
+fn has_row(connection: &Connection, sink: &str) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT 1 FROM sinks WHERE name = ?1")?;
+    Ok(statement.exists([sink])?)
+}
+
+fn is_owed(connection: &Connection, sink: &str) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT 1 FROM deliveries WHERE sink = ?1")?;
+    Ok(statement.exists([sink])?)
+}
+
+/// The number of the oldest event in the log.
+fn first_seq(connection: &Connection) -> Result<Option<i64>, StoreError> {
+    Ok(connection.query_row("SELECT min(seq) FROM events", [], |row| row.get(0))?)
+}
+
+/// Logs which events a configured sink does not get because it has no row. To the mirror it is new, even if its row was
+/// deleted.
+fn tell_if_new(connection: &Connection, sink: &Registration) -> Result<(), StoreError> {
+    let name = &sink.subscription.sink;
+    if has_row(connection, name)? || first_seq(connection)?.is_none() {
+        return Ok(());
+    }
+    if is_owed(connection, name)? {
+        tracing::warn!(
+            sink = name,
+            "the row of the sink was deleted; it gets what it is still owed, and events from now on"
+        );
+    } else if !sink.from_beginning {
+        tracing::info!(
+            sink = name,
+            "the sink is new to this mirror: it gets events from now on, none of those in the event log"
+        );
+    }
     Ok(())
 }
 

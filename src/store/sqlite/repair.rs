@@ -23,6 +23,22 @@ pub fn ensure_task(connection: &Connection, id: &str, now: &str) -> Result<(), S
     Ok(())
 }
 
+/// Logs that the row of the feed `id` is missing although it has runs: it is written again, and where this process does
+/// not know how far the list was read, all of it is read again.
+pub fn tell_if_feed_is_lost(connection: &Connection, id: &str) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM feeds WHERE id = ?1)
+             AND EXISTS (SELECT 1 FROM runs WHERE feed_id = ?1)",
+    )?;
+    if statement.exists([id])? {
+        tracing::warn!(
+            feed = id,
+            "the row of the feed was deleted; writing it again"
+        );
+    }
+    Ok(())
+}
+
 impl Db {
     /// Removes deliveries to `sink` whose events were deleted; the next events of their runs become due.
     pub(super) fn remove_orphans(&mut self, sink: &str, now: Timestamp) -> Result<(), StoreError> {
