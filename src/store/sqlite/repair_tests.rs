@@ -55,6 +55,21 @@ fn a_run_whose_row_was_deleted_raises_nothing_twice() {
     );
 }
 
+/// A list can show a run as it was for a while.
+#[test]
+fn a_run_whose_row_was_deleted_and_that_is_seen_as_it_was_before_raises_nothing_twice() {
+    let mut db = db();
+    see(&mut db, 10, &[("a", "RUNNING")]);
+    let mut failed = run("a", 1, "FAILED");
+    failed["finishedAt"] = at(30).to_string().into();
+    let failed = |now| commit(now, 1, std::slice::from_ref(&failed));
+    assert_eq!(db.commit(FEED, &failed(40)).unwrap().events, 1);
+    db.by_hand("DELETE FROM runs").unwrap();
+    assert_eq!(see(&mut db, 50, &[("a", "RUNNING")]), 0);
+    assert_eq!(db.commit(FEED, &failed(60)).unwrap().events, 0);
+    assert_eq!(ids(&db), ["evt_a_CREATED", "evt_a_FAILED_30000"]);
+}
+
 #[test]
 fn a_run_whose_events_an_earlier_version_numbered_raises_nothing_twice() {
     let mut db = db();
@@ -90,6 +105,30 @@ fn deliveries_of_deleted_events_are_removed_and_block_nothing() {
     assert_eq!(due(&mut db, 12), [2, 3]);
     assert_eq!(db.deliveries(&all, 10).unwrap().len(), 2);
     assert_eq!(db.drop_deliveries(&of_event(2), at(13)).unwrap(), 1);
+}
+
+#[test]
+fn a_sink_that_comes_back_is_told_how_many_events_were_deleted() {
+    let mut db = db();
+    see(&mut db, 10, &[("a", "READY")]);
+    db.register(&[], at(20)).unwrap();
+    see(
+        &mut db,
+        30,
+        &[("b", "READY"), ("c", "READY"), ("d", "READY")],
+    );
+    db.by_hand("DELETE FROM events WHERE seq IN (2, 4)")
+        .unwrap();
+    db.register(&[registration(HOOK, false)], at(40)).unwrap();
+    let copy = Exchange {
+        backlog: true,
+        ..exchange(HOOK)
+    };
+    assert_eq!(db.exchange(&copy, at(50)).unwrap().missed, 2);
+    assert_eq!(db.exchange(&copy, at(51)).unwrap().missed, 0, "once");
+    assert_eq!(due(&mut db, 52), [1, 3]);
+    assert_eq!(db.subscriptions().unwrap()[0].missed, 2);
+    assert_eq!(db.sinks().unwrap()[0].missed, 2);
 }
 
 #[test]
