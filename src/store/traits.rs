@@ -157,8 +157,8 @@ pub trait Store: Send + Sync {
     /// Begins the audit of a feed that was asked for; returns false if none was.
     async fn begin_audit(&self, feed_id: &str, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Answers the requests for an audit of a feed that have begun, with `result`, which is JSON. Removes requests older
-    /// than [`AUDIT_REQUESTS_KEPT`].
+    /// Answers the requests for an audit of a feed that have begun, with `result`, which is JSON. Removes requests that are
+    /// older than a day.
     async fn finish_audit(
         &self,
         feed_id: &str,
