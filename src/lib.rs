@@ -28,6 +28,7 @@ pub mod model;
 pub mod options;
 pub mod simulator;
 pub mod sinks;
+mod stdio;
 pub mod store;
 pub mod sync;
 mod web;

@@ -14,7 +14,7 @@ pub enum ExitCode {
     SomeTasksFailed = 65,
     /// Another instance holds the database.
     Locked = 69,
-    /// The database or the disk failed.
+    /// The database or the disk failed, or standard output cannot be written.
     Storage = 74,
     /// The API cannot be reached or throttles, or the work was interrupted: try again.
     Temporary = 75,

@@ -11,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use super::globals::Globals;
+use super::output::print_error;
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::model::Timestamp;
 
@@ -81,13 +82,14 @@ struct Line<'a> {
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let write = || io::stderr().write_all(line);
-        self.bars.map_or_else(write, |bars| bars.suspend(write))?;
+        // A log that cannot be written is no reason to fail.
+        let write = || print_error(&String::from_utf8_lossy(line));
+        self.bars.map_or_else(write, |bars| bars.suspend(write));
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 

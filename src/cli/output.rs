@@ -1,17 +1,26 @@
-//! Standard output, which may be a pipe whose reader has ended.
+//! What commands print. Standard output may be a pipe whose reader has ended; standard error need not be writable.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
+use thiserror::Error;
+
+use crate::options::without_tokens;
+use crate::stdio;
+
+/// Results cannot be written to standard output.
+#[derive(Debug, Error)]
+#[error("standard output: {0}; what should have been printed there is incomplete")]
+pub struct Unwritable(io::Error);
 
 /// Writes `text` to standard output. A reader that has ended, such as `head`, is no error.
 ///
 /// # Errors
 /// When it cannot be written for any other reason.
-pub fn print(text: &str) -> io::Result<()> {
+pub fn print(text: &str) -> Result<(), Unwritable> {
     print_if_read(text).map(drop)
 }
 
@@ -19,24 +28,27 @@ pub fn print(text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// As for [`print()`].
-pub fn print_json(value: &impl Serialize) -> io::Result<()> {
-    print(&(serde_json::to_string_pretty(value)? + "\n"))
+pub fn print_json(value: &impl Serialize) -> Result<(), Unwritable> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Unwritable(error.into()))?;
+    print(&(text + "\n"))
 }
 
 /// Writes `text` to standard output; returns whether standard output still has a reader.
 ///
 /// # Errors
 /// When it cannot be written for any other reason.
-pub fn print_if_read(text: &str) -> io::Result<bool> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+pub fn print_if_read(text: &str) -> Result<bool, Unwritable> {
+    match stdio::print(text) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => Err(Unwritable(error)),
     }
+}
+
+/// Writes `text` to standard error, without any API token in it. What cannot be written is dropped: the result of a
+/// command does not depend on it.
+pub fn print_error(text: &str) {
+    stdio::print_error(without_tokens(text).as_bytes());
 }
 
 /// Waits for `wait`, or until the reader of standard output ends; returns whether it still has one.

@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use rustix::fs::Access;
 
 use super::options::{BuildError, CheckError, Place, SinkOptions};
-use super::sink::{Sink, blocking, lines};
+use super::sink::{Sink, blocking};
 use crate::model::{AttemptOutcome, Due, SinkLimits};
 use crate::options::{Environment, Problem, Reader};
+use crate::stdio::Written;
 
 /// The beginning of every line that this sink writes.
 const BEGINNING: &[u8] = b"{\"id\":\"evt_";
@@ -91,7 +92,16 @@ fn folder(path: &Path) -> &Path {
 /// Appends events to a file. If it was renamed or deleted, as by log rotation, a new file is opened at the path.
 struct File {
     path: PathBuf,
-    open: Arc<Mutex<Option<fs::File>>>,
+    open: Arc<Mutex<Open>>,
+}
+
+/// What is known of the file at the path.
+#[derive(Default)]
+struct Open {
+    /// `None` before the first write, and after one that failed.
+    file: Option<fs::File>,
+    /// Whether the last line written to something that cannot be read again, such as a pipe, was cut off.
+    in_line: bool,
 }
 
 impl File {
@@ -111,28 +121,58 @@ impl Sink for File {
     }
 
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
-        let (lines, path, open) = (lines(events), self.path.clone(), Arc::clone(&self.open));
-        let write = move || {
-            let mut slot = open.lock().unwrap_or_else(PoisonError::into_inner);
-            append(&path, &mut slot, &lines)
-        };
-        let outcome = blocking(write, &format!("file {}", self.path.display())).await;
-        vec![outcome; events.len()]
+        let (path, open) = (self.path.clone(), Arc::clone(&self.open));
+        let what = format!("file {}", self.path.display());
+        blocking(events, &what, move |lines, _| {
+            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut bytes = 0;
+            let result = append(&path, &mut open, lines, &mut bytes);
+            Written { bytes, result }
+        })
+        .await
     }
 }
 
-fn append(path: &Path, slot: &mut Option<fs::File>, lines: &[u8]) -> io::Result<()> {
-    let mut file = match slot.take() {
+/// Appends `lines` and syncs them; `kept` is how many of their bytes are there to stay, also when the rest failed.
+fn append(path: &Path, slot: &mut Open, lines: &[u8], kept: &mut usize) -> io::Result<()> {
+    let mut file = match slot.file.take() {
         Some(file) if is_still_at(&file, path) => file,
         _ => open(path)?,
     };
     // After a failure the slot stays empty: the next call reopens the file, which repairs a partial line.
-    file.write_all(lines)?;
-    if file.metadata()?.is_file() {
+    let is_file = file.metadata()?.is_file();
+    if slot.in_line && !is_file {
+        write_some(&mut file, b"\n")?;
+    }
+    slot.in_line = false;
+    let mut written = 0;
+    let result = write_all(&mut file, lines, &mut written);
+    slot.in_line = !lines[..written].ends_with(b"\n") && written > 0;
+    if is_file {
         file.sync_data()?;
     }
-    *slot = Some(file);
+    *kept = written;
+    result?;
+    slot.file = Some(file);
     Ok(())
+}
+
+/// Writes `lines`; `written` is how many of their bytes, also when the rest failed.
+fn write_all(file: &mut fs::File, lines: &[u8], written: &mut usize) -> io::Result<()> {
+    while *written < lines.len() {
+        *written += write_some(file, &lines[*written..])?;
+    }
+    Ok(())
+}
+
+fn write_some(file: &mut fs::File, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 fn is_still_at(file: &fs::File, path: &Path) -> bool {

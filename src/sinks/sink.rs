@@ -1,10 +1,17 @@
 //! The interface of a sink, and helpers for sinks that write lines.
 
-use std::io::{self, Write};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::model::{AttemptOutcome, Due, SinkLimits};
+use crate::stdio::Written;
+
+/// How long a stream waits for its reader, and a batch for its stream when a pass ends.
+pub(super) const STREAM_WAITS: Duration = Duration::from_secs(60);
 
 /// A destination of events.
 #[async_trait]
@@ -12,13 +19,18 @@ pub trait Sink: Send + Sync {
     /// How many events it takes at once, and in which order.
     fn limits(&self) -> SinkLimits;
 
+    /// The longest that an attempt is expected to take. A pass gives that much time to those in flight when it ends.
+    fn attempt_limit(&self) -> Duration {
+        STREAM_WAITS
+    }
+
     /// Delivers `events`, in order; returns an outcome for each, in the same order. May be dropped at any point; the
     /// events are then delivered again.
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome>;
 }
 
 /// `events` as one JSON object per line, in one buffer, so that lines do not mix with other writers' output.
-pub(super) fn lines(events: &[Due]) -> Vec<u8> {
+fn lines(events: &[Due]) -> Vec<u8> {
     let mut lines = Vec::with_capacity(events.iter().map(|event| event.payload.len() + 1).sum());
     for event in events {
         lines.extend_from_slice(event.payload.as_bytes());
@@ -27,26 +39,51 @@ pub(super) fn lines(events: &[Due]) -> Vec<u8> {
     lines
 }
 
-/// Writes on a thread that may block: a disk can be slow, and standard output can be a pipe that nobody reads.
+/// Writes the lines of `events` with `write`, on a thread that may block: a disk can be slow, and standard output can be a
+/// pipe that nobody reads. An event is delivered if its line was written as a whole. `write` is given a flag that is set
+/// when nobody waits for it any more.
 pub(super) async fn blocking(
-    write: impl FnOnce() -> io::Result<()> + Send + 'static,
+    events: &[Due],
     what: &str,
-) -> AttemptOutcome {
-    match tokio::task::spawn_blocking(write)
-        .await
-        .unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
-    {
-        Ok(()) => AttemptOutcome::Delivered,
-        Err(error) => AttemptOutcome::Failed {
-            error: format!("{what}: {error}"),
-            retry_after: None,
-        },
+    write: impl FnOnce(&[u8], &AtomicBool) -> Written + Send + 'static,
+) -> Vec<AttemptOutcome> {
+    let lines = lines(events);
+    let cancel = CancelOnDrop::default();
+    let cancelled = Arc::clone(&cancel.0);
+    let written = tokio::task::spawn_blocking(move || write(&lines, &cancelled)).await;
+    let written = written.unwrap_or_else(|panicked| Written {
+        bytes: 0,
+        result: Err(io::Error::other(panicked)),
+    });
+    let error = written.result.err();
+    let error = error.map_or_else(String::new, |error| format!("{what}: {error}"));
+    outcomes(events, written.bytes, &error)
+}
+
+/// Sets its flag when it is dropped.
+#[derive(Default)]
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
-pub(super) fn write_out(mut stream: impl Write, lines: &[u8]) -> io::Result<()> {
-    stream.write_all(lines)?;
-    stream.flush()
+/// The outcomes of `events`, of whose lines the first `written` bytes were written: of a line, its end too.
+fn outcomes(events: &[Due], written: usize, error: &str) -> Vec<AttemptOutcome> {
+    let mut end = 0;
+    let outcome = |event: &Due| {
+        end += event.payload.len() + 1;
+        if end <= written {
+            return AttemptOutcome::Delivered;
+        }
+        AttemptOutcome::Failed {
+            error: error.to_owned(),
+            retry_after: None,
+        }
+    };
+    events.iter().map(outcome).collect()
 }
 
 #[cfg(test)]
@@ -62,6 +99,27 @@ pub(crate) mod testing {
             payload: payload.to_owned(),
             attempts: 0,
             waited: std::time::Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::due;
+    use super::*;
+
+    #[test]
+    fn a_line_counts_once_its_end_is_written() {
+        let events = [due(1, "a", "{\"a\":1}"), due(2, "b", "{}")];
+        assert_eq!(lines(&events), b"{\"a\":1}\n{}\n");
+        let delivered = |written| {
+            let outcomes = outcomes(&events, written, "full");
+            let delivered = outcomes.iter().filter(|o| **o == AttemptOutcome::Delivered);
+            assert_eq!(outcomes.len(), 2);
+            delivered.count()
+        };
+        for (written, expected) in [(0, 0), (7, 0), (8, 1), (10, 1), (11, 2)] {
+            assert_eq!(delivered(written), expected, "{written} bytes");
         }
     }
 }

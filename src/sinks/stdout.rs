@@ -1,14 +1,14 @@
 //! `type = "stdout"`: one JSON object per line, on standard output.
 
-use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::options::{BuildError, CheckError, Place, SinkOptions};
-use super::sink::{Sink, blocking, lines, write_out};
+use super::sink::{STREAM_WAITS, Sink, blocking};
 use crate::model::{AttemptOutcome, Due, SinkLimits};
 use crate::options::{Environment, Problem, Reader};
+use crate::stdio::{Patience, write_lines};
 
 /// The configuration, which has no keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,16 @@ impl Sink for Stdout {
     }
 
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
-        let lines = lines(events);
-        let write = move || write_out(io::stdout(), &lines);
-        vec![blocking(write, "standard output").await; events.len()]
+        blocking(events, "standard output", |lines, cancelled| {
+            let without_progress = Some(STREAM_WAITS);
+            write_lines(
+                lines,
+                Patience {
+                    without_progress,
+                    cancelled,
+                },
+            )
+        })
+        .await
     }
 }

@@ -8,7 +8,7 @@ use apify_mirror::model::Timestamp;
 use crate::support::{Daemon, Setup, stderr};
 
 /// `command` with a limit on the size of files, in kilobytes, to simulate a full disk.
-fn with_little_space(setup: &Setup, command: &str, kilobytes: u32) -> Command {
+pub fn with_little_space(setup: &Setup, command: &str, kilobytes: u32) -> Command {
     let template = setup.command(&[command]);
     let script = format!(
         "trap '' XFSZ; ulimit -S -f {}; exec {} {command}",
