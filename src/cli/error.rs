@@ -5,6 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use super::exit::ExitCode;
+use super::output::Unwritable;
 use crate::api::{ApiError, ErrorClass};
 use crate::config::TokenError;
 use crate::daemon::RunError;
@@ -54,6 +55,9 @@ pub enum CliError {
         "the daemon that was asked for the audit ended before it was done; run `apify-mirror audit` again"
     )]
     DaemonEnded,
+    /// The results cannot be printed.
+    #[error(transparent)]
+    Unwritable(#[from] Unwritable),
     /// The system refused something that the program needs.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -69,7 +73,7 @@ impl CliError {
             Self::Token(_) => ExitCode::Token,
             Self::Api(error) => code_of(error),
             Self::Store(StoreError::Locked { .. }) => ExitCode::Locked,
-            Self::Store(_) => ExitCode::Storage,
+            Self::Store(_) | Self::Unwritable(_) => ExitCode::Storage,
             Self::UnknownSink(_) => ExitCode::Usage,
             Self::UnknownTask { .. } => ExitCode::SomeTasksFailed,
             Self::DaemonEnded => ExitCode::Temporary,

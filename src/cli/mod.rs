@@ -16,14 +16,19 @@ mod settings;
 mod setup;
 mod table;
 
+use std::io::{self, IsTerminal};
+
 use clap::{Parser, Subcommand};
 
 use commands::{audit, check, deliveries, demo, events, run, sinks, status, sync};
 use error::CliError;
 pub use exit::ExitCode;
 use globals::Globals;
+use output::{print, print_error};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::options::Environment;
+use crate::sinks::kill_programs;
 
 /// Keeps a local SQLite mirror of Apify task runs, and delivers an event when a run changes status.
 ///
@@ -62,7 +67,10 @@ enum Command {
 
 /// Runs the program: reads arguments and environment, runs the command, and returns the code to exit with.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(shown) => return not_a_command(&shown),
+    };
     // No name or value of ours is anything but Unicode.
     let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -70,21 +78,83 @@ pub fn main() -> ExitCode {
     match execute(&arguments, &environment) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            print_error(&format!("error: {error}\n"));
             error.code()
         }
     }
 }
 
+/// Prints the help or the version that was asked for, or what is wrong with the arguments.
+fn not_a_command(shown: &clap::Error) -> ExitCode {
+    let text = shown.render();
+    if shown.use_stderr() {
+        let colored = std::io::stderr().is_terminal();
+        print_error(&if colored {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
+        });
+        return ExitCode::Usage;
+    }
+    let colored = std::io::stdout().is_terminal();
+    let printed = print(&if colored {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    });
+    match printed {
+        Ok(()) => ExitCode::Ok,
+        Err(error) => {
+            print_error(&format!("error: {error}\n"));
+            CliError::from(error).code()
+        }
+    }
+}
+
 fn execute(arguments: &Arguments, environment: &Environment) -> Result<ExitCode, CliError> {
+    allow_open_files()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let result = runtime.block_on(dispatch(arguments, environment));
     // A write to a full pipe must not keep the process alive.
     runtime.shutdown_background();
+    // Their sinks may not have come to it.
+    kill_programs();
     result
 }
+
+/// Raises the limit on open files as far as that is allowed and needed.
+///
+/// # Errors
+/// When it stays too low to run at all.
+fn allow_open_files() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= WANTED_FILES) {
+        return Ok(());
+    }
+    let most = limit
+        .maximum
+        .map_or(WANTED_FILES, |most| most.min(WANTED_FILES));
+    let raised = Rlimit {
+        current: Some(most),
+        ..limit
+    };
+    let _ = setrlimit(Resource::Nofile, raised);
+    match getrlimit(Resource::Nofile).current {
+        Some(allowed) if allowed < LEAST_FILES => Err(io::Error::other(format!(
+            "this process may have no more than {allowed} open files, and needs {LEAST_FILES}; raise the limit (`ulimit -n \
+             {WANTED_FILES}`, or LimitNOFILE= of the service)"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Open files with which the program can run.
+const LEAST_FILES: u64 = 64;
+
+/// Open files that the program asks for: enough for every connection that can be configured.
+const WANTED_FILES: u64 = 1_024;
 
 async fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<ExitCode, CliError> {
     let globals = &arguments.globals;

@@ -9,7 +9,7 @@ use super::audits::{AuditReport, RequestedAudit};
 use super::context::{Context, Plan};
 use super::feed::Feed;
 use super::tasks::{self, Failure};
-use crate::api::ApiError;
+use crate::api::{ApiError, ErrorClass};
 use crate::model::Task;
 use crate::store::{SinkStatus, StoreError, Written};
 use crate::sync::Outcome;
@@ -90,6 +90,7 @@ pub async fn pass(context: Arc<Context>, scope: Scope) -> Result<Report, StoreEr
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
+    replace_lost(&context, &plan, scope, &mut report).await?;
     report.feeds.sort_by_key(|feed| feed.task.label());
     context.progress.clear();
     // An audit prints its report to standard output; the next sync, or the daemon, delivers the events it raised.
@@ -99,6 +100,30 @@ pub async fn pass(context: Arc<Context>, scope: Scope) -> Result<Report, StoreEr
     }
     context.close().await?;
     Ok(report)
+}
+
+/// Looks for tasks that are not found any more: they may have been deleted and made again under the same name. The new ones
+/// take the places of the lost ones in `report`.
+async fn replace_lost(
+    context: &Arc<Context>,
+    plan: &Plan,
+    scope: Scope,
+    report: &mut Report,
+) -> Result<(), StoreError> {
+    let is_lost = |feed: &FeedReport| {
+        let class = feed.error.as_ref().map(ApiError::class);
+        class == Some(ErrorClass::NotFound)
+    };
+    let lost = report.feeds.iter().filter(|feed| is_lost(feed));
+    let lost: Vec<String> = lost.map(|feed| feed.task.id.clone()).collect();
+    for (id, again) in tasks::made_again(context, plan, &lost).await? {
+        report.feeds.retain(|feed| feed.task.id != id);
+        if report.feeds.iter().all(|feed| feed.task.id != again.id) {
+            let feed = catch_up(Arc::clone(context), again, scope).await?;
+            report.feeds.push(feed);
+        }
+    }
+    Ok(())
 }
 
 /// Delivers due events to every sink, concurrently, within [`DELIVER_WITHIN`].

@@ -5,8 +5,10 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Returns a token that the first SIGTERM or SIGINT cancels. The second exits at once, with the shell's code for a signal;
-/// the database survives this like any crash.
+use crate::sinks::kill_programs;
+
+/// Returns a token that the first SIGTERM or SIGINT cancels. The second kills the programs that sinks run, and exits
+/// at once, with the shell's code for a signal; the database survives this like any crash.
 ///
 /// # Errors
 /// When signals cannot be caught.
@@ -22,6 +24,7 @@ pub fn on_signals() -> io::Result<CancellationToken> {
                 _ = interrupt.recv() => ("SIGINT", 2),
             };
             if token.is_cancelled() {
+                kill_programs();
                 std::process::exit(128 + number);
             }
             tracing::info!("{name}: stopping; a second signal stops at once");

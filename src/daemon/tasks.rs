@@ -80,6 +80,41 @@ pub async fn wanted(context: &Context, plan: &Plan) -> Result<Wanted, StoreError
     })
 }
 
+/// Resolves again, whatever is known of them, those configured references that lead to the tasks `lost`; returns each lost
+/// task that has another in its place by now, with that one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn made_again(
+    context: &Context,
+    plan: &Plan,
+    lost: &[String],
+) -> Result<Vec<(String, Task)>, StoreError> {
+    let mut found = Vec::new();
+    if lost.is_empty() {
+        return Ok(found);
+    }
+    for reference in &plan.tasks {
+        let (now, always) = (Timestamp::now(), Duration::MAX);
+        let known = context.store.resolved(reference, always, always, now);
+        let Some((known, _)) = known.await? else {
+            continue;
+        };
+        if !lost.contains(&known.id) {
+            continue;
+        }
+        // A failure was reported by the feed.
+        if let Ok(task) = context.client.task(reference).await
+            && task.id != known.id
+        {
+            let saved = context.store.save_reference(reference, Ok(&task), now);
+            saved.await?;
+            found.push((known.id, task));
+        }
+    }
+    Ok(found)
+}
+
 /// Resolves `reference`. If the API does not answer, or no longer knows the name, the last known task is used: it may have
 /// been renamed, and keeps its feed. If it was deleted, its feed reports that.
 async fn resolve(context: &Context, reference: &str) -> Result<Result<Task, ApiError>, StoreError> {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::{
-    AttemptId, Command, Input, Machine, Mode, Next, Notice, STORE_RETRY, Settings, Step,
+    AttemptId, Command, DRAIN, Input, Machine, Mode, Next, Notice, STORE_RETRY, Settings, Step,
 };
 use crate::model::{AttemptOutcome, Exchanged, Moment, Registration, Seed, Timestamp};
 use crate::sinks::Sink;
@@ -75,14 +75,16 @@ impl Worker {
             .await
     }
 
-    /// Delivers due events, for at most `within` plus the short time that attempts in flight then get. Does not wait for
+    /// Delivers due events, for at most `within` plus the time that the sink lets an attempt take. Does not wait for
     /// retries.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn drain(self, within: Duration) -> Result<(), StoreError> {
-        let deadline = within;
-        let mode = Mode::UntilNothingIsDue { deadline };
+        let mode = Mode::UntilNothingIsDue {
+            deadline: within,
+            grace: self.sink.attempt_limit().max(DRAIN),
+        };
         self.drive(mode, Clock(Instant::now()), &CancellationToken::new())
             .await
     }

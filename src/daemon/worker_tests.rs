@@ -28,6 +28,9 @@ const LONG: Duration = Duration::from_secs(60);
 /// The outcome of an event; `None` for an attempt that never ends.
 type Plan = Box<dyn Fn(&Due) -> Option<AttemptOutcome> + Send + Sync>;
 
+/// The longest that an attempt is expected to take.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(1);
+
 /// A sink that answers as planned and records the events it received.
 struct Fake {
     plan: Plan,
@@ -43,6 +46,10 @@ impl Sink for Fake {
             batch: 1,
             concurrency: 4,
         }
+    }
+
+    fn attempt_limit(&self) -> Duration {
+        ATTEMPT_LIMIT
     }
 
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
@@ -247,11 +254,13 @@ async fn a_stopped_worker_resumes_its_backlog() {
 }
 
 #[tokio::test]
-async fn a_drain_ends_after_its_time_limit() {
+async fn a_drain_ends_after_its_time_limit_and_that_of_an_attempt() {
+    let began = std::time::Instant::now();
     let setup = Setup::new(|_| None).await;
     setup.raise("READY", 100).await;
     let drained = setup.worker(SINK).drain(Duration::from_millis(50));
     timeout(LONG, drained).await.expect("it ends").unwrap();
+    assert!(began.elapsed() > ATTEMPT_LIMIT, "attempts in flight may end");
     assert_eq!(setup.status().await.pending, 100);
 }
 

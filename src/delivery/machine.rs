@@ -19,7 +19,7 @@ pub const AHEAD: usize = 8;
 pub const MAX_READY_BYTES: usize = 8 << 20;
 /// How long a machine waits without looking for due events: other processes can change deliveries unnoticed.
 pub const FALLBACK: Duration = Duration::from_secs(5);
-/// How long what is in flight may take to end when nothing more begins.
+/// How long what is in flight may take to end when the machine was asked to stop.
 pub const DRAIN: Duration = Duration::from_millis(700);
 
 /// How long events that were read ahead may be attempted without being read again: they may have been dropped by hand.
@@ -126,7 +126,7 @@ impl Machine {
         match (self.phase, self.settings.mode) {
             (Phase::Draining { .. } | Phase::Finished, _) => true,
             (Phase::Running, Mode::UntilStopped) => false,
-            (Phase::Running, Mode::UntilNothingIsDue { deadline }) => {
+            (Phase::Running, Mode::UntilNothingIsDue { deadline, .. }) => {
                 self.nothing_is_due() || !self.breaker.is_closed() || now >= deadline
             }
         }

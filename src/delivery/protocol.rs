@@ -28,11 +28,14 @@ pub struct Settings {
 pub enum Mode {
     /// Once [`Input::Stop`] asks for it.
     UntilStopped,
-    /// Once nothing is due any more or the circuit breaker is open, but always soon after `deadline`. Waits for no
+    /// Once nothing is due any more or the circuit breaker is open, but always by `grace` after `deadline`. Waits for no
     /// retry.
     UntilNothingIsDue {
         /// When to begin nothing more, in uptime.
         deadline: Duration,
+        /// How long what is in flight then may take to end: as long as an attempt may take, or one that is slow would be
+        /// begun and cut off by every pass.
+        grace: Duration,
     },
 }
 

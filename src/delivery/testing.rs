@@ -19,6 +19,9 @@ pub const BY_RUN: SinkLimits = SinkLimits {
     concurrency: 4,
 };
 
+/// How long what is in flight may take when a pass ends.
+pub const GRACE: Duration = Duration::from_secs(600);
+
 /// A delivery as the outbox has it.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -333,7 +336,12 @@ impl World {
     /// Has the machine finish when nothing is due, at the latest in `within`.
     pub fn drain(&mut self, within: Duration) {
         let deadline = self.now.uptime + within;
-        self.restart(|settings| settings.mode = Mode::UntilNothingIsDue { deadline });
+        self.restart(|settings| {
+            settings.mode = Mode::UntilNothingIsDue {
+                deadline,
+                grace: GRACE,
+            };
+        });
     }
 
     /// Adds an event for each of the runs 0 to `runs`, `times` over, and notifies the machine.

@@ -1,10 +1,12 @@
 //! `type = "exec"`: one run of a program for each event.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
+use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -17,7 +19,9 @@ use async_trait::async_trait;
 use super::options::{BuildError, CheckError, SinkOptions};
 use super::sink::Sink;
 use crate::model::{AttemptOutcome, Due, SinkLimits};
-use crate::options::{Environment, HOUR, Problem, Reader, SECOND};
+use crate::options::{
+    Environment, HOUR, LOOKS_LIKE_A_TOKEN, Problem, Reader, SECOND, looks_like_token,
+};
 
 /// The exit code by which a program asks for a retry (`EX_TEMPFAIL`).
 const TRY_AGAIN: i32 = 75;
@@ -75,6 +79,10 @@ pub(super) fn read(section: &mut Reader<'_>) -> Option<Arc<dyn SinkOptions>> {
     let timeout = section.duration("timeout", Duration::from_millis(100)..=HOUR, 60 * SECOND);
     let concurrency = section.number("concurrency", 1..=64, 1) as usize;
     let program = command.next().filter(|program| !program.is_empty());
+    if program.as_deref().is_some_and(looks_like_token) {
+        section.problem("command", LOOKS_LIKE_A_TOKEN);
+        return None;
+    }
     if program.is_none() {
         let message = "is missing or empty; name a program and its arguments: [\"prog\", \"arg\"]";
         section.problem("command", message);
@@ -118,12 +126,47 @@ impl SinkOptions for ExecOptions {
 /// Looks up `program` on `path`, as the system does.
 fn check(program: &str, path: &str) -> Result<String, String> {
     match which::which_in(program, Some(path), ".") {
-        Ok(file) => Ok(format!("runs {}", file.display())),
+        Ok(file) => match wrong_first_line(&file) {
+            None => Ok(format!("runs {}", file.display())),
+            Some(problem) => Err(problem),
+        },
         Err(_) => Err(format!(
             "there is no program {program} to run; give its path, or set PATH"
         )),
     }
 }
+
+/// What is wrong with the first line of the script `file`, if it is one. The system says of a missing interpreter that
+/// there is no such file, as if the script were missing.
+fn wrong_first_line(file: &Path) -> Option<String> {
+    let mut beginning = Vec::new();
+    let opened = std::fs::File::open(file).ok()?;
+    opened
+        .take(MAX_FIRST_LINE)
+        .read_to_end(&mut beginning)
+        .ok()?;
+    let line = beginning
+        .strip_prefix(b"#!")?
+        .split(|byte| *byte == b'\n')
+        .next()?;
+    let line = String::from_utf8_lossy(line);
+    let file = file.display();
+    if line.ends_with('\r') {
+        return Some(format!(
+            "the first line of {file} ends with CRLF, so that its interpreter is not found; save it with LF as line ends"
+        ));
+    }
+    let interpreter = line.split_whitespace().next()?;
+    (!Path::new(interpreter).exists()).then(|| {
+        format!("there is no {interpreter}, the interpreter of {file}; install it, or correct the first line of the script")
+    })
+}
+
+/// The longest first line of a script, in bytes.
+const MAX_FIRST_LINE: u64 = 256;
+
+/// The exit code of `env` and of shells where there is no such program.
+const NOT_FOUND: i32 = 127;
 
 /// Runs a program for each event, with the body on standard input and its main parts in the environment.
 struct Exec {
@@ -138,9 +181,9 @@ impl Exec {
             error: format!("{}: {error}", self.options.program),
             retry_after: None,
         };
-        let mut child = match self.command(event).spawn() {
-            Ok(child) => Group(child),
-            Err(error) => return failed(error.to_string()),
+        let mut child = match Group::spawn(self.command(event)) {
+            Ok(child) => child,
+            Err(error) => return failed(self.why_not_started(&error)),
         };
         match child
             .feed(event, &self.options.program, self.options.timeout)
@@ -156,10 +199,27 @@ impl Exec {
             Ok(Some(status)) if status.code() == Some(TRY_AGAIN) => {
                 failed("asks to be tried again (exit code 75)".to_owned())
             }
-            Ok(Some(status)) => AttemptOutcome::Rejected {
-                error: format!("{}: {status}", self.options.program),
-            },
+            Ok(Some(status)) => {
+                let why = (status.code() == Some(NOT_FOUND)).then(|| self.wrong_first_line());
+                let why = why
+                    .flatten()
+                    .map_or_else(String::new, |why| format!(", {why}"));
+                AttemptOutcome::Rejected {
+                    error: format!("{}: {status}{why}", self.options.program),
+                }
+            }
         }
+    }
+
+    fn wrong_first_line(&self) -> Option<String> {
+        wrong_first_line(&which::which(&self.options.program).ok()?)
+    }
+
+    /// Why the program could not be started.
+    fn why_not_started(&self, error: &io::Error) -> String {
+        let is_missing = error.kind() == io::ErrorKind::NotFound;
+        let why = is_missing.then(|| self.wrong_first_line()).flatten();
+        why.unwrap_or_else(|| error.to_string())
     }
 
     fn command(&self, event: &Due) -> Command {
@@ -195,6 +255,10 @@ impl Sink for Exec {
         SinkLimits::independent_runs(self.options.concurrency)
     }
 
+    fn attempt_limit(&self) -> Duration {
+        self.options.timeout.saturating_add(OUTPUT_WITHIN)
+    }
+
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
         let mut outcomes = Vec::with_capacity(events.len());
         for event in events {
@@ -205,9 +269,44 @@ impl Sink for Exec {
 }
 
 /// A running program and its process group, which is killed if this is dropped before the program has ended.
-struct Group(Child);
+struct Group {
+    child: Child,
+    id: Option<Pid>,
+}
+
+/// The process groups of running programs, for [`kill_programs`].
+static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+fn running() -> MutexGuard<'static, BTreeSet<i32>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills every running program with its process group, for a process that is about to exit: their sinks are no longer
+/// there to do so. No program starts after that.
+pub fn kill_programs() {
+    let running = running();
+    for id in running.iter().filter_map(|id| Pid::from_raw(*id)) {
+        // Fails only if it has ended meanwhile.
+        let _ = kill_process_group(id, Signal::KILL);
+    }
+    // Never unlocked again: whoever starts a program has to wait.
+    std::mem::forget(running);
+}
 
 impl Group {
+    /// Starts a program that leads a process group.
+    fn spawn(mut command: Command) -> io::Result<Self> {
+        // Locked until it is in the list, so that none is missed.
+        let mut running = running();
+        let child = command.spawn()?;
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        running.extend(id);
+        Ok(Self {
+            child,
+            id: id.and_then(Pid::from_raw),
+        })
+    }
+
     /// Writes the event to standard input and waits for the exit status; `None` on timeout.
     async fn feed(
         &mut self,
@@ -215,7 +314,7 @@ impl Group {
         program: &str,
         timeout: Duration,
     ) -> io::Result<Option<ExitStatus>> {
-        let child = &mut self.0;
+        let child = &mut self.child;
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let mut printed = (Vec::new(), Vec::new());
@@ -262,12 +361,11 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Without an id it has ended and was waited for.
-        if let Some(id) = self
-            .0
-            .id()
-            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
-        {
+        let Some(id) = self.id else { return };
+        let mut running = running();
+        running.remove(&id.as_raw_pid());
+        // Without an id of its own the child has ended and was waited for.
+        if self.child.id().is_some() {
             // Fails only if it has ended meanwhile.
             let _ = kill_process_group(id, Signal::KILL);
         }

@@ -306,6 +306,10 @@ impl Sink for Webhook {
         SinkLimits::independent_runs(self.options.concurrency)
     }
 
+    fn attempt_limit(&self) -> Duration {
+        self.options.timeout.saturating_add(BODY_WITHIN)
+    }
+
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
         let mut outcomes = Vec::with_capacity(events.len());
         for event in events {

@@ -209,7 +209,7 @@ fn a_renamed_task_keeps_its_feed_under_the_old_name_too() {
 }
 
 /// Makes resolved references too old to be trusted.
-fn forget_names(setup: &Setup) {
+pub fn forget_names(setup: &Setup) {
     let db = rusqlite::Connection::open(setup.database()).unwrap();
     assert!(
         db.execute(

@@ -9,7 +9,7 @@ use crate::cli::ask::{self, Asked};
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
-use crate::cli::output::{print, print_json};
+use crate::cli::output::{print, print_error, print_json};
 use crate::cli::pass::{self, result, severity};
 use crate::cli::setup::{self, Setup};
 use crate::cli::table::Table;
@@ -98,7 +98,7 @@ fn code_of(end: AuditEnd) -> ExitCode {
 fn report(findings: &[Finding], remarks: &str, json: bool) -> Result<(), CliError> {
     if json {
         print_json(&findings)?;
-        eprint!("{remarks}");
+        print_error(remarks);
     } else {
         print(&(table(findings) + remarks))?;
     }

@@ -7,7 +7,7 @@ use crate::api::Client;
 use crate::cli::error::{CliError, code_of};
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
-use crate::cli::output::print;
+use crate::cli::output::{print, print_error};
 use crate::cli::{logging, settings, setup};
 use crate::config::{Settings, find_token};
 use crate::options::Environment;
@@ -26,7 +26,7 @@ pub struct Args {
 /// Prints the settings in effect; with `--online`, also tries the token, the tasks and the sinks' addresses.
 ///
 /// # Errors
-/// When the settings are not valid or name no task, or when there is no token for `--online`.
+/// When the settings are not valid or name no task, or when there is no token.
 pub async fn execute(
     args: &Args,
     globals: &Globals,
@@ -42,10 +42,11 @@ pub async fn execute(
         Err(error) => format!("none; {error}"),
     };
     print(&describe(&settings, file.as_deref(), &found))?;
+    let token = token?;
     if !args.online {
         return Ok(ExitCode::Ok);
     }
-    let client = setup::client(&settings, &token?)?;
+    let client = setup::client(&settings, &token)?;
     // What the API says comes first.
     match try_tasks(&client, &settings).await? {
         ExitCode::Ok => try_sinks(&settings.sinks, environment).await,
@@ -105,7 +106,7 @@ async fn try_tasks(client: &Client, settings: &Settings) -> Result<ExitCode, Cli
                 task.id
             ))?,
             Err(error) => {
-                eprintln!("error: {reference}: {error}");
+                print_error(&format!("error: {reference}: {error}\n"));
                 code = code_of(&error);
             }
         }
@@ -114,7 +115,7 @@ async fn try_tasks(client: &Client, settings: &Settings) -> Result<ExitCode, Cli
         match client.tasks().await {
             Ok(tasks) => print(&format!("  discovery ok   {} tasks\n", tasks.len()))?,
             Err(error) => {
-                eprintln!("error: {error}");
+                print_error(&format!("error: {error}\n"));
                 code = code_of(&error);
             }
         }

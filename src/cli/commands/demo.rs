@@ -204,14 +204,16 @@ impl Sink for Lines {
         let mut failed = None;
         let outcome = |event: &Due| {
             let printed = match &failed {
-                None => line(&event.payload).and_then(|line| print(&line)),
+                None => line(&event.payload)
+                    .map_err(|error| error.to_string())
+                    .and_then(|line| print(&line).map_err(|error| error.to_string())),
                 // A stream ends where it fails.
                 Some(_) => Ok(()),
             };
             failed = failed
                 .take()
                 .or(printed.err().map(|error| AttemptOutcome::Failed {
-                    error: error.to_string(),
+                    error,
                     retry_after: None,
                 }));
             failed.clone().unwrap_or(AttemptOutcome::Delivered)

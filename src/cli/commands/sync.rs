@@ -5,7 +5,7 @@ use indicatif::HumanCount;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
-use crate::cli::output::print;
+use crate::cli::output::{print, print_error};
 use crate::cli::pass::{self, Pass, result};
 use crate::cli::setup::Setup;
 use crate::cli::table::{Table, count_or_dash};
@@ -34,7 +34,7 @@ pub async fn execute(
     };
     let summary = summary(&pass);
     if pass.events_on_stdout {
-        eprint!("{summary}");
+        print_error(&summary);
     } else {
         print(&summary)?;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::breaker::Admission;
 use super::super::protocol::{Mode, Next};
 use super::super::state::{Outbox, Phase, Supply};
-use super::{DRAIN, FALLBACK, Machine};
+use super::{FALLBACK, Machine};
 use crate::model::Moment;
 
 /// The shortest sleep.
@@ -18,9 +18,9 @@ impl Machine {
             (Phase::Finished, _) => Some(Duration::ZERO),
             (Phase::Draining { until }, _) => Some(until),
             (Phase::Running, Mode::UntilStopped) => None,
-            (Phase::Running, Mode::UntilNothingIsDue { deadline }) => self
+            (Phase::Running, Mode::UntilNothingIsDue { deadline, grace }) => self
                 .is_winding_down(now)
-                .then(|| deadline.saturating_add(DRAIN)),
+                .then(|| deadline.saturating_add(grace)),
         }
     }
 
@@ -71,7 +71,7 @@ impl Machine {
     fn deadline_wait(&self, now: Duration) -> Option<Duration> {
         match self.settings.mode {
             Mode::UntilStopped => None,
-            Mode::UntilNothingIsDue { deadline } => {
+            Mode::UntilNothingIsDue { deadline, .. } => {
                 deadline.checked_sub(now).filter(|wait| !wait.is_zero())
             }
         }

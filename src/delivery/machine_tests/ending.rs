@@ -3,7 +3,7 @@
 use super::{MINUTE, begun, delivered};
 use crate::delivery::machine::DRAIN;
 use crate::delivery::protocol::{Input, Next};
-use crate::delivery::testing::{BY_RUN, World, failed};
+use crate::delivery::testing::{BY_RUN, GRACE, World, failed};
 use crate::model::AttemptOutcome;
 
 #[test]
@@ -49,8 +49,29 @@ fn a_drain_has_a_bound() {
             }
         }
     }
-    assert_eq!(world.now.uptime - began, MINUTE + DRAIN);
+    assert_eq!(world.now.uptime - began, MINUTE + GRACE);
     assert_eq!((world.attempts(), world.outbox.pending()), (4, 100));
+}
+
+/// An attempt may take longer than a pass delivers: it must not be cut off by every pass.
+#[test]
+fn what_is_slow_is_delivered_by_a_pass() {
+    let mut world = begun(BY_RUN, (100, 1), delivered);
+    world.drain(MINUTE);
+    world.answer();
+    while world.now.uptime < MINUTE + GRACE / 2 {
+        match world.exchange.is_some() {
+            true => world.answer(),
+            false => {
+                world.pass(MINUTE / 10);
+                world.input(Input::Wake);
+            }
+        }
+    }
+    assert_eq!(world.in_flight.len(), 4);
+    world.until(|world| world.next == Next::Finish);
+    assert_eq!((world.attempts(), world.accepted.len()), (4, 4));
+    assert_eq!(world.outbox.pending(), 96, "and nothing more is begun");
 }
 
 #[test]

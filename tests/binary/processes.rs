@@ -1,0 +1,80 @@
+//! Programs of sinks, and the system's limits on processes.
+
+use std::process::Command;
+
+use crate::support::{Daemon, QUICK, Setup, stderr, wait_until};
+
+/// Whether the process `id` runs.
+fn is_running(id: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", id.trim()))
+        .is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn a_second_signal_kills_running_programs_with_their_children() {
+    for name in ["TERM", "INT"] {
+        let mut setup = Setup::with_runs(5);
+        let script = "sleep 3000 & echo $! > id.new; mv id.new id; wait";
+        setup.configure(&format!(
+            "{QUICK}[[sinks]]\nname = \"slow\"\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\nevents = [\"ACTOR.RUN.CREATED\"]\n"
+        ));
+        setup.sync();
+        setup.add_runs(1);
+        let mut daemon = Daemon::start(setup.command(&["run"]));
+        let path = setup.dir.path().join("id");
+        let id = || std::fs::read_to_string(&path).ok();
+        wait_until("the program", || id().is_some());
+        daemon.signal(name);
+        daemon.log_line("stopping");
+        daemon.signal(name);
+        let code = daemon.wait();
+        assert!(code == Some(128 + 15) || code == Some(128 + 2), "{code:?}");
+        wait_until("its end", || !is_running(&id().unwrap()));
+    }
+}
+
+/// A daemon that ends by itself must not leave programs behind either.
+#[test]
+fn a_daemon_that_fails_kills_running_programs() {
+    let mut setup = Setup::with_runs(5);
+    let script = "sleep 3000 & echo $! > id.new; mv id.new id; wait";
+    setup.configure(&format!(
+        "{QUICK}[[sinks]]\nname = \"slow\"\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\nevents = [\"ACTOR.RUN.CREATED\"]\n"
+    ));
+    setup.sync();
+    setup.add_runs(1);
+    let mut daemon = Daemon::start(setup.command(&["run"]));
+    let path = setup.dir.path().join("id");
+    let id = || std::fs::read_to_string(&path).ok();
+    wait_until("the program", || id().is_some());
+    std::fs::rename(setup.database(), setup.dir.path().join("away.db")).unwrap();
+    setup.add_runs(1);
+    assert_eq!(daemon.wait(), Some(74));
+    wait_until("its end", || !is_running(&id().unwrap()));
+}
+
+#[test]
+fn too_few_open_files_are_named() {
+    let setup = Setup::with_runs(5);
+    for files in 4..64 {
+        let script = format!(
+            "ulimit -n {files}; exec {} sync",
+            env!("CARGO_BIN_EXE_apify-mirror")
+        );
+        let template = setup.command(&[]);
+        let variables = template.get_envs();
+        let output = Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(setup.dir.path())
+            .env_clear()
+            .envs(variables.filter_map(|(name, value)| Some((name, value?))))
+            .output()
+            .unwrap();
+        let printed = stderr(&output);
+        let code = output.status.code();
+        let fine = code == Some(0);
+        let named =
+            code == Some(1) && printed.contains("open files") && printed.contains("ulimit -n");
+        assert!(fine || named, "{files} files: {code:?}: {printed}");
+    }
+}
