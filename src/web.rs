@@ -7,6 +7,34 @@ use reqwest::Url;
 /// The longest excerpt of what others say that a message repeats, in characters.
 const EXCERPT: usize = 200;
 
+/// The environment variables that name proxies, for https, http and all addresses.
+pub const PROXY_VARIABLES: [&str; 6] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+/// What a failing connection to `url` may have to do with a proxy, for messages.
+fn by_proxy(url: Option<&Url>) -> String {
+    let Some(url) = url.filter(|url| !is_loopback(url)) else {
+        return String::new();
+    };
+    let of_scheme = match url.scheme() {
+        "https" => &PROXY_VARIABLES[..2],
+        _ => &PROXY_VARIABLES[2..4],
+    };
+    let is_set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    match of_scheme.iter().chain(&PROXY_VARIABLES[4..]).find(is_set) {
+        None => String::new(),
+        Some(name) => {
+            format!(" (by the proxy that {name} names, unless NO_PROXY excepts the address)")
+        }
+    }
+}
+
 /// Whether an address never leaves this machine.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
@@ -29,13 +57,13 @@ pub fn parse_retry_after(value: &str, now: jiff::Timestamp) -> Option<Duration> 
 /// Describes the error of a request that got no complete answer, without its address.
 pub fn describe(error: &reqwest::Error) -> String {
     let what = if error.is_connect() {
-        "cannot connect"
+        format!("cannot connect{}", by_proxy(error.url()))
     } else if error.is_timeout() {
         return "no answer in time".to_owned();
     } else if error.is_builder() {
-        "cannot be asked"
+        "cannot be asked".to_owned()
     } else {
-        "the answer broke off"
+        "the answer broke off".to_owned()
     };
     // The innermost cause says what happened; those around it repeat the address.
     let mut cause: &dyn std::error::Error = error;
@@ -49,7 +77,7 @@ pub fn describe(error: &reqwest::Error) -> String {
         excerpt(&cause.to_string())
     };
     if cause.is_empty() {
-        what.to_owned()
+        what
     } else {
         format!("{what}: {cause}")
     }

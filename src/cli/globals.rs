@@ -1,13 +1,16 @@
 //! The flags that every command takes.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{ArgAction, Args, ValueEnum};
 use indicatif::MultiProgress;
 
-use crate::config::{LogFormat, Overrides};
+use crate::config::{LogFormat, Overrides, check_database_path};
 use crate::daemon::Progress;
+use crate::options::{LOOKS_LIKE_A_TOKEN, looks_like_token};
 
 /// The largest number of rows that a flag can ask for: the database counts no further.
 pub const MAX_LIMIT: u64 = i64::MAX as u64;
@@ -18,10 +21,10 @@ pub const MAX_LIMIT: u64 = i64::MAX as u64;
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
     /// The configuration file; else $APIFY_MIRROR_CONFIG, ./apify-mirror.toml, the user's or the system's
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(path))]
     pub config: Option<PathBuf>,
     /// The database file
-    #[arg(long = "db", global = true, value_name = "PATH")]
+    #[arg(long = "db", global = true, value_name = "PATH", value_parser = OsStringValueParser::new().try_map(database))]
     pub database: Option<PathBuf>,
     /// Log more; twice for everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -49,8 +52,33 @@ pub enum Color {
 #[derive(Clone, Debug, Default, Args)]
 pub struct TaskArgs {
     /// A task: its ID, `username~name` or `~name`; can be repeated, replaces the configured ones
-    #[arg(long = "task", value_name = "REF")]
+    #[arg(long = "task", value_name = "REF", value_parser = reference)]
     pub tasks: Vec<String>,
+}
+
+/// Text that is not empty and no API token, which would end up in addresses, logs and the database.
+fn check(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err("is empty; give a value, or leave the flag out".to_owned());
+    }
+    if looks_like_token(text) {
+        return Err(LOOKS_LIKE_A_TOKEN.to_owned());
+    }
+    Ok(())
+}
+
+/// A reference to a task, for flags.
+pub fn reference(text: &str) -> Result<String, String> {
+    check(text).map(|()| text.to_owned())
+}
+
+fn path(text: OsString) -> Result<PathBuf, String> {
+    check(&text.to_string_lossy()).map(|()| text.into())
+}
+
+fn database(text: OsString) -> Result<PathBuf, String> {
+    let path = path(text)?;
+    check_database_path(&path.to_string_lossy()).map(|()| path)
 }
 
 impl Globals {

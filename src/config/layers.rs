@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use config::{Config, File, FileFormat, Map, Source, Value};
 
 use super::settings::{Overrides, Settings};
-use crate::options::{Environment, Problem, Problems};
+use crate::options::{Environment, LOOKS_LIKE_A_TOKEN, Problem, Problems, looks_like_token};
 
 /// The prefix of the program's environment variables.
 const PREFIX: &str = "APIFY_MIRROR_";
@@ -93,6 +93,9 @@ fn find_file(named: Option<&Path>, environment: &Environment) -> Result<Option<P
     if let Some((path, by)) = named {
         if path.is_file() {
             return Ok(Some(path));
+        }
+        if looks_like_token(&path.to_string_lossy()) {
+            return Err(Problem::new(by, LOOKS_LIKE_A_TOKEN).into());
         }
         let message = format!(
             "there is no file {}; name one that exists, or leave it out",

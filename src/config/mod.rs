@@ -5,11 +5,13 @@
 //! listed at once, by the paths of their keys.
 
 mod layers;
+mod proxies;
 mod settings;
 #[cfg(test)]
 mod settings_tests;
 mod token;
 
 pub use layers::{load, parse};
+pub(crate) use settings::check_database_path;
 pub use settings::{ApiSettings, LogFormat, LogLevel, Overrides, Settings};
 pub(crate) use token::{TokenError, find_token, find_token_again};

@@ -7,8 +7,11 @@ use std::time::Duration;
 use config::{Map, Value};
 use reqwest::Url;
 
+use super::proxies::check_proxies;
 use crate::model::Seed;
-use crate::options::{DAY, Environment, HOUR, Problem, Problems, Reader, SECOND};
+use crate::options::{
+    DAY, Environment, HOUR, LOOKS_LIKE_A_TOKEN, Problem, Problems, Reader, SECOND, looks_like_token,
+};
 use crate::sinks::{self, SinkSettings};
 use crate::web::is_loopback;
 
@@ -102,7 +105,7 @@ impl Settings {
         let tasks = tasks(&mut root, overrides.tasks);
         let discover_tasks = root.flag("discover_tasks", false);
         let api = root.section("api", api);
-        let database = root.section("database", |section| section.text("path"));
+        let database = root.section("database", database);
         let database = overrides
             .database
             .or(database.map(PathBuf::from))
@@ -152,9 +155,12 @@ impl Settings {
     /// The sinks with the current value of every secret.
     ///
     /// # Errors
-    /// When a sink's secret is missing or not valid.
+    /// When a sink's secret is missing or not valid, a sink would write into the database or into another sink's file, or
+    /// a variable names a proxy that cannot be used.
     pub fn resolved_sinks(&self, environment: &Environment) -> Result<Vec<SinkSettings>, Problems> {
-        let (mut resolved, mut problems) = (Vec::new(), Vec::new());
+        let mut problems = check_proxies(environment);
+        problems.extend(sinks::check_places(&self.sinks, &self.database));
+        let mut resolved = Vec::new();
         for (n, sink) in self.sinks.iter().enumerate() {
             match sink.resolve(n, environment) {
                 Ok(sink) => resolved.push(sink),
@@ -278,8 +284,47 @@ fn log(section: &mut Reader<'_>) -> (LogLevel, LogFormat) {
     (level, format)
 }
 
+fn database(section: &mut Reader<'_>) -> Option<String> {
+    let path = section.text("path")?;
+    if let Err(message) = check_database_path(&path) {
+        section.problem("path", message);
+    }
+    Some(path)
+}
+
+/// Checks that `path` names a file. SQLite would take some names for something else.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub fn check_database_path(path: &str) -> Result<(), String> {
+    if path.trim().is_empty() {
+        return Err("is empty; name a file, or leave it out for \"apify-mirror.db\"".to_owned());
+    }
+    if looks_like_token(path) {
+        return Err(LOOKS_LIKE_A_TOKEN.to_owned());
+    }
+    let is_address = ["file:", "sqlite:", ":memory:"]
+        .iter()
+        .any(|beginning| path.starts_with(beginning));
+    if is_address || path.contains("://") {
+        // An address may hold a password.
+        let shown = if path.contains('@') {
+            "an address".to_owned()
+        } else {
+            format!("{path:?}")
+        };
+        return Err(format!(
+            "is {shown}; write the plain path of a file, such as \"runs.db\""
+        ));
+    }
+    Ok(())
+}
+
 /// A task is named by its id, by `username~name`, or by `~name` for one of the token's owner.
 fn check_reference(task: &str) -> Result<(), String> {
+    if looks_like_token(task) {
+        return Err(LOOKS_LIKE_A_TOKEN.to_owned());
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let (owner, name) = task.split_once('~').unwrap_or(("", task));
     let fits = !name.is_empty()
@@ -295,6 +340,9 @@ fn check_reference(task: &str) -> Result<(), String> {
 }
 
 fn check_base_url(text: &str) -> Result<Url, String> {
+    if text.is_empty() {
+        return Err("is empty; write \"https://api.apify.com\", or leave it out".to_owned());
+    }
     // Messages contain the address only where it cannot hold a password.
     let url = Url::parse(text)
         .map_err(|error| format!("is not an address ({error}); write \"https://api.apify.com\""))?;

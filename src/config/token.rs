@@ -20,6 +20,11 @@ pub enum TokenError {
         "there is no API token; set the environment variable APIFY_TOKEN, or `api.token_file`, or the systemd credential `apify-token` (Apify Console, Settings, API & Integrations)"
     )]
     Missing,
+    /// The variable for it is set, and empty.
+    #[error(
+        "there is no API token: the environment variable APIFY_TOKEN is empty; set it to your token, or give that in `api.token_file` or the systemd credential `apify-token` (Apify Console, Settings, API & Integrations)"
+    )]
+    Empty,
     /// The file that should hold it cannot be used.
     #[error("token file {0}")]
     File(#[from] SecretError),
@@ -50,7 +55,11 @@ pub fn find_token(
     token_file: Option<&Path>,
     environment: &Environment,
 ) -> Result<Token, TokenError> {
-    match place(token_file, environment).ok_or(TokenError::Missing)? {
+    let missing = || match environment.contains_key("APIFY_TOKEN") {
+        true => TokenError::Empty,
+        false => TokenError::Missing,
+    };
+    match place(token_file, environment).ok_or_else(missing)? {
         Place::File(path) => from_file(&path),
         Place::Variable(text) => Token::new(text).map_err(|invalid| TokenError::Invalid {
             origin: "the environment variable APIFY_TOKEN".to_owned(),

@@ -260,7 +260,10 @@ async fn a_drain_ends_after_its_time_limit_and_that_of_an_attempt() {
     setup.raise("READY", 100).await;
     let drained = setup.worker(SINK).drain(Duration::from_millis(50));
     timeout(LONG, drained).await.expect("it ends").unwrap();
-    assert!(began.elapsed() > ATTEMPT_LIMIT, "attempts in flight may end");
+    assert!(
+        began.elapsed() > ATTEMPT_LIMIT,
+        "attempts in flight may end"
+    );
     assert_eq!(setup.status().await.pending, 100);
 }
 

@@ -6,6 +6,7 @@
 mod environment;
 mod reader;
 mod secrets;
+mod tokens;
 mod units;
 
 pub use environment::Environment;
@@ -13,4 +14,5 @@ pub(crate) use reader::Reader;
 pub use reader::{Problem, Problems};
 pub use secrets::SecretError;
 pub(crate) use secrets::read_secret;
+pub(crate) use tokens::{LOOKS_LIKE_A_TOKEN, looks_like_token, without_tokens};
 pub(crate) use units::{DAY, HOUR, SECOND};

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use config::{Map, Value, ValueKind};
 
+use super::tokens::{LOOKS_LIKE_A_TOKEN, looks_like_token};
+
 /// The least similarity (Jaro-Winkler) at which a known key is suggested for an unknown one.
 const ALIKE: f64 = 0.8;
 
@@ -61,7 +63,19 @@ fn shown(kind: &ValueKind) -> String {
         ValueKind::Table(_) => "a table".to_owned(),
         ValueKind::Array(_) => "a list".to_owned(),
         ValueKind::String(text) if text.contains("whsec_") => "a secret".to_owned(),
+        ValueKind::String(text) if looks_like_token(text) => {
+            "what looks like an API token".to_owned()
+        }
+        ValueKind::String(text) if text.is_empty() => "empty".to_owned(),
         other => other.to_string(),
+    }
+}
+
+fn shown_in_quotes(text: &str) -> String {
+    if text.is_empty() {
+        "empty".to_owned()
+    } else {
+        format!("{text:?}")
     }
 }
 
@@ -91,8 +105,22 @@ impl<'a> Reader<'a> {
 
     /// Reports that `key` is wrong; `message` says how, and how to repair it.
     pub fn problem(&mut self, key: &str, message: impl Into<String>) {
-        self.problems
-            .push(Problem::new(format!("{}{key}", self.prefix), message));
+        let problem = Problem::new(format!("{}{key}", self.prefix), message);
+        // A token has been taken away, and whoever asked for the value finds none.
+        let is_token =
+            |noted: &Problem| noted.path == problem.path && noted.message == LOOKS_LIKE_A_TOKEN;
+        if !self.problems.iter().any(is_token) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// `text`, or a problem and nothing if it looks like an API token.
+    fn unless_token(&mut self, key: &str, text: String) -> Option<String> {
+        if looks_like_token(&text) {
+            self.problem(key, LOOKS_LIKE_A_TOKEN);
+            return None;
+        }
+        Some(text)
     }
 
     fn take(&mut self, key: &'static str) -> Option<Value> {
@@ -154,10 +182,10 @@ impl<'a> Reader<'a> {
         Some(read_all)
     }
 
-    /// Text; `None` when absent.
+    /// Text that is no API token; `None` when absent.
     pub fn text(&mut self, key: &'static str) -> Option<String> {
         match self.take(key)?.kind {
-            ValueKind::String(text) => Some(text),
+            ValueKind::String(text) => self.unless_token(key, text),
             other => {
                 self.problem(
                     key,
@@ -261,7 +289,11 @@ impl<'a> Reader<'a> {
             .collect();
         self.problem(
             key,
-            format!("is {text:?}; it must be one of {}", names.join(", ")),
+            format!(
+                "is {}; it must be one of {}",
+                shown_in_quotes(&text),
+                names.join(", ")
+            ),
         );
         default
     }

@@ -1,5 +1,6 @@
 //! Files that hold a secret.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -46,5 +47,12 @@ pub fn read_secret(path: &Path) -> Result<SecretString, SecretError> {
             mode,
         });
     }
-    Ok(std::fs::read_to_string(path).map_err(unreadable)?.into())
+    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        // Some editors and shells write UTF-16.
+        ErrorKind::InvalidData => unreadable(std::io::Error::other(
+            "is not UTF-8 text, but perhaps UTF-16; save it as plain text",
+        )),
+        _ => unreadable(error),
+    })?;
+    Ok(text.into())
 }

@@ -7,6 +7,7 @@
 mod exec;
 mod file;
 mod options;
+mod places;
 mod secret;
 mod settings;
 #[cfg(test)]
@@ -16,7 +17,9 @@ mod sink;
 mod stdout;
 mod webhook;
 
+pub(crate) use exec::kill_programs;
 pub use options::{BuildError, CheckError, Comparable, Place, SinkOptions};
+pub(crate) use places::check_places;
 pub use secret::SecretSource;
 pub use settings::{SinkSettings, Start};
 pub(crate) use settings::{read, temporary};

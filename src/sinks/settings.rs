@@ -9,7 +9,9 @@ use super::options::{Place, SinkOptions};
 use super::stdout::StdoutOptions;
 use super::{exec, file, stdout, webhook};
 use crate::model::{EventType, Registration, RunStatus, Subscription, TEMPORARY_SINK};
-use crate::options::{Environment, HOUR, Problem, Reader, SECOND};
+use crate::options::{
+    Environment, HOUR, LOOKS_LIKE_A_TOKEN, Problem, Reader, SECOND, looks_like_token,
+};
 
 /// About as long as Apify retries its own webhooks.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(32 * 3_600);
@@ -185,7 +187,9 @@ fn sink(section: &mut Reader<'_>) -> Option<SinkSettings> {
 fn events(section: &mut Reader<'_>) -> Option<Vec<String>> {
     let events = section.texts("events")?;
     for event in &events {
-        if !known_events().any(|known| known == *event) {
+        if looks_like_token(event) {
+            section.problem("events", LOOKS_LIKE_A_TOKEN);
+        } else if !known_events().any(|known| known == *event) {
             let known: Vec<_> = known_events().collect();
             section.problem(
                 "events",

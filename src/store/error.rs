@@ -15,6 +15,14 @@ pub enum StoreError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// There is something else than a file.
+    #[error("database {path} {}", if *.is_folder { "is a folder; name a file in it" } else { "is not a regular file; name one" })]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+        /// Whether it is a folder.
+        is_folder: bool,
+    },
     /// Every user of the system may write to the file.
     #[error(
         "database {path} can be written by everyone (mode {mode:o}); take that right away from others, or name another file with `--db`"
@@ -137,6 +145,8 @@ pub enum Failure {
     Locked,
     /// The file or its folder cannot be opened for writing.
     ReadOnly,
+    /// The process has too many open files.
+    OpenFiles,
     /// The file is damaged.
     Damaged,
     /// Anything else, most likely a bug in this program.
@@ -150,6 +160,9 @@ impl Failure {
             Self::Disk => "; check the disk and its free space",
             Self::Locked => "; another program is writing to it, stop it first",
             Self::ReadOnly => "; run this as the user that may write to the file and its folder",
+            Self::OpenFiles => {
+                "; too many files are open: raise the limit (`ulimit -n`, or LimitNOFILE= of the service)"
+            }
             Self::Damaged => {
                 "; the file is damaged: move it out of the way, then restore a backup or mirror again"
             }
@@ -163,7 +176,11 @@ impl StoreError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Database { failure, .. } => match failure {
-                Failure::Full | Failure::Disk | Failure::Locked | Failure::ReadOnly => true,
+                Failure::Full
+                | Failure::Disk
+                | Failure::Locked
+                | Failure::ReadOnly
+                | Failure::OpenFiles => true,
                 Failure::Damaged | Failure::Other => false,
             },
             _ => false,

@@ -8,7 +8,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::checkpoint::Log;
 use super::error::opening;
 use super::file::{
-    Identity, one_name, refuse_if_writable_by_others, refuse_several_names, require,
+    Identity, one_name, refuse_if_writable_by_others, refuse_several_names, refuse_what_is_no_file,
+    require,
 };
 use super::schema::{BUSY_TIMEOUT, SCHEMA_VERSION, check_schema, migrate, set_pragmas};
 use super::snapshot::{Snapshot, immutable_uri};
@@ -209,6 +210,7 @@ impl Db {
         snapshot: Option<Snapshot>,
         flags: OpenFlags,
     ) -> Result<Self, StoreError> {
+        refuse_what_is_no_file(path)?;
         refuse_several_names(path)?;
         let open = || {
             let connection = match snapshot {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rusqlite::ErrorCode;
+use rustix::io::Errno;
 
 use crate::store::error::{Failure, StoreError};
 
@@ -12,6 +13,7 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DiskFull) => Failure::Full,
             Some(ErrorCode::SystemIoFailure) => Failure::Disk,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Failure::Locked,
+            Some(ErrorCode::CannotOpen) if too_many_files_are_open() => Failure::OpenFiles,
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => Failure::ReadOnly,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Failure::Damaged,
             _ => Failure::Other,
@@ -22,6 +24,13 @@ impl From<rusqlite::Error> for StoreError {
             detail: error.to_string(),
         }
     }
+}
+
+/// Whether the system opens no more files for this process. SQLite does not say so.
+fn too_many_files_are_open() -> bool {
+    let opened = std::fs::File::open("/dev/null");
+    let error = opened.err().and_then(|error| Errno::from_io_error(&error));
+    matches!(error, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Adds the path of the database that was being opened.

@@ -31,6 +31,17 @@ pub(super) fn require(path: &Path) -> Result<(), StoreError> {
     })
 }
 
+/// SQLite's message about anything else than a file would not say what is wrong.
+pub(super) fn refuse_what_is_no_file(path: &Path) -> Result<(), StoreError> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(StoreError::NotAFile {
+            path: path.to_owned(),
+            is_folder: found.is_dir(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a file with several names (hard links): each has a log and a lock of its own, so two processes would write
 /// it at once.
 pub(super) fn refuse_several_names(path: &Path) -> Result<(), StoreError> {
@@ -53,6 +64,7 @@ pub(super) fn one_name(path: &Path, names: u64) -> Result<(), StoreError> {
 
 pub(super) fn refuse_if_writable_by_others(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt;
+    refuse_what_is_no_file(path)?;
     let mode = match std::fs::metadata(path) {
         Ok(found) => found.permissions().mode() & 0o7777,
         // SQLite creates the file.

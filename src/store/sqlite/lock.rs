@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::file::refuse_what_is_no_file;
 use crate::store::error::StoreError;
 
 /// How often the lock is tried: [`InstanceLock::is_held`] holds it for a moment.
@@ -31,6 +32,8 @@ impl InstanceLock {
             path: path.to_owned(),
             source,
         };
+        // Nothing is created beside a folder.
+        refuse_what_is_no_file(path)?;
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
