@@ -19,9 +19,6 @@ const CHUNK: usize = 4096;
 /// How often a wait looks whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How long a log line waits for somebody to read standard error; those after it do not wait until somebody does.
-const LOG_WAITS: Duration = Duration::from_secs(1);
-
 static STDOUT: Mutex<Place> = Mutex::new(Place::BEGINNING);
 static STDERR: Mutex<Place> = Mutex::new(Place::BEGINNING);
 
@@ -81,14 +78,11 @@ pub fn print(text: &str) -> io::Result<()> {
     write_lines(text.as_bytes(), patience).result
 }
 
-/// Writes `text` to standard error as far as that is possible: what cannot be written, or is not read, is dropped.
-pub fn print_error(text: &[u8]) {
+/// Writes `text` to standard error as far as that is possible: what cannot be written, or is not read within `wait`, is
+/// dropped. After one that was not read, the next do not wait.
+pub fn print_error(text: &[u8], wait: Duration) {
     let mut place = lock(&STDERR);
-    let wait = if place.stuck {
-        Duration::ZERO
-    } else {
-        LOG_WAITS
-    };
+    let wait = if place.stuck { Duration::ZERO } else { wait };
     let patience = Patience {
         without_progress: Some(wait),
         cancelled: &AtomicBool::new(false),

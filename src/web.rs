@@ -78,6 +78,10 @@ pub fn describe(error: &reqwest::Error) -> String {
     };
     if cause.is_empty() {
         what
+    } else if cause.contains("UnknownIssuer") {
+        format!(
+            "{what}: {cause}; if that is right, name the certificate of its authority in SSL_CERT_FILE"
+        )
     } else {
         format!("{what}: {cause}")
     }

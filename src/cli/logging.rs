@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use super::globals::Globals;
-use super::output::print_error;
+use super::output::print_log;
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::model::Timestamp;
 
@@ -83,7 +83,7 @@ struct Line<'a> {
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // A log that cannot be written is no reason to fail.
-        let write = || print_error(&String::from_utf8_lossy(line));
+        let write = || print_log(&String::from_utf8_lossy(line));
         self.bars.map_or_else(write, |bars| bars.suspend(write));
         Ok(line.len())
     }

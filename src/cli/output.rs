@@ -45,10 +45,21 @@ pub fn print_if_read(text: &str) -> Result<bool, Unwritable> {
     }
 }
 
+/// How long a message waits for somebody to read standard error.
+const MESSAGE_WAITS: Duration = Duration::from_secs(10);
+
+/// How long a line of the log does.
+const LOG_WAITS: Duration = Duration::from_secs(1);
+
 /// Writes `text` to standard error, without any API token in it. What cannot be written is dropped: the result of a
 /// command does not depend on it.
 pub fn print_error(text: &str) {
-    stdio::print_error(without_tokens(text).as_bytes());
+    stdio::print_error(without_tokens(text).as_bytes(), MESSAGE_WAITS);
+}
+
+/// Writes a line of the log, as [`print_error`] does, but waits less: a daemon does not stand still for its log.
+pub fn print_log(line: &str) {
+    stdio::print_error(without_tokens(line).as_bytes(), LOG_WAITS);
 }
 
 /// Waits for `wait`, or until the reader of standard output ends; returns whether it still has one.

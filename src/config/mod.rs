@@ -5,7 +5,7 @@
 //! listed at once, by the paths of their keys.
 
 mod layers;
-mod proxies;
+mod network;
 mod settings;
 #[cfg(test)]
 mod settings_tests;

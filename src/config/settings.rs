@@ -7,7 +7,7 @@ use std::time::Duration;
 use config::{Map, Value};
 use reqwest::Url;
 
-use super::proxies::check_proxies;
+use super::network::check_variables;
 use crate::model::Seed;
 use crate::options::{
     DAY, Environment, HOUR, LOOKS_LIKE_A_TOKEN, Problem, Problems, Reader, SECOND, looks_like_token,
@@ -156,9 +156,9 @@ impl Settings {
     ///
     /// # Errors
     /// When a sink's secret is missing or not valid, a sink would write into the database or into another sink's file, or
-    /// a variable names a proxy that cannot be used.
+    /// a variable names a proxy or certificates that cannot be used.
     pub fn resolved_sinks(&self, environment: &Environment) -> Result<Vec<SinkSettings>, Problems> {
-        let mut problems = check_proxies(environment);
+        let mut problems = check_variables(environment);
         problems.extend(sinks::check_places(&self.sinks, &self.database));
         let mut resolved = Vec::new();
         for (n, sink) in self.sinks.iter().enumerate() {

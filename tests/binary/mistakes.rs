@@ -1,5 +1,6 @@
 //! Mistakes in settings, each with a message that names the thing, the value and the remedy.
 
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::cases::{Case, check_all};
@@ -210,6 +211,74 @@ fn an_unusable_proxy_is_named() {
         .stderr("HTTPS_PROXY")
         .check(&setup);
     assert!(!stderr(&output).contains("hunter2"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_variables_of_proxies_are_obeyed() {
+    let setup = Setup::with_runs(3);
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap().to_string();
+    let (send, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in proxy.incoming().map_while(Result::ok) {
+            let mut line = String::new();
+            let read = BufReader::new(&stream).read_line(&mut line);
+            let _ = (&stream).write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n");
+            if read.is_err() || send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let check = |name: &str, value: &str| {
+        Case::of(&["check", "--online"])
+            .env("APIFY_MIRROR_API__BASE_URL", "https://api.example.invalid")
+            .env("APIFY_MIRROR_API__TIMEOUT", "1s")
+            .env(name, value)
+    };
+    for (name, value) in [
+        ("HTTPS_PROXY", format!("http://{address}")),
+        ("https_proxy", address.clone()),
+        ("ALL_PROXY", address.clone()),
+    ] {
+        check(name, &value).code(75).stderr(name).check(&setup);
+        let line = asked.try_recv().expect("the proxy was asked");
+        assert!(
+            line.starts_with("CONNECT api.example.invalid:443 "),
+            "{line}"
+        );
+        while asked.try_recv().is_ok() {}
+    }
+    check("HTTPS_PROXY", &address)
+        .env("NO_PROXY", ".example.invalid")
+        .code(75)
+        .check(&setup);
+    check("HTTP_PROXY", &address).code(75).check(&setup);
+    assert!(
+        asked.try_recv().is_err(),
+        "the proxy is for other addresses"
+    );
+}
+
+#[test]
+fn certificates_that_cannot_be_read_are_named() {
+    let setup = Setup::with_runs(3);
+    for (name, value) in [
+        ("SSL_CERT_FILE", "/nonexistent"),
+        ("SSL_CERT_FILE", ""),
+        ("SSL_CERT_FILE", "/tmp"),
+        ("SSL_CERT_DIR", "/nonexistent:/no"),
+        ("SSL_CERT_DIR", ""),
+    ] {
+        Case::of(&["sync"])
+            .env(name, value)
+            .code(78)
+            .stderr(name)
+            .stderr("unset the variable")
+            .check(&setup);
+    }
+    Case::of(&["sync"])
+        .env("SSL_CERT_DIR", "/nonexistent:/tmp")
+        .check(&setup);
 }
 
 #[test]

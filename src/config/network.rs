@@ -1,13 +1,37 @@
-//! The environment variables that name proxies. The HTTP client ignores those that it cannot use, and would connect
-//! without a proxy.
+//! The environment variables that name proxies and certificates. The HTTP client ignores proxies that it cannot use, and
+//! would connect without one; where certificates cannot be read, it trusts nobody.
+
+use std::path::Path;
 
 use reqwest::Url;
 
 use crate::options::{Environment, Problem};
 use crate::web::PROXY_VARIABLES;
 
-/// Checks every variable that names a proxy.
-pub fn check_proxies(environment: &Environment) -> Vec<Problem> {
+/// Checks every variable that names a proxy or certificates.
+pub fn check_variables(environment: &Environment) -> Vec<Problem> {
+    let mut problems = check_proxies(environment);
+    problems.extend(check_certificates(environment));
+    problems
+}
+
+fn check_certificates(environment: &Environment) -> impl Iterator<Item = Problem> {
+    let is_file = |value: &str| std::fs::File::open(value).is_ok() && Path::new(value).is_file();
+    let is_folder = |value: &str| std::env::split_paths(value).any(|folder| folder.is_dir());
+    let problem = |name: &str, what: &str, is_there: &dyn Fn(&str) -> bool| {
+        let value = environment.get(name).filter(|value| !is_there(value))?;
+        let message = format!(
+            "is {value:?}, where there is no {what} to read; name the certificates of authorities to trust instead of \
+             the system's, or unset the variable"
+        );
+        Some(Problem::new(name, message))
+    };
+    let file = problem("SSL_CERT_FILE", "file", &is_file);
+    file.into_iter()
+        .chain(problem("SSL_CERT_DIR", "folder", &is_folder))
+}
+
+fn check_proxies(environment: &Environment) -> Vec<Problem> {
     let problem = |name: &&str| {
         let value = environment.get(*name).filter(|value| !value.is_empty())?;
         let why = unusable(value)?;
