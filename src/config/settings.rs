@@ -159,7 +159,11 @@ impl Settings {
     /// a variable names a proxy or certificates that cannot be used.
     pub fn resolved_sinks(&self, environment: &Environment) -> Result<Vec<SinkSettings>, Problems> {
         let mut problems = check_variables(environment);
-        problems.extend(sinks::check_places(&self.sinks, &self.database));
+        problems.extend(sinks::check_places(
+            &self.sinks,
+            &self.database,
+            self.api.token_file.as_deref(),
+        ));
         let mut resolved = Vec::new();
         for (n, sink) in self.sinks.iter().enumerate() {
             match sink.resolve(n, environment) {

@@ -6,8 +6,8 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
@@ -284,7 +284,16 @@ fn running() -> MutexGuard<'static, BTreeSet<i32>> {
 /// Kills every running program with its process group, for a process that is about to exit: their sinks are no longer
 /// there to do so. No program starts after that.
 pub fn kill_programs() {
-    let running = running();
+    let began = Instant::now();
+    let running = loop {
+        match RUNNING.try_lock() {
+            Ok(running) => break running,
+            Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+            // A program is being started, which can hang where its file lies on a network.
+            Err(TryLockError::WouldBlock) if began.elapsed() > STARTS_WITHIN => return,
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+        }
+    };
     for id in running.iter().filter_map(|id| Pid::from_raw(*id)) {
         // Fails only if it has ended meanwhile.
         let _ = kill_process_group(id, Signal::KILL);
@@ -292,6 +301,9 @@ pub fn kill_programs() {
     // Never unlocked again: whoever starts a program has to wait.
     std::mem::forget(running);
 }
+
+/// How long the start of a program may keep the process from ending.
+const STARTS_WITHIN: Duration = Duration::from_secs(1);
 
 impl Group {
     /// Starts a program that leads a process group.

@@ -75,34 +75,35 @@ fn real(path: &Path) -> PathBuf {
     path
 }
 
-/// Checks that no sink writes into the file `database`, into those beside it, or where another sink does.
-pub(crate) fn check_places(sinks: &[SinkSettings], database: &Path) -> Vec<Problem> {
-    let mut taken = vec![Target::at(database)];
+/// Checks that no sink writes into the file `database` or those beside it, into the file of the token, or where another
+/// sink does.
+pub(crate) fn check_places(
+    sinks: &[SinkSettings],
+    database: &Path,
+    token_file: Option<&Path>,
+) -> Vec<Problem> {
+    const DATABASE: &str = "is the database, or a file that belongs to it; name another file";
+    const TOKEN: &str = "is the file of the API token; name another file";
+    const SINK: &str =
+        "is another sink's too, by another name, and their lines would mix; give it its own";
+    let mut taken = vec![(Target::at(database), DATABASE)];
     let real = real(database);
     taken.extend(BESIDE.map(|suffix| {
         let mut name = real.clone().into_os_string();
         name.push(suffix);
-        Target::at(Path::new(&name))
+        (Target::at(Path::new(&name)), DATABASE)
     }));
-    let of_database = taken.len();
+    taken.extend(token_file.map(|path| (Target::at(path), TOKEN)));
     let mut problems = Vec::new();
     for (n, sink) in sinks.iter().enumerate() {
         let Some(place) = sink.options.place() else {
             continue;
         };
         let target = Target::of(&place);
-        let message = match taken.iter().position(|other| other.is(&target)) {
-            None => None,
-            Some(other) if other < of_database => {
-                Some("is the database, or a file that belongs to it; name another file")
-            }
-            Some(_) => Some(
-                "is another sink's too, by another name, and their lines would mix; give it its own",
-            ),
-        };
         let key = format!("sinks[{n}].{}", place.key());
-        problems.extend(message.map(|message| Problem::new(key, message)));
-        taken.push(target);
+        let other = taken.iter().find(|(other, _)| other.is(&target));
+        problems.extend(other.map(|(_, message)| Problem::new(key, *message)));
+        taken.push((target, SINK));
     }
     problems
 }

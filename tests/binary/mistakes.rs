@@ -82,6 +82,31 @@ fn two_sinks_cannot_write_into_one_file_by_whatever_names() {
         .check(&setup);
     with("b.jsonl");
     Case::of(&["check"]).check(&setup);
+    // Standard output is the same file, or the same pipe.
+    let stdout = "[[sinks]]\nname = \"out\"\ntype = \"stdout\"\n";
+    for path in ["a.jsonl", "/dev/stdout", "/dev/fd/1"] {
+        setup.configure(&(stdout.to_owned() + &file_sink("a", path)));
+        let mut command = setup.command(&["sync"]);
+        if path == "a.jsonl" {
+            let file = std::fs::File::options()
+                .append(true)
+                .open(folder.join("a.jsonl"));
+            command.stdout(file.unwrap());
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(78), "{path}");
+        assert!(
+            stderr(&output).contains("sinks[1].path: is another sink's"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    setup.configure(&file_sink("a", "a.jsonl"));
+    Case::of(&["check"])
+        .env("APIFY_MIRROR_API__TOKEN_FILE", "./hard.jsonl")
+        .code(78)
+        .stderr("sinks[0].path: is the file of the API token")
+        .check(&setup);
 }
 
 #[test]
