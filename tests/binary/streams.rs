@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use serde_json::Value;
@@ -107,7 +108,7 @@ fn a_daemon_closes_the_line_that_a_full_disk_cut_off() {
     wait_until("the full disk", || {
         setup.sink("stdout")["state"] == "failing"
     });
-    let lifted = std::process::Command::new("prlimit")
+    let lifted = Command::new("prlimit")
         .arg("--pid")
         .arg(child.id().to_string())
         .arg("--fsize=unlimited")
@@ -132,44 +133,55 @@ fn pipe_that_does_not_block() -> (std::io::PipeReader, std::io::PipeWriter) {
     (reader, writer)
 }
 
+/// The same for a socket, as a supervisor may give one.
+fn socket_that_does_not_block() -> (Box<dyn Read>, Stdio) {
+    let (reader, writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    (Box::new(reader), OwnedFd::from(writer).into())
+}
+
 #[test]
-fn a_pipe_that_does_not_block_is_waited_for() {
-    let setup = Setup::with_runs(1_000);
-    let ways: [(&[&str], &str); 2] = [(&["sync"], "true"), (&["events", "--json"], "false")];
-    for (arguments, history) in ways {
-        let (mut reader, writer) = pipe_that_does_not_block();
-        let mut command = setup.bare(arguments);
-        if arguments[0] == "sync" {
-            command.env("APIFY_MIRROR_TASKS", "janedoe~my-task");
-        }
-        command.env("APIFY_MIRROR_SYNC__HISTORY_EVENTS", history);
-        let mut child = command
-            .stdout(writer)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        drop(command);
-        // Nothing reads until the pipe must be full.
-        if arguments[0] == "sync" {
-            let all = || setup.try_column("SELECT max(seq) || '' FROM events WHERE seq >= 2000");
-            wait_until("events", || all().is_some());
-        }
-        let (mut text, mut part) = (Vec::new(), [0; 512]);
-        while let Ok(read @ 1..) = reader.read(&mut part) {
-            text.extend_from_slice(&part[..read]);
-        }
-        let code = child.wait().unwrap().code();
-        let mut log = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
-        assert_eq!(code, Some(0), "{log}");
-        assert_each_once(&String::from_utf8(text).unwrap(), 2_000);
+fn a_stream_that_does_not_block_is_waited_for() {
+    let ends = || {
+        let (reader, writer) = pipe_that_does_not_block();
+        let pipe: (Box<dyn Read>, Stdio) = (Box::new(reader), writer.into());
+        [pipe, socket_that_does_not_block()]
+    };
+    for (for_sync, for_events) in ends().into_iter().zip(ends()) {
+        let setup = Setup::with_runs(1_000);
+        let mut sync = setup.command(&["sync"]);
+        sync.env("APIFY_MIRROR_SYNC__HISTORY_EVENTS", "true");
+        // Nothing reads until it must be full.
+        let all = || setup.try_column("SELECT max(seq) || '' FROM events WHERE seq >= 2000");
+        let text = read_slowly(sync, for_sync, || wait_until("events", || all().is_some()));
+        assert_each_once(&text, 2_000);
+        assert_eq!(setup.sink("stdout")["pending"], 0);
+        let text = read_slowly(setup.bare(&["events", "--json"]), for_events, || ());
+        assert_each_once(&text, 2_000);
     }
-    assert_eq!(setup.sink("stdout")["pending"], 0);
+}
+
+/// What `command` writes into `stream`, read in small pieces once `ready` returns. It must succeed.
+fn read_slowly(
+    mut command: Command,
+    (mut reader, writer): (Box<dyn Read>, Stdio),
+    ready: impl FnOnce(),
+) -> String {
+    let child = command
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its copy of the writing end would keep the stream from ending.
+    drop(command);
+    ready();
+    let (mut text, mut part) = (Vec::new(), [0; 512]);
+    while let Ok(read @ 1..) = reader.read(&mut part) {
+        text.extend_from_slice(&part[..read]);
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    String::from_utf8(text).unwrap()
 }
 
 fn full() -> Stdio {
@@ -203,7 +215,7 @@ fn nothing_fails_because_standard_error_cannot_be_written() {
             "{arguments:?}: {}",
             stdout(&output)
         );
-        let closed = std::process::Command::new("sh")
+        let closed = Command::new("sh")
             .args([
                 "-c",
                 "exec \"$0\" \"$@\" 2>&-",
