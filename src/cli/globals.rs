@@ -67,7 +67,7 @@ fn check(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A reference to a task, for flags.
+/// A reference to a task, or the name of a sink, for flags.
 pub fn reference(text: &str) -> Result<String, String> {
     check(text).map(|()| text.to_owned())
 }

@@ -391,6 +391,7 @@ fn a_token_in_the_wrong_place_is_named_and_never_printed() {
         "task",
     );
     check(&["events", "--task", FAKE], &[], "--task");
+    check(&["sinks", "remove", FAKE], &[], "NAME");
     check(&["check", "--task", FAKE], &[], "task");
     check(
         &["sync", "--db", FAKE],

@@ -133,7 +133,7 @@ async fn try_sinks(
         match sink.options.check(environment).await {
             Ok(found) => print(&format!("  sink ok        {} {found}\n", sink.name))?,
             Err(error) => {
-                eprintln!("error: sink {}: {error}", sink.name);
+                print_error(&format!("error: sink {}: {error}\n", sink.name));
                 if code == ExitCode::Ok {
                     code = match error {
                         CheckError::Configuration(_) => ExitCode::Configuration,
