@@ -106,7 +106,7 @@ fn a_daemon_closes_the_line_that_a_full_disk_cut_off() {
         .stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     wait_until("the full disk", || {
-        setup.sink("stdout")["state"] == "failing"
+        setup.sink("stdout.once")["state"] == "failing"
     });
     let lifted = Command::new("prlimit")
         .arg("--pid")
@@ -114,7 +114,7 @@ fn a_daemon_closes_the_line_that_a_full_disk_cut_off() {
         .arg("--fsize=unlimited")
         .status();
     if lifted.is_ok() {
-        wait_until("the rest", || setup.sink("stdout")["pending"] == 0);
+        wait_until("the rest", || setup.sink("stdout.once")["pending"] == 0);
     }
     child.kill().unwrap();
     child.wait().unwrap();
@@ -155,7 +155,7 @@ fn a_stream_that_does_not_block_is_waited_for() {
         let all = || setup.try_column("SELECT max(seq) || '' FROM events WHERE seq >= 2000");
         let text = read_slowly(sync, for_sync, || wait_until("events", || all().is_some()));
         assert_each_once(&text, 2_000);
-        assert_eq!(setup.sink("stdout")["pending"], 0);
+        assert_eq!(setup.sink("stdout.once")["pending"], 0);
         let text = read_slowly(setup.bare(&["events", "--json"]), for_events, || ());
         assert_each_once(&text, 2_000);
     }
