@@ -149,13 +149,14 @@ fn a_stream_that_does_not_block_is_waited_for() {
     };
     for (for_sync, for_events) in ends().into_iter().zip(ends()) {
         let setup = Setup::with_runs(1_000);
+        setup.configure("[[sinks]]\nname = \"out\"\ntype = \"stdout\"\n");
         let mut sync = setup.command(&["sync"]);
         sync.env("APIFY_MIRROR_SYNC__HISTORY_EVENTS", "true");
         // Nothing reads until it must be full.
         let all = || setup.try_column("SELECT max(seq) || '' FROM events WHERE seq >= 2000");
         let text = read_slowly(sync, for_sync, || wait_until("events", || all().is_some()));
         assert_each_once(&text, 2_000);
-        assert_eq!(setup.sink("stdout.once")["pending"], 0);
+        assert_eq!(setup.sink("out")["pending"], 0);
         let text = read_slowly(setup.bare(&["events", "--json"]), for_events, || ());
         assert_each_once(&text, 2_000);
     }
