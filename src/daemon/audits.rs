@@ -196,26 +196,37 @@ impl Requests {
         self.feeds.remove(id);
     }
 
-    /// Looks for requests in the database, wakes the feeds they are for, and refuses those that nobody can answer.
-    pub async fn pass_on(&self, context: &Context) {
-        if let Err(error) = self.try_pass_on(context).await {
+    /// Looks for requests in the database, wakes the feeds they are for, and refuses those that nobody can answer. `complete`
+    /// if every task to mirror is known.
+    pub async fn pass_on(&self, context: &Context, complete: bool) {
+        if let Err(error) = self.try_pass_on(context, complete).await {
             tracing::debug!("could not look for requests for audits: {error}");
         }
     }
 
-    async fn try_pass_on(&self, context: &Context) -> Result<(), StoreError> {
+    async fn try_pass_on(&self, context: &Context, complete: bool) -> Result<(), StoreError> {
         for id in context.reader.requested_audits().await? {
             if let Some(feed) = self.feeds.get(&id) {
                 feed.notify_one();
                 continue;
             }
-            let why = "the running daemon does not mirror this task; name it in its configuration";
-            let answer =
-                AuditAnswer::new(AuditEnd::Lost, 0, Written::default(), Some(why.to_owned()));
+            let (end, why) = refusal(complete);
+            let answer = AuditAnswer::new(end, 0, Written::default(), Some(why.to_owned()));
             context.store.begin_audit(&id, Timestamp::now()).await?;
             finish(context, &id, &answer).await?;
         }
         Ok(())
+    }
+}
+
+/// Why the daemon cannot audit a task that it does not mirror; `complete` if it knows every task to mirror.
+fn refusal(complete: bool) -> (AuditEnd, &'static str) {
+    if complete {
+        let why = "the running daemon does not mirror this task; name it in its configuration";
+        (AuditEnd::Lost, why)
+    } else {
+        let why = "the running daemon could not look up all of its tasks yet; its log says why, try again when it has";
+        (AuditEnd::Failed, why)
     }
 }
 
@@ -340,6 +351,12 @@ mod tests {
         let report = audit.report().unwrap();
         assert_eq!((report.repaired.removed, report.compared), (1_507, 5));
         assert!(report.unfinished);
+    }
+
+    #[test]
+    fn a_task_is_only_said_not_to_be_mirrored_when_every_task_is_known() {
+        assert_eq!(refusal(true).0, AuditEnd::Lost);
+        assert_eq!(refusal(false).0, AuditEnd::Failed);
     }
 
     #[test]

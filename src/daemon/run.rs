@@ -131,6 +131,7 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
     loop {
         let plan = Arc::clone(&plans.borrow_and_update());
         let wanted = tasks::wanted(&context, &plan).await?;
+        let all_are_known = wanted.failures.is_empty();
         for Failure { reference, error } in wanted.failures {
             if refused_at_the_start(&context, &error) {
                 return Err(RunError::Token(error));
@@ -158,7 +159,9 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
                 () = context.lost.notified() => break,
                 _ = plans.changed() => break,
                 error = feeds.failed() => return Err(error),
-                () = tokio::time::sleep(REQUESTS_EVERY) => requests.pass_on(&context).await,
+                () = tokio::time::sleep(REQUESTS_EVERY) => {
+                    requests.pass_on(&context, all_are_known).await;
+                }
             }
         }
     }

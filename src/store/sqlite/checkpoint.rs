@@ -1,6 +1,6 @@
 //! When the log (`-wal`) is written back into the database file.
 //!
-//! Whoever copies the file alone gets what was written back, so the log is written back whenever nothing else is to do.
+//! Whoever copies the file alone gets what was written back, so the log is written back soon after the last change.
 //! Closing leaves the log, then empty, and its index (`-shm`): without them, only who may create them can read the
 //! database.
 
@@ -11,7 +11,7 @@ use rusqlite::{Connection, FileControl, MAIN_DB};
 use super::schema::BUSY_TIMEOUT;
 use crate::store::error::StoreError;
 
-/// How long nothing must be asked of the database before the log is written back.
+/// How long nothing must have changed before the log is written back.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
 /// How many pages of 4 KiB the log may hold before a commit writes them back.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
@@ -52,7 +53,8 @@ impl Executor {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                while let Some(call) = next(&timers, &mut queue, &mut db) {
+                let mut last = LastChange::of(&db);
+                while let Some(call) = next(&timers, &mut queue, &mut db, &mut last) {
                     call(&mut db);
                 }
                 // Also where readers keep the connection from being the last. The guard must outlive both.
@@ -100,13 +102,48 @@ impl Executor {
     }
 }
 
-/// The next call; `None` when the last handle was dropped. While there is none, writes the log back.
-fn next(timers: &Runtime, queue: &mut mpsc::Receiver<Call>, db: &mut Db) -> Option<Call> {
-    while db.has_log() {
-        match timers.block_on(async { timeout(IDLE, queue.recv()).await }) {
-            Ok(call) => return call,
-            Err(_) => db.write_log_back(),
+/// When the database was last found changed.
+struct LastChange {
+    changes: u64,
+    at: Instant,
+}
+
+impl LastChange {
+    fn of(db: &Db) -> Self {
+        Self {
+            changes: db.connection.total_changes(),
+            at: Instant::now(),
         }
+    }
+
+    /// How much of [`IDLE`] is left. Calls that change nothing do not count: polls that find nothing new come more often.
+    fn left(&mut self, db: &Db) -> Duration {
+        if self.changes != db.connection.total_changes() {
+            *self = Self::of(db);
+        }
+        IDLE.saturating_sub(self.at.elapsed())
+    }
+}
+
+/// The next call; `None` when the last handle was dropped. Before it, writes the log back if that has not changed for
+/// [`IDLE`].
+fn next(
+    timers: &Runtime,
+    queue: &mut mpsc::Receiver<Call>,
+    db: &mut Db,
+    last: &mut LastChange,
+) -> Option<Call> {
+    while db.has_log() {
+        let left = last.left(db);
+        if !left.is_zero() {
+            match timers.block_on(async { timeout(left, queue.recv()).await }) {
+                Ok(call) => return call,
+                Err(_) => continue,
+            }
+        }
+        db.write_log_back();
+        // Where a reader kept it from being written back, the next attempt waits too.
+        *last = LastChange::of(db);
     }
     queue.blocking_recv()
 }

@@ -337,6 +337,28 @@ mod tests {
         SqliteStore::open(&path).unwrap();
     }
 
+    /// A daemon that polls often asks the database all the time, and changes nothing.
+    #[tokio::test]
+    async fn the_log_is_written_back_while_the_database_is_only_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs.db");
+        let (store, _) = SqliteStore::open(&path).unwrap();
+        let log = dir.path().join("runs.db-wal");
+        store
+            .save_task(&Task::default(), Timestamp::now())
+            .await
+            .unwrap();
+        assert_ne!(std::fs::metadata(&log).unwrap().len(), 0);
+        let (began, cursor) = (std::time::Instant::now(), Cursor::default());
+        while std::fs::metadata(&log).unwrap().len() > 0 {
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "the log is never written back"
+            );
+            store.open_runs("task", &cursor, 10).await.unwrap();
+        }
+    }
+
     /// What is written into an unlinked file is lost, and what was delivered would be delivered again.
     #[tokio::test]
     async fn nothing_is_written_or_read_once_the_file_is_gone() {
