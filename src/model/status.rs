@@ -60,6 +60,27 @@ impl RunStatus {
         }
     }
 
+    /// Whether a run's life goes from this status to `next` or stays there. A resurrection does not count, and of a
+    /// status that this version does not know nothing is said.
+    pub fn leads_to(&self, next: &Self) -> bool {
+        match (self.rank(), next.rank()) {
+            (Some(before), Some(after)) => before <= after,
+            _ => true,
+        }
+    }
+
+    /// How far a run in this status has come.
+    fn rank(&self) -> Option<u8> {
+        match self {
+            Self::Ready => Some(0),
+            Self::Running => Some(1),
+            Self::TimingOut => Some(2),
+            Self::Aborting => Some(3),
+            Self::Succeeded | Self::Failed | Self::TimedOut | Self::Aborted => Some(4),
+            Self::Other(_) => None,
+        }
+    }
+
     /// Whether a run in this status has ended.
     pub fn is_terminal(&self) -> bool {
         Self::TERMINAL.contains(self)

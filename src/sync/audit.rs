@@ -25,7 +25,7 @@
 //! page or audit that shows it would clear the mark, and no row or event would be lost.
 
 use super::cursor::Cursor;
-use super::page::Page;
+use super::page::{Entry, Page};
 use crate::model::Timestamp;
 
 /// An audit in progress.
@@ -61,15 +61,15 @@ impl Covered {
     /// What `page` covers; `None` if it proves nothing.
     pub fn by(page: &Page) -> Option<Self> {
         let starts: Vec<Timestamp> = page
-            .items
+            .entries
             .iter()
-            .filter_map(|seen| seen.run.started())
+            .filter_map(Entry::started)
             .collect();
         let (first, last) = (*starts.first()?, *starts.last()?);
         if !starts.is_sorted() {
             return None;
         }
-        let after = (page.offset > 0).then_some(first);
+        let after = (page.offset != Some(0)).then_some(first);
         after.is_none_or(|after| after < last).then_some(Self {
             after,
             before: last,

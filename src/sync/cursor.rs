@@ -21,6 +21,9 @@ pub struct Watermark {
 pub struct Cursor {
     /// Where the next unread entry is expected. Only a hint about where to read.
     pub offset: u64,
+    /// How many entries lie between `offset` and the last one before it that started strictly before the watermark: what
+    /// ties with the watermark, in whatever order, is among them.
+    pub tail: u64,
     /// The newest accepted entry; `None` before the first.
     pub watermark: Option<Watermark>,
 }
@@ -33,15 +36,14 @@ impl Cursor {
     /// watermark, or if its first entry is the watermark. That its first entry is already in the mirror proves nothing:
     /// a watch read may have stored it ahead of the watermark, or among entries with the same start.
     pub fn joins(&self, page: &Page) -> bool {
-        if page.offset == 0 {
+        if page.offset == Some(0) {
             return true;
         }
-        let (Some(watermark), Some(first)) = (&self.watermark, page.items.first()) else {
+        let (Some(watermark), Some(first)) = (&self.watermark, page.entries.first()) else {
             return false;
         };
-        first.run.id == watermark.id
+        first.id() == Some(&watermark.id)
             || first
-                .run
                 .started()
                 .is_some_and(|started| started < watermark.started)
     }
@@ -51,8 +53,8 @@ impl Cursor {
     /// The watermark moves to the page's last entry unless that is older, as on a page reached by stepping back.
     #[must_use]
     pub fn after(&self, page: &Page) -> Self {
-        let last = page.items.iter().rev().find_map(|seen| {
-            seen.run.started().map(|started| Watermark {
+        let last = page.runs().rev().find_map(|seen| {
+            seen.started.map(|started| Watermark {
                 started,
                 id: seen.run.id.clone(),
             })
@@ -64,6 +66,7 @@ impl Cursor {
         };
         Self {
             offset: page.end(),
+            tail: 0,
             watermark,
         }
     }

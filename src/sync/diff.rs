@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::page::Seen;
+use super::protocol::Baseline;
 use crate::model::{EventType, Run, RunStatus, Timestamp};
 
 /// Which kind of read showed a run.
@@ -32,6 +33,8 @@ pub struct Stored {
     pub settles_at: Option<Timestamp>,
     /// Whether the row is marked as no longer listed.
     pub removed: bool,
+    /// When it last ended, as the API's text, also if it was resurrected since.
+    pub last_end: Option<String>,
 }
 
 impl Stored {
@@ -81,8 +84,8 @@ pub(crate) struct Change {
 /// The context in which an observation is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// Runs started up to this instant are history: discovering them raises no events.
-    pub history_until: Option<Timestamp>,
+    /// Which runs are history: discovering them raises no events.
+    pub history: Baseline,
     /// How long a finished run is read again after its end.
     pub settle: Duration,
     /// The current time, by the local clock.
@@ -108,11 +111,12 @@ pub(crate) fn observe(
             run: seen.clone(),
             settles_at,
             removed: false,
+            last_end: None,
         };
         return Some(Change {
             row,
             difference: Difference::New,
-            transitions: first_sight(seen, by),
+            transitions: first_sight(&observed.seen, by),
         });
     };
     let run = match observed.source {
@@ -126,12 +130,29 @@ pub(crate) fn observe(
         settles_at: settles_at(stored, &run, by),
         run,
         removed: false,
+        last_end: stored.last_end.clone(),
     };
     (row != *stored).then(|| Change {
         difference: difference(stored, &row),
         row,
         transitions,
     })
+}
+
+/// Whether `observed` shows `stored` in a state from before the one that is stored: a status that comes earlier in a run's
+/// life, or an end that was followed by another or by a resurrection. A list may lag, so only a single read is believed.
+pub(crate) fn leads_back(stored: &Stored, observed: &Observed) -> bool {
+    let (before, after) = (&stored.run, &observed.seen.run);
+    if observed.source == Source::Detail {
+        return false;
+    }
+    if !before.status.leads_to(&after.status) {
+        return true;
+    }
+    let known = stored.last_end.as_deref().and_then(Timestamp::parse);
+    let ended_before = after.finished() <= known && after.finished_at.is_some();
+    let ended_then = before.status == after.status && after.finished() == before.finished();
+    after.status.is_terminal() && ended_before && !ended_then
 }
 
 fn difference(stored: &Stored, row: &Stored) -> Difference {
@@ -149,12 +170,13 @@ fn difference(stored: &Stored, row: &Stored) -> Difference {
 }
 
 /// The events of a run not known before: none for history, otherwise CREATED and, if the run has ended, its end.
-fn first_sight(run: &Run, by: &Judgement) -> Vec<Transition> {
-    let is_history = match (run.started(), by.history_until) {
-        (Some(started), Some(until)) => started <= until,
+fn first_sight(seen: &Seen, by: &Judgement) -> Vec<Transition> {
+    let run = &seen.run;
+    let is_history = match (by.history, seen.started) {
+        (Baseline::Nothing, _) => false,
+        (Baseline::UpTo(until), Some(started)) => started <= until,
         // Without a start the run may be history, and a false event is worse than a missing one.
-        (None, Some(_)) => true,
-        (_, None) => false,
+        (Baseline::UpTo(_), None) | (Baseline::Everything, _) => true,
     };
     if is_history {
         return Vec::new();

@@ -34,10 +34,10 @@ mod testing;
 
 pub use audit::{Audit, Covered, Gap};
 pub use cursor::{Cursor, Watermark};
-pub(crate) use diff::{Change, Difference, Transition, observe};
+pub(crate) use diff::{Change, Difference, Transition, leads_back, observe};
 pub use diff::{Judgement, Observed, Source, Stored};
 pub use machine::Machine;
-pub use page::{Listing, Page, Seen, Window};
+pub use page::{Entry, Listing, Page, Seen, Unreadable, Window};
 pub use protocol::{
-    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings,
+    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings, Single,
 };

@@ -33,51 +33,104 @@ pub struct Seen {
     pub run: Run,
     /// The item, as the API returned it.
     pub json: Value,
+    /// When it started, if that can be read and believed: not later than the answer can know of.
+    pub started: Option<Timestamp>,
 }
 
 impl Seen {
-    /// Parses one item of a list, or the answer to a single read.
+    /// Parses one item of a list, or the answer to a single read. A start after `latest` is not believed: a single run
+    /// from the year 2099 must not make every other run look old.
     ///
     /// # Errors
     /// When the item is not an object or has no usable id.
-    pub fn from_json(json: Value) -> Result<Self, InvalidRun> {
-        Ok(Self {
-            run: Run::from_json(&json)?,
-            json,
-        })
+    pub fn from_json(json: Value, latest: Timestamp) -> Result<Self, InvalidRun> {
+        let run = Run::from_json(&json)?;
+        let started = run.started().filter(|started| *started <= latest);
+        Ok(Self { run, json, started })
     }
 }
 
-/// The answer to a [`Window`]. Its position is the one the server reports, which may differ from the requested one.
+/// An entry of a list that cannot be stored as a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The run's id, if at least that can be read.
+    pub id: Option<String>,
+    /// Why it cannot be read.
+    pub reason: String,
+    /// What it looks like, cut to a bounded length.
+    pub body: String,
+}
+
+/// One entry of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// A run.
+    Run(Seen),
+    /// Anything else. It takes a place in the list too.
+    Unreadable(Unreadable),
+}
+
+impl Entry {
+    /// The entry's id, if it has one.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Run(seen) => Some(&seen.run.id),
+            Self::Unreadable(item) => item.id.as_deref(),
+        }
+    }
+
+    /// When it started, if that can be read and believed.
+    pub fn started(&self) -> Option<Timestamp> {
+        match self {
+            Self::Run(seen) => seen.started,
+            Self::Unreadable(_) => None,
+        }
+    }
+}
+
+/// The answer to a [`Window`]. What it says of itself (all fields but the entries) is testimony: any of it may be absent
+/// or untrue, and then the entries decide.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
-    /// `data.offset`: where the page lies. A server may ignore the requested offset.
-    pub offset: u64,
-    /// `data.limit`: the largest page the server would have returned, which may be smaller than requested.
+    /// `data.offset`: where the page lies.
+    pub offset: Option<u64>,
+    /// `data.limit`: the largest page that the server would have returned.
     pub limit: Option<u64>,
-    /// `data.total`: how many entries match, if the server reports it.
+    /// `data.total`: how many entries match.
     pub total: Option<u64>,
+    /// `data.desc`: whether the newest entry comes first.
+    pub desc: Option<bool>,
     /// The entries, in the server's order.
-    pub items: Vec<Seen>,
+    pub entries: Vec<Entry>,
 }
 
 impl Page {
+    /// The runs among the entries, in order.
+    pub fn runs(&self) -> impl DoubleEndedIterator<Item = &Seen> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Run(seen) => Some(seen),
+            Entry::Unreadable(_) => None,
+        })
+    }
+
+    /// How many places of the list it shows.
+    pub(crate) fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
     /// The offset after the last entry.
     pub(crate) fn end(&self) -> u64 {
-        self.offset.saturating_add(self.items.len() as u64)
+        self.offset.unwrap_or_default().saturating_add(self.len())
     }
 
     /// Whether the list ends with this page, by the server's `total`, or because the page is empty. That a page is
     /// shorter than requested proves nothing: the server may limit pages to any size.
     pub(crate) fn reaches_end(&self) -> bool {
-        self.items.is_empty() || self.total.is_some_and(|total| self.end() >= total)
+        self.entries.is_empty() || self.total.is_some_and(|total| self.end() >= total)
     }
 
     /// The newest start among the entries.
     pub(crate) fn newest_start(&self) -> Option<Timestamp> {
-        self.items
-            .iter()
-            .filter_map(|seen| seen.run.started())
-            .max()
+        self.entries.iter().filter_map(Entry::started).max()
     }
 }

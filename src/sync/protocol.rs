@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::audit::{Audit, Covered, Gap};
 use super::cursor::Cursor;
 use super::diff::{Judgement, Observed};
-use super::page::{Page, Seen, Window};
+use super::page::{Page, Seen, Unreadable, Window};
 use crate::model::{Seed, Timestamp};
 
 /// How a feed is polled. The configuration validates every field.
@@ -31,10 +31,16 @@ pub struct Settings {
     pub seed: Seed,
 }
 
-/// The newest run's start when the first sync began. Runs up to it are history. `None` inside: the list was empty, so
-/// there is no history.
+/// Which runs are history: those that existed when the first sync began. Discovering them raises no events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Baseline(pub Option<Timestamp>);
+pub enum Baseline {
+    /// None are.
+    Nothing,
+    /// Runs that started up to this instant, and runs without a start.
+    UpTo(Timestamp),
+    /// Whatever is found, until the first sync is complete: the newest run's start was not to be had.
+    Everything,
+}
 
 /// What survives of a feed between polls and restarts: one row of `feeds`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,6 +89,8 @@ pub struct Commit {
     pub observed: Vec<Observed>,
     /// Runs that no longer exist in the account.
     pub gone: Vec<String>,
+    /// Entries that cannot be stored as runs, with their offsets.
+    pub unreadable: Vec<(u64, Unreadable)>,
     /// Where `observed` is everything the list has: other runs there are no longer listed.
     pub covered: Option<Covered>,
     /// The feed's state after this commit.
@@ -117,6 +125,17 @@ pub enum ReadFailure {
     Temporary,
     /// The task does not exist, or the token may not read it. A retry succeeds only after the account or the token changes.
     Unavailable,
+}
+
+/// The answer to a single read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Single {
+    /// The run.
+    Found(Box<Seen>),
+    /// It no longer exists.
+    Gone,
+    /// It could not be read. That delays no other run.
+    Failed,
 }
 
 /// What the daemon must do. Each command but [`Command::Sleep`] is answered by the named input, or, where it reads
@@ -163,12 +182,16 @@ pub enum Input {
     Pages(Vec<Page>),
     /// The distances behind the cursor of the requested runs, in entries. Runs that are not in the mirror are left out.
     Located(Vec<u64>),
-    /// The requested runs; `None` for one that no longer exists.
-    Runs(Vec<(String, Option<Seen>)>),
+    /// The requested runs.
+    Runs(Vec<(String, Single)>),
     /// The requested runs, by id.
     Unseen(Vec<String>),
     /// The commit is on disk.
-    Committed,
+    Committed {
+        /// Runs whose observations were not stored: by a list they are in a state from before the one that is known, and
+        /// lists can lag. A single read decides.
+        unconfirmed: Vec<String>,
+    },
     /// A read failed, and so did its retries.
     Failed(ReadFailure),
 }

@@ -50,7 +50,7 @@ impl Machine {
         self.mark_seen(&page);
         let end = page.end();
         // Stops at an ended run: a server that ignores the filter would otherwise make every poll read the whole list.
-        let filtered = page.items.iter().all(|seen| !seen.run.status.is_terminal());
+        let filtered = page.runs().all(|seen| !seen.run.status.is_terminal());
         let more = filtered
             && !page.reaches_end()
             && end > read.beyond
@@ -58,7 +58,7 @@ impl Machine {
         let mut feed = self.feed.clone();
         let next = if more {
             // Runs leave this list all the time, which shifts later ones to lower offsets: pages overlap.
-            let overlap = u64::from(self.settings.overlap).min(page.items.len() as u64 / 2);
+            let overlap = u64::from(self.settings.overlap).min(page.entries.len() as u64 / 2);
             NextStep::Active(ActiveRead {
                 offset: end - overlap,
                 beyond: end,

@@ -5,8 +5,8 @@ use super::state::{AuditRead, AuditedPage, NextStep, State};
 use crate::model::Timestamp;
 use crate::sync::audit::{Audit, Covered};
 use crate::sync::diff::Observed;
-use crate::sync::page::{Listing, Page, Seen, Window};
-use crate::sync::protocol::{Command, Commit, FeedState, Outcome};
+use crate::sync::page::{Listing, Page, Window};
+use crate::sync::protocol::{Command, Commit, FeedState, Outcome, Single};
 
 /// The most pages of one audit. Only a list that grows as fast as it is read has more.
 const MAX_AUDIT_READS: u32 = 100_000;
@@ -62,7 +62,7 @@ impl Machine {
             return self.audit_commit(page, Vec::new(), Vec::new(), now);
         }
         let mut except = self.audited_last.clone();
-        except.extend(page.items.iter().map(|seen| seen.run.id.clone()));
+        except.extend(page.runs().map(|seen| seen.run.id.clone()));
         self.state = State::AuditUnseen { page };
         Command::LoadUnseen { gaps, except }
     }
@@ -79,7 +79,7 @@ impl Machine {
     pub(super) fn audit_runs(
         &mut self,
         mut audited: AuditedPage,
-        runs: Vec<(String, Option<Seen>)>,
+        runs: Vec<(String, Single)>,
         now: Timestamp,
     ) -> Command {
         let (found, gone) = split_singles(runs);
@@ -110,7 +110,7 @@ impl Machine {
                 Outcome::Audited,
             )
         } else {
-            self.audited_last = page.items.iter().map(|seen| seen.run.id.clone()).collect();
+            self.audited_last = page.runs().map(|seen| seen.run.id.clone()).collect();
             (
                 FeedState {
                     audit,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::state::{NextStep, State};
 use crate::model::Timestamp;
 use crate::sync::diff::{Judgement, Observed, Source};
-use crate::sync::page::{Page, Seen, Window};
-use crate::sync::protocol::{Baseline, Command, Commit, FeedState, Outcome, Settings};
+use crate::sync::page::{Entry, Page, Window};
+use crate::sync::protocol::{Baseline, Command, Commit, FeedState, Outcome, Settings, Single};
 
 /// One feed's state machine. See [the module](crate::sync) for its phases.
 #[derive(Clone, Debug)]
@@ -80,19 +80,19 @@ impl Machine {
 
     /// Removes the runs of a page from those this poll has not seen yet.
     pub(super) fn mark_seen(&mut self, page: &Page) {
-        for seen in &page.items {
-            self.unseen.remove(&seen.run.id);
+        for id in page.entries.iter().filter_map(Entry::id) {
+            self.unseen.remove(id);
         }
     }
 
     /// A commit that moves the feed to `feed` and stores no observations.
     pub(super) fn empty_commit(&self, feed: FeedState, now: Timestamp) -> Commit {
-        let history_until = match feed.baseline {
-            Some(Baseline(until)) if !self.settings.history_events => until,
-            _ => None,
+        let history = match feed.baseline {
+            Some(baseline) if !self.settings.history_events => baseline,
+            _ => Baseline::Nothing,
         };
         let judgement = Judgement {
-            history_until,
+            history,
             settle: self.settings.settle,
             now,
             asked_at: self.asked_at,
@@ -100,6 +100,7 @@ impl Machine {
         Commit {
             observed: Vec::new(),
             gone: Vec::new(),
+            unreadable: Vec::new(),
             covered: None,
             feed,
             judgement,
@@ -127,29 +128,34 @@ impl Machine {
 /// was requested and the server showed another page: there is no earlier offset to try.
 pub(super) fn step_back(asked: &Window, shown: Option<&Page>, stride: u64) -> Option<u64> {
     let end = shown.map_or(asked.offset, |page| {
-        page.offset.min(page.total.unwrap_or(page.offset))
+        let offset = page.offset.unwrap_or(asked.offset);
+        offset.min(page.total.unwrap_or(offset))
     });
     (asked.offset > 0).then(|| asked.offset.min(end).saturating_sub(stride))
 }
 
 /// The entries of a page, as observations.
 pub(super) fn listed(page: Page) -> impl Iterator<Item = Observed> {
-    page.items.into_iter().map(|seen| Observed {
-        seen,
-        source: Source::List,
+    page.entries.into_iter().filter_map(|entry| match entry {
+        Entry::Run(seen) => Some(Observed {
+            seen,
+            source: Source::List,
+        }),
+        Entry::Unreadable(_) => None,
     })
 }
 
 /// The answers to single reads: runs that exist, and ids of runs that do not.
-pub(super) fn split_singles(runs: Vec<(String, Option<Seen>)>) -> (Vec<Observed>, Vec<String>) {
+pub(super) fn split_singles(runs: Vec<(String, Single)>) -> (Vec<Observed>, Vec<String>) {
     let (mut found, mut gone) = (Vec::new(), Vec::new());
     for (id, run) in runs {
         match run {
-            Some(seen) => found.push(Observed {
-                seen,
+            Single::Found(seen) => found.push(Observed {
+                seen: *seen,
                 source: Source::Detail,
             }),
-            None => gone.push(id),
+            Single::Gone => gone.push(id),
+            Single::Failed => {}
         }
     }
     (found, gone)

@@ -3,8 +3,8 @@
 use super::base::{Machine, listed, split_singles};
 use super::state::{NextStep, State};
 use crate::model::Timestamp;
-use crate::sync::page::{Page, Seen, Window};
-use crate::sync::protocol::{Command, Commit, Outcome};
+use crate::sync::page::{Page, Window};
+use crate::sync::protocol::{Command, Commit, Outcome, Single};
 use crate::sync::refresh;
 
 /// The most runs read singly in one poll.
@@ -75,7 +75,7 @@ impl Machine {
 
     pub(super) fn singles(
         &mut self,
-        runs: Vec<(String, Option<Seen>)>,
+        runs: Vec<(String, Single)>,
         remaining: Vec<String>,
         now: Timestamp,
     ) -> Command {

@@ -169,7 +169,7 @@ impl Machine {
         let given = if page.reaches_end() {
             page.limit
         } else {
-            Some(page.items.len() as u64)
+            Some(page.entries.len() as u64)
         };
         if let Some(given) = given.filter(|given| *given > 0) {
             self.page = u32::try_from(given)

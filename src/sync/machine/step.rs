@@ -35,7 +35,7 @@ impl Machine {
                 self.behind(pages, remaining, now)
             }
             (State::Singles { remaining }, Input::Runs(runs)) => self.singles(runs, remaining, now),
-            (State::Committing { feed, next }, Input::Committed) => {
+            (State::Committing { feed, next }, Input::Committed { .. }) => {
                 self.feed = feed;
                 self.follow(next, now)
             }
@@ -96,7 +96,7 @@ impl Machine {
         // The maximum, in case the server ignored the requested order or limit.
         let newest = pages.iter().filter_map(Page::newest_start).max();
         let feed = FeedState {
-            baseline: Some(Baseline(newest)),
+            baseline: Some(newest.map_or(Baseline::Nothing, Baseline::UpTo)),
             ..self.feed.clone()
         };
         let commit = self.empty_commit(feed, now);
