@@ -24,8 +24,8 @@
 //! and an answer is one contiguous part of the list. If one of these were untrue, a listed run could be marked. The next
 //! page or audit that shows it would clear the mark, and no row or event would be lost.
 
-use super::cursor::Cursor;
-use super::page::{Entry, Page};
+use super::cursor::{Cursor, Placed};
+use super::page::Entry;
 use crate::model::Timestamp;
 
 /// An audit in progress.
@@ -59,17 +59,15 @@ pub struct Gap {
 
 impl Covered {
     /// What `page` covers; `None` if it proves nothing.
-    pub fn by(page: &Page) -> Option<Self> {
-        let starts: Vec<Timestamp> = page
-            .entries
-            .iter()
-            .filter_map(Entry::started)
-            .collect();
+    pub fn by(page: &Placed) -> Option<Self> {
+        let entries = &page.page.entries;
+        let starts: Vec<Timestamp> = entries.iter().filter_map(Entry::started).collect();
         let (first, last) = (*starts.first()?, *starts.last()?);
-        if !starts.is_sorted() {
+        // An entry without an id may be any run.
+        if !starts.is_sorted() || entries.iter().any(|entry| entry.id().is_none()) {
             return None;
         }
-        let after = (page.offset != Some(0)).then_some(first);
+        let after = (page.place > 0).then_some(first);
         after.is_none_or(|after| after < last).then_some(Self {
             after,
             before: last,
@@ -77,7 +75,7 @@ impl Covered {
     }
 
     /// Whether a run that started at `started` and is not on the page is certainly not listed.
-    pub(crate) fn proves_absent(&self, started: Timestamp) -> bool {
+    pub fn proves_absent(&self, started: Timestamp) -> bool {
         self.after.is_none_or(|after| after < started) && started < self.before
     }
 }
@@ -92,27 +90,19 @@ impl Audit {
         }
     }
 
-    /// The audit after it accepted `page`, which must join.
-    #[must_use]
-    pub fn after(&self, page: &Page) -> Self {
-        let decided = self
-            .decided
-            .max(Covered::by(page).map(|covered| covered.before));
-        Self {
-            began_at: self.began_at,
-            cursor: self.cursor.after(page),
-            decided,
-        }
+    /// What is decided once `page` was accepted too.
+    pub fn decided_by(&self, page: &Placed) -> Option<Timestamp> {
+        self.decided
+            .max(Covered::by(page).map(|covered| covered.before))
     }
 
     /// What neither `page` nor the pages before it decide: the time between what was decided before and what `page`
-    /// covers, and everything after `page` if the list ends with it.
-    pub fn gaps(&self, page: &Page) -> Vec<Gap> {
+    /// covers, and, if the list `ends`, everything after that.
+    pub fn gaps(&self, page: Option<&Placed>, ends: bool) -> Vec<Gap> {
         let mut gaps = Vec::new();
-        let after = self.after(page).decided;
         if let Some(Covered {
             after: Some(edge), ..
-        }) = Covered::by(page)
+        }) = page.and_then(Covered::by)
             && self.decided.is_none_or(|decided| decided <= edge)
         {
             gaps.push(Gap {
@@ -120,9 +110,9 @@ impl Audit {
                 to: Some(edge),
             });
         }
-        if page.reaches_end() {
+        if ends {
             gaps.push(Gap {
-                from: after,
+                from: page.map_or(self.decided, |page| self.decided_by(page)),
                 to: None,
             });
         }

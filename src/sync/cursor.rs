@@ -4,7 +4,7 @@
 //! past runs that were never read. The cursor therefore also holds a *watermark*, the newest entry that a forward read
 //! accepted. The offset says where to read; the watermark decides whether to accept what is found there.
 
-use super::page::Page;
+use super::page::{Entry, Page};
 use crate::model::Timestamp;
 
 /// The newest entry that a forward read accepted.
@@ -22,38 +22,69 @@ pub struct Cursor {
     /// Where the next unread entry is expected. Only a hint about where to read.
     pub offset: u64,
     /// How many entries lie between `offset` and the last one before it that started strictly before the watermark: what
-    /// ties with the watermark, in whatever order, is among them.
+    /// ties with the watermark, in whatever order, is among them. 0 if `offset` lies before the watermark.
     pub tail: u64,
     /// The newest accepted entry; `None` before the first.
     pub watermark: Option<Watermark>,
 }
 
-impl Cursor {
-    /// Whether `page` begins at or before the watermark, so that no unread entry lies before what it shows. Only a page
-    /// that joins may be accepted.
-    ///
-    /// A page joins if the server says that it lies at offset 0, if its first entry started strictly before the
-    /// watermark, or if its first entry is the watermark. That its first entry is already in the mirror proves nothing:
-    /// a watch read may have stored it ahead of the watermark, or among entries with the same start.
-    pub fn joins(&self, page: &Page) -> bool {
-        if page.offset == Some(0) {
-            return true;
-        }
-        let (Some(watermark), Some(first)) = (&self.watermark, page.entries.first()) else {
-            return false;
-        };
-        first.id() == Some(&watermark.id)
-            || first
-                .started()
-                .is_some_and(|started| started < watermark.started)
+/// A page, and where it lies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placed {
+    /// The offset of its first entry.
+    pub place: u64,
+    /// The page.
+    pub page: Page,
+}
+
+impl Placed {
+    /// The offset after its last entry.
+    pub(crate) fn end(&self) -> u64 {
+        self.place.saturating_add(self.page.len())
     }
 
-    /// The cursor after it accepted `page`, which must join.
+    /// Whether the server's `total` says that the list ends with it.
+    pub(crate) fn agrees(&self) -> bool {
+        self.page.total == Some(self.end())
+    }
+
+    /// Whether the server's `total` says that more follows.
+    pub(crate) fn claims_more(&self) -> bool {
+        self.page.total.is_some_and(|total| total > self.end())
+    }
+}
+
+impl Cursor {
+    /// Whether `page` begins strictly before the watermark, so that no unread entry lies before what it shows, in
+    /// whatever order the server lists equal starts. Its first entry with a start decides.
     ///
-    /// The watermark moves to the page's last entry unless that is older, as on a page reached by stepping back.
+    /// That its first entry is the watermark, or is in the mirror, proves nothing: among equal starts another answer may
+    /// have another order, and a watch read may have stored an entry ahead of the watermark.
+    pub fn joins(&self, page: &Page) -> bool {
+        let first = page.entries.iter().find_map(Entry::started);
+        match (&self.watermark, first) {
+            (Some(watermark), Some(first)) => first < watermark.started,
+            _ => false,
+        }
+    }
+
+    /// Whether `page` shows entries as new as the watermark.
+    pub(crate) fn is_reached_by(&self, page: &Page) -> bool {
+        let Some(watermark) = &self.watermark else {
+            return true;
+        };
+        let newest = page.entries.iter().rev().find_map(Entry::started);
+        newest.is_some_and(|newest| newest >= watermark.started)
+    }
+
+    /// The cursor after it accepted `page`, of which the entries from `from` on count.
+    ///
+    /// The watermark moves to the page's last entry with a start unless that is older, as on a page reached by stepping
+    /// back.
     #[must_use]
-    pub fn after(&self, page: &Page) -> Self {
-        let last = page.runs().rev().find_map(|seen| {
+    pub fn after(&self, page: &Placed, from: usize) -> Self {
+        let entries = page.page.entries.get(from..).unwrap_or_default();
+        let last = page.page.runs().rev().find_map(|seen| {
             seen.started.map(|started| Watermark {
                 started,
                 id: seen.run.id.clone(),
@@ -64,106 +95,29 @@ impl Cursor {
             (_, Some(last)) => Some(last),
             (current, None) => current.clone(),
         };
-        Self {
+        let next = Self {
             offset: page.end(),
             tail: 0,
             watermark,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::page;
-    use super::*;
-
-    fn cursor(offset: u64, second: i64, id: &str) -> Cursor {
-        let started = Timestamp::from_millis(second * 1_000);
-        Cursor {
-            offset,
-            watermark: Some(Watermark {
-                started,
-                id: id.into(),
-            }),
+        };
+        let tail = match next.anchor(entries) {
+            _ if !next.is_reached_by(&page.page) && !page.page.entries.is_empty() => 0,
+            Some(anchor) => entries.len() - anchor - 1,
+            None => entries.len(),
+        };
+        Self {
+            tail: tail as u64,
+            ..next
         }
     }
 
-    #[test]
-    fn which_pages_join() {
-        let at = cursor(10, 50, "w");
-        let cases: [(&str, Page, bool); 8] = [
-            (
-                "at offset 0, whatever it shows",
-                page(0, 5, &[("x", 99)]),
-                true,
-            ),
-            ("at offset 0 and empty", page(0, 0, &[]), true),
-            (
-                "first entry strictly older",
-                page(7, 20, &[("a", 49), ("w", 50)]),
-                true,
-            ),
-            (
-                "first entry is the watermark",
-                page(9, 20, &[("w", 50), ("b", 51)]),
-                true,
-            ),
-            ("first entry newer", page(10, 20, &[("b", 51)]), false),
-            (
-                "same start, another id",
-                page(9, 20, &[("tie", 50), ("w", 50)]),
-                false,
-            ),
-            ("empty, not at 0", page(10, 10, &[]), false),
-            (
-                "the watermark further on",
-                page(9, 20, &[("b", 51), ("w", 50)]),
-                false,
-            ),
-        ];
-        for (name, page, joins) in cases {
-            assert_eq!(at.joins(&page), joins, "{name}");
-        }
-    }
-
-    #[test]
-    fn without_a_watermark_only_offset_0_joins() {
-        let fresh = Cursor::default();
-        assert!(fresh.joins(&page(0, 3, &[("a", 1)])));
-        assert!(!fresh.joins(&page(1, 3, &[("b", 2)])));
-    }
-
-    #[test]
-    fn an_entry_without_a_start_never_joins_and_never_becomes_the_watermark() {
-        let at = cursor(10, 50, "w");
-        let mut unreadable = page(9, 20, &[("a", 1), ("b", 60)]);
-        unreadable.items[0].run.started_at = None;
-        assert!(!at.joins(&unreadable));
-        unreadable.items[1].run.started_at = Some("soon".into());
-        assert_eq!(at.after(&unreadable), cursor(11, 50, "w"));
-    }
-
-    #[test]
-    fn accepting_moves_the_offset_both_ways_and_the_watermark_only_forward() {
-        let at = cursor(10, 50, "w");
-        assert_eq!(
-            at.after(&page(9, 12, &[("w", 50), ("b", 51), ("c", 52)])),
-            cursor(12, 52, "c")
-        );
-        assert_eq!(
-            at.after(&page(2, 12, &[("a", 10), ("b", 11)])),
-            cursor(4, 50, "w"),
-            "reached by stepping back"
-        );
-        assert_eq!(
-            at.after(&page(9, 11, &[("a", 49), ("tie", 50)])),
-            cursor(11, 50, "tie"),
-            "as new as the watermark"
-        );
-        assert_eq!(
-            at.after(&page(0, 0, &[])),
-            cursor(0, 50, "w"),
-            "an emptied list"
-        );
+    /// The index of the last of `entries` that started strictly before the watermark.
+    pub(crate) fn anchor(&self, entries: &[Entry]) -> Option<usize> {
+        let watermark = self.watermark.as_ref()?;
+        entries.iter().rposition(|entry| {
+            entry
+                .started()
+                .is_some_and(|started| started < watermark.started)
+        })
     }
 }

@@ -31,13 +31,14 @@ mod protocol;
 mod refresh;
 #[cfg(test)]
 mod testing;
+mod walk;
 
 pub use audit::{Audit, Covered, Gap};
-pub use cursor::{Cursor, Watermark};
+pub use cursor::{Cursor, Placed, Watermark};
 pub(crate) use diff::{Change, Difference, Transition, leads_back, observe};
 pub use diff::{Judgement, Observed, Source, Stored};
 pub use machine::Machine;
 pub use page::{Entry, Listing, Page, Seen, Unreadable, Window};
 pub use protocol::{
-    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings, Single,
+    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings, Single, Stall,
 };

@@ -117,20 +117,4 @@ impl Page {
     pub(crate) fn len(&self) -> u64 {
         self.entries.len() as u64
     }
-
-    /// The offset after the last entry.
-    pub(crate) fn end(&self) -> u64 {
-        self.offset.unwrap_or_default().saturating_add(self.len())
-    }
-
-    /// Whether the list ends with this page, by the server's `total`, or because the page is empty. That a page is
-    /// shorter than requested proves nothing: the server may limit pages to any size.
-    pub(crate) fn reaches_end(&self) -> bool {
-        self.entries.is_empty() || self.total.is_some_and(|total| self.end() >= total)
-    }
-
-    /// The newest start among the entries.
-    pub(crate) fn newest_start(&self) -> Option<Timestamp> {
-        self.entries.iter().filter_map(Entry::started).max()
-    }
 }

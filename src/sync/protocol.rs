@@ -108,14 +108,27 @@ pub enum Outcome {
     CaughtUp,
     /// The poll reached its limit of reads. The next one continues at once.
     Behind,
-    /// The server reports more entries than it shows.
-    Stalled,
+    /// The server's answers show no way on.
+    Stalled(Stall),
     /// A read failed.
     Failed,
     /// A page of an audit is done, and more follow.
     Auditing,
     /// The audit is complete.
     Audited,
+}
+
+/// Why the answers of a server show no way on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stall {
+    /// It gives the same page whatever offset is asked for, and reports more entries than that.
+    OffsetIgnored,
+    /// Asked for the beginning of the list, it says that it gives another part.
+    OtherPage,
+    /// It shows nothing beyond what was read, in many reads, but reports more.
+    NothingBeyond,
+    /// A great many reads have shown nothing new.
+    NoProgress,
 }
 
 /// Why a read failed, as far as it decides when to retry.

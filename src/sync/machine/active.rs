@@ -1,10 +1,11 @@
 //! The active phase: the watch read, which also shows which open runs are still active.
 
-use super::base::{Machine, listed};
+use super::base::Machine;
 use super::state::{ActiveRead, NextStep, State};
 use crate::model::Timestamp;
+use crate::sync::cursor::{Cursor, Placed};
 use crate::sync::page::{Listing, Page, Window};
-use crate::sync::protocol::{Command, Commit, ReadFailure};
+use crate::sync::protocol::{Command, ReadFailure};
 
 /// The most pages of active runs read in one poll.
 const MAX_ACTIVE_READS: u32 = 100;
@@ -48,31 +49,54 @@ impl Machine {
             return self.fail_poll(ReadFailure::Temporary, now);
         };
         self.mark_seen(&page);
-        let end = page.end();
-        // Stops at an ended run: a server that ignores the filter would otherwise make every poll read the whole list.
-        let filtered = page.runs().all(|seen| !seen.run.status.is_terminal());
-        let more = filtered
-            && !page.reaches_end()
-            && end > read.beyond
-            && read.pages + 1 < MAX_ACTIVE_READS;
+        let largest = self.sizes.largest();
+        self.sizes.given(page.len());
+        let placed = Placed {
+            place: read.offset,
+            page,
+        };
         let mut feed = self.feed.clone();
-        let next = if more {
-            // Runs leave this list all the time, which shifts later ones to lower offsets: pages overlap.
-            let overlap = u64::from(self.settings.overlap).min(page.entries.len() as u64 / 2);
+        let next = if ends(&read, &placed, largest) {
+            feed.watched_at = Some(read.since);
+            NextStep::AfterActive
+        } else {
             NextStep::Active(ActiveRead {
-                offset: end - overlap,
-                beyond: end,
+                offset: self.next_active(&read, &placed),
+                beyond: placed.end(),
                 pages: read.pages + 1,
                 since: read.since,
             })
-        } else {
-            feed.watched_at = Some(read.since);
-            NextStep::AfterActive
         };
-        let commit = Commit {
-            observed: listed(page).collect(),
-            ..self.empty_commit(feed, now)
-        };
+        let mut commit = self.empty_commit(feed, now);
+        commit.add(placed);
         self.commit(commit, next)
     }
+
+    /// Where the next page of active runs begins. Runs leave this list all the time, which shifts later ones to lower
+    /// offsets, so pages overlap, at least from before the first entry that ties with the last.
+    fn next_active(&self, read: &ActiveRead, placed: &Placed) -> u64 {
+        let len = placed.page.len();
+        let overlap = u64::from(self.settings.overlap).min(len / 2);
+        let tail = Cursor::default().after(placed, 0).tail;
+        let next = placed.end() - overlap.max(tail + 1).min(len);
+        if next > read.offset {
+            next
+        } else {
+            placed.end()
+        }
+    }
+}
+
+/// Whether the list of active runs ends with this page: it is short and `total` does not say otherwise, or it shows
+/// nothing beyond the page before it. An ended run on it means that the filter was ignored, and that the list is that of
+/// all runs, which other reads are for.
+fn ends(read: &ActiveRead, placed: &Placed, largest: u64) -> bool {
+    let page = &placed.page;
+    let is_short = page.len() < largest && !placed.claims_more();
+    let is_filtered = page.runs().all(|seen| !seen.run.status.is_terminal());
+    is_short
+        || page.entries.is_empty()
+        || !is_filtered
+        || placed.end() <= read.beyond
+        || read.pages + 1 >= MAX_ACTIVE_READS
 }

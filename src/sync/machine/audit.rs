@@ -1,12 +1,13 @@
 //! Audits, one page at a time between polls. [`crate::sync::audit`] defines what a page proves.
 
-use super::base::{Machine, listed, split_singles, step_back};
-use super::state::{AuditRead, AuditedPage, NextStep, State};
+use super::base::Machine;
+use super::state::{AuditedPage, NextStep, State};
 use crate::model::Timestamp;
 use crate::sync::audit::{Audit, Covered};
-use crate::sync::diff::Observed;
-use crate::sync::page::{Listing, Page, Window};
-use crate::sync::protocol::{Command, Commit, FeedState, Outcome, Single};
+use crate::sync::cursor::Placed;
+use crate::sync::page::{Entry, Page};
+use crate::sync::protocol::{Command, FeedState, Outcome, Single, Stall};
+use crate::sync::walk::{Start, Step, Walk};
 
 /// The most pages of one audit. Only a list that grows as fast as it is read has more.
 const MAX_AUDIT_READS: u32 = 100_000;
@@ -16,60 +17,57 @@ impl Machine {
     pub(super) fn continue_audit(&mut self, now: Timestamp) -> Command {
         if self.feed.audit.is_none() {
             self.audit_reads = 0;
+            self.audit_walk = None;
         }
         let audit = self.feed.audit.get_or_insert_with(|| Audit::begin(now));
-        let follows = audit.cursor.watermark.is_some();
-        let offset = audit.cursor.offset.saturating_sub(u64::from(follows));
-        self.read_audit(offset, 1, follows)
-    }
-
-    fn read_audit(&mut self, offset: u64, stride: u64, follows: bool) -> Command {
-        let window = Window {
-            listing: Listing::All,
-            offset,
-            limit: self.settings.page_size,
+        let start = Start {
+            back: 1,
+            may_end_at_once: false,
         };
-        self.state = State::Audit(AuditRead {
-            window,
-            stride,
-            follows,
-        });
-        Command::Read(vec![window])
+        let walk = self
+            .audit_walk
+            .get_or_insert_with(|| Walk::new(audit.cursor.clone(), start, self.before.clone()));
+        self.state = State::Audit;
+        Command::Read(walk.windows(self.sizes, 1, None))
     }
 
-    pub(super) fn audit_page(
-        &mut self,
-        read: &AuditRead,
-        pages: Vec<Page>,
-        now: Timestamp,
-    ) -> Command {
+    pub(super) fn audit_page(&mut self, pages: Vec<Page>, now: Timestamp) -> Command {
         self.audit_reads = self.audit_reads.saturating_add(1);
-        let (Some(page), Some(audit)) = (pages.into_iter().next(), &self.feed.audit) else {
-            return self.abandon_audit(now);
+        let (Some(walk), Some(audit)) = (&mut self.audit_walk, &self.feed.audit) else {
+            return self.fail_audit(now);
         };
-        if !audit.cursor.joins(&page) {
-            return match step_back(&read.window, Some(&page), read.stride) {
-                Some(offset) => self.read_audit(offset, read.stride.saturating_mul(2), false),
-                None => self.abandon_audit(now),
-            };
+        let mut accepted = Vec::new();
+        let step = walk.take(pages, &mut self.sizes, &mut accepted);
+        let ends = step == Step::End;
+        match step {
+            Step::Stuck(stall) => return self.abandon_audit(stall, now),
+            _ if self.audit_reads > MAX_AUDIT_READS => {
+                return self.abandon_audit(Stall::NoProgress, now);
+            }
+            Step::ReadOn if accepted.is_empty() => return self.continue_audit(now),
+            Step::ReadOn | Step::End => {}
         }
-        let stalled = !page.reaches_end() && read.follows && page.end() <= audit.cursor.offset;
-        if stalled || self.audit_reads > MAX_AUDIT_READS {
-            return self.abandon_audit(now);
-        }
-        let gaps = audit.gaps(&page);
-        if gaps.is_empty() {
-            return self.audit_commit(page, Vec::new(), Vec::new(), now);
-        }
+        // Only one window is requested at a time.
+        let page = accepted.pop();
+        let gaps = audit.gaps(page.as_ref(), ends);
         let mut except = self.audited_last.clone();
-        except.extend(page.runs().map(|seen| seen.run.id.clone()));
-        self.state = State::AuditUnseen { page };
+        except.extend(page.as_ref().into_iter().flat_map(ids));
+        let page = AuditedPage {
+            page,
+            ends,
+            remaining: Vec::new(),
+            singles: Vec::new(),
+        };
+        if gaps.is_empty() {
+            return self.audit_commit(page, now);
+        }
+        self.state = State::AuditUnseen(page);
         Command::LoadUnseen { gaps, except }
     }
 
     pub(super) fn audit_singles(&mut self, mut audited: AuditedPage, now: Timestamp) -> Command {
         if audited.remaining.is_empty() {
-            return self.audit_commit(audited.page, audited.found, audited.gone, now);
+            return self.audit_commit(audited, now);
         }
         let batch = self.next_batch(&mut audited.remaining);
         self.state = State::AuditSingles(audited);
@@ -82,58 +80,93 @@ impl Machine {
         runs: Vec<(String, Single)>,
         now: Timestamp,
     ) -> Command {
-        let (found, gone) = split_singles(runs);
-        audited.found.extend(found);
-        audited.gone.extend(gone);
+        audited.singles.extend(runs);
         self.audit_singles(audited, now)
     }
 
     /// Commits a page and everything it decides at once, so that an interrupted audit leaves nothing undecided behind
     /// its cursor.
-    fn audit_commit(
-        &mut self,
-        page: Page,
-        found: Vec<Observed>,
-        gone: Vec<String>,
-        now: Timestamp,
-    ) -> Command {
-        let covered = Covered::by(&page);
-        let audit = self.feed.audit.as_ref().map(|audit| audit.after(&page));
-        self.audited = page.end();
-        let (feed, outcome) = if page.reaches_end() {
+    fn audit_commit(&mut self, audited: AuditedPage, now: Timestamp) -> Command {
+        let AuditedPage {
+            page,
+            ends,
+            singles,
+            ..
+        } = audited;
+        let (Some(walk), Some(audit)) = (&self.audit_walk, &self.feed.audit) else {
+            return self.fail_audit(now);
+        };
+        let decided = page.as_ref().map_or(audit.decided, |page| audit.decided_by(page));
+        self.audited = walk.cursor.offset;
+        let next = Audit {
+            began_at: audit.began_at,
+            cursor: walk.cursor.clone(),
+            decided,
+        };
+        let (feed, outcome) = if ends {
             self.audited_last.clear();
-            (
-                FeedState {
-                    audited_at: Some(now),
-                    ..self.feed_without_audit(now)
-                },
-                Outcome::Audited,
-            )
+            let feed = FeedState {
+                audited_at: Some(now),
+                ..self.feed_without_audit(now)
+            };
+            (feed, Outcome::Audited)
         } else {
-            self.audited_last = page.runs().map(|seen| seen.run.id.clone()).collect();
-            (
-                FeedState {
-                    audit,
-                    ..self.feed.clone()
-                },
-                Outcome::Auditing,
-            )
+            if decided > audit.decided {
+                self.audited_last.clear();
+            }
+            self.audited_last.extend(page.as_ref().into_iter().flat_map(ids));
+            let feed = FeedState {
+                audit: Some(next),
+                ..self.feed.clone()
+            };
+            (feed, Outcome::Auditing)
         };
-        let mut observed = found;
-        observed.extend(listed(page));
-        let commit = Commit {
-            observed,
-            gone,
-            covered,
-            ..self.empty_commit(feed, now)
-        };
+        let mut commit = self.empty_commit(feed, now);
+        commit.covered = page.as_ref().and_then(Covered::by);
+        commit.add_singles(singles);
+        if let Some(page) = page {
+            commit.add(page);
+        }
         self.commit(commit, NextStep::EndAuditPage(outcome))
     }
 
+    /// Reads singly what a page showed in a state that a list alone does not prove, then ends the page.
+    pub(super) fn audit_confirm(
+        &mut self,
+        mut remaining: Vec<String>,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Command {
+        if remaining.is_empty() {
+            return self.sleep(outcome, now);
+        }
+        let batch = self.next_batch(&mut remaining);
+        self.state = State::AuditConfirm { remaining, outcome };
+        Command::ReadRuns(batch)
+    }
+
+    pub(super) fn audit_confirmed(
+        &mut self,
+        runs: Vec<(String, Single)>,
+        remaining: Vec<String>,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Command {
+        let mut commit = self.empty_commit(self.feed.clone(), now);
+        commit.add_singles(runs);
+        self.commit(commit, NextStep::AuditConfirm { remaining, outcome })
+    }
+
+    /// Ends a page of an audit that could not be read. The audit goes on after the next poll, from its last commit.
+    pub(super) fn fail_audit(&mut self, now: Timestamp) -> Command {
+        self.audit_walk = None;
+        self.sleep(Outcome::Failed, now)
+    }
+
     /// Ends an audit that the server's answers make impossible. The next one starts from the beginning.
-    fn abandon_audit(&mut self, now: Timestamp) -> Command {
+    fn abandon_audit(&mut self, stall: Stall, now: Timestamp) -> Command {
         let commit = self.empty_commit(self.feed_without_audit(now), now);
-        self.commit(commit, NextStep::EndAuditPage(Outcome::Stalled))
+        self.commit(commit, NextStep::EndAuditPage(Outcome::Stalled(stall)))
     }
 
     fn feed_without_audit(&self, now: Timestamp) -> FeedState {
@@ -143,4 +176,9 @@ impl Machine {
             ..self.feed.clone()
         }
     }
+}
+
+fn ids(page: &Placed) -> impl Iterator<Item = String> {
+    let ids = page.page.entries.iter().filter_map(Entry::id);
+    ids.map(str::to_owned)
 }

@@ -1,13 +1,15 @@
 //! The machine's fields, and what every phase needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::state::{NextStep, State};
 use crate::model::Timestamp;
+use crate::sync::cursor::Placed;
 use crate::sync::diff::{Judgement, Observed, Source};
-use crate::sync::page::{Entry, Page, Window};
+use crate::sync::page::{Entry, Page};
 use crate::sync::protocol::{Baseline, Command, Commit, FeedState, Outcome, Settings, Single};
+use crate::sync::walk::{PageSizes, Walk};
 
 /// One feed's state machine. See [the module](crate::sync) for its phases.
 #[derive(Clone, Debug)]
@@ -15,14 +17,32 @@ pub struct Machine {
     pub(super) settings: Settings,
     pub(super) feed: FeedState,
     pub(super) state: State,
-    /// The largest page that the server gives, as far as is known.
-    pub(super) page: u32,
+    /// What is known of the server's pages.
+    pub(super) sizes: PageSizes,
+    /// The forward reads of this poll.
+    pub(super) walk: Option<Walk>,
+    /// The reads of the audit in progress.
+    pub(super) audit_walk: Option<Walk>,
+    /// Entries without a start that certainly lie before the watermark.
+    pub(super) before: BTreeSet<String>,
+    /// The run that the first read of the first sync showed as the newest.
+    pub(super) newest: Option<String>,
     /// Open runs that this poll has not seen yet, and whether they were active.
     pub(super) unseen: BTreeMap<String, bool>,
+    /// The run read singly last, after which the next poll goes on.
+    pub(super) last_single: Option<String>,
+    /// Single reads that failed in this poll.
+    pub(super) failed_singles: usize,
     /// How the forward phase of this poll ended.
     pub(super) outcome: Outcome,
     /// Forward reads in this poll.
     pub(super) reads: u32,
+    /// The watermark's start when this poll began.
+    pub(super) poll_from: Option<Timestamp>,
+    /// Polls in a row that reached the limit of reads without moving the watermark.
+    pub(super) barren_polls: u32,
+    /// Entries that were gone past although they could not all be read.
+    pub(super) missed: u64,
     /// Polls begun.
     pub(super) polls: u64,
     /// Polls failed in a row.
@@ -39,23 +59,32 @@ pub struct Machine {
     pub(super) audit_reads: u32,
     /// The end of the last page that an audit accepted.
     pub(super) audited: u64,
-    /// The ids on that page.
+    /// The ids that the audit has seen since it last decided something.
     pub(super) audited_last: Vec<String>,
 }
 
 impl Machine {
     /// A machine that continues from `feed`.
     pub fn new(settings: Settings, feed: FeedState) -> Self {
-        let page = settings.page_size;
+        let sizes = PageSizes::new(settings.page_size);
         let audited = feed.audit.as_ref().map_or(0, |audit| audit.cursor.offset);
         Self {
             settings,
             feed,
             state: State::Asleep,
-            page,
+            sizes,
+            walk: None,
+            audit_walk: None,
+            before: BTreeSet::new(),
+            newest: None,
             unseen: BTreeMap::new(),
+            last_single: None,
+            failed_singles: 0,
             outcome: Outcome::CaughtUp,
             reads: 0,
+            poll_from: None,
+            barren_polls: 0,
+            missed: 0,
             polls: 0,
             failures: 0,
             asked_at: Timestamp::default(),
@@ -78,10 +107,16 @@ impl Machine {
         self.audited
     }
 
+    /// Takes the number of entries that forward reading went past although it could not read them all: more had the same
+    /// start, or none, than a page holds, and their order kept changing. Audits find them.
+    pub fn take_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed)
+    }
+
     /// Removes the runs of a page from those this poll has not seen yet.
     pub(super) fn mark_seen(&mut self, page: &Page) {
-        for id in page.entries.iter().filter_map(Entry::id) {
-            self.unseen.remove(id);
+        for seen in page.runs() {
+            self.unseen.remove(&seen.run.id);
         }
     }
 
@@ -123,40 +158,33 @@ impl Machine {
     }
 }
 
-/// Where to read again when a page does not join because entries before the cursor were deleted: `stride` before the
-/// requested offset, or before the end of the list if the server reports one before that offset. `None` when offset 0
-/// was requested and the server showed another page: there is no earlier offset to try.
-pub(super) fn step_back(asked: &Window, shown: Option<&Page>, stride: u64) -> Option<u64> {
-    let end = shown.map_or(asked.offset, |page| {
-        let offset = page.offset.unwrap_or(asked.offset);
-        offset.min(page.total.unwrap_or(offset))
-    });
-    (asked.offset > 0).then(|| asked.offset.min(end).saturating_sub(stride))
-}
-
-/// The entries of a page, as observations.
-pub(super) fn listed(page: Page) -> impl Iterator<Item = Observed> {
-    page.entries.into_iter().filter_map(|entry| match entry {
-        Entry::Run(seen) => Some(Observed {
-            seen,
-            source: Source::List,
-        }),
-        Entry::Unreadable(_) => None,
-    })
-}
-
-/// The answers to single reads: runs that exist, and ids of runs that do not.
-pub(super) fn split_singles(runs: Vec<(String, Single)>) -> (Vec<Observed>, Vec<String>) {
-    let (mut found, mut gone) = (Vec::new(), Vec::new());
-    for (id, run) in runs {
-        match run {
-            Single::Found(seen) => found.push(Observed {
-                seen: *seen,
-                source: Source::Detail,
-            }),
-            Single::Gone => gone.push(id),
-            Single::Failed => {}
+impl Commit {
+    /// Adds the entries of a page.
+    pub(super) fn add(&mut self, placed: Placed) {
+        for (place, entry) in (placed.place..).zip(placed.page.entries) {
+            match entry {
+                Entry::Run(seen) => self.observed.push(Observed {
+                    seen,
+                    source: Source::List,
+                }),
+                Entry::Unreadable(item) => self.unreadable.push((place, item)),
+            }
         }
     }
-    (found, gone)
+
+    /// Adds the answers to single reads; returns the ids of the runs that could not be read.
+    pub(super) fn add_singles(&mut self, runs: Vec<(String, Single)>) -> Vec<String> {
+        let mut failed = Vec::new();
+        for (id, run) in runs {
+            match run {
+                Single::Found(seen) => self.observed.push(Observed {
+                    seen: *seen,
+                    source: Source::Detail,
+                }),
+                Single::Gone => self.gone.push(id),
+                Single::Failed => failed.push(id),
+            }
+        }
+        failed
+    }
 }

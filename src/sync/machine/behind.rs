@@ -1,14 +1,19 @@
 //! The last phases: open runs behind the cursor that are no longer active, read by page or singly, and the poll's end.
 
-use super::base::{Machine, listed, split_singles};
+use std::ops::Bound;
+
+use super::base::Machine;
 use super::state::{NextStep, State};
 use crate::model::Timestamp;
+use crate::sync::cursor::Placed;
 use crate::sync::page::{Page, Window};
 use crate::sync::protocol::{Command, Commit, Outcome, Single};
 use crate::sync::refresh;
 
 /// The most runs read singly in one poll.
 const MAX_SINGLE_READS: usize = 500;
+/// The most single reads that may fail in one poll: each takes as long as its retries.
+const MAX_FAILED_SINGLES: usize = 20;
 /// From this many runs on, several may share a page, so their positions are worth estimating.
 const MIN_RUNS_TO_LOCATE: usize = 3;
 
@@ -22,24 +27,27 @@ impl Machine {
     }
 
     pub(super) fn located(&mut self, distances: &[u64], now: Timestamp) -> Command {
-        let windows = refresh::windows(distances, self.feed.cursor.offset, self.page);
+        let page = self.sizes.expected();
+        let windows = refresh::windows(distances, self.feed.cursor.offset, page);
         self.read_behind(windows, now)
     }
 
     pub(super) fn read_behind(&mut self, mut remaining: Vec<Window>, now: Timestamp) -> Command {
         if remaining.is_empty() {
-            let mut ids: Vec<String> = self.unseen.keys().cloned().collect();
-            if ids.len() > MAX_SINGLE_READS {
-                // Each poll starts at another run, so that every run is read eventually.
-                let first = (self.polls as usize).wrapping_mul(MAX_SINGLE_READS) % ids.len();
-                ids.rotate_left(first);
-                ids.truncate(MAX_SINGLE_READS);
-            }
-            return self.read_singles(ids, now);
+            return self.read_singles(self.singles_to_read(), now);
         }
         let batch = self.next_batch(&mut remaining);
         self.state = State::Behind { remaining };
         Command::Read(batch)
+    }
+
+    /// The runs to read singly. Each poll goes on after the run read last, so that every run is read eventually.
+    fn singles_to_read(&self) -> Vec<String> {
+        let after = self.last_single.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let later = self.unseen.range::<String, _>((after, Bound::Unbounded));
+        let all = later.chain(&self.unseen).take(self.unseen.len());
+        let ids = all.map(|(id, _)| id.clone());
+        ids.take(MAX_SINGLE_READS).collect()
     }
 
     pub(super) fn behind(
@@ -48,20 +56,17 @@ impl Machine {
         remaining: Vec<Window>,
         now: Timestamp,
     ) -> Command {
-        let mut observed = Vec::new();
+        let mut commit = self.empty_commit(self.feed.clone(), now);
         for page in pages {
             self.mark_seen(&page);
-            observed.extend(listed(page));
+            let place = page.offset.unwrap_or_default();
+            commit.add(Placed { place, page });
         }
-        let commit = Commit {
-            observed,
-            ..self.empty_commit(self.feed.clone(), now)
-        };
         self.commit(commit, NextStep::Behind { remaining })
     }
 
     pub(super) fn read_singles(&mut self, mut remaining: Vec<String>, now: Timestamp) -> Command {
-        if remaining.is_empty() {
+        if remaining.is_empty() || self.failed_singles >= MAX_FAILED_SINGLES {
             let commit = Commit {
                 finished: self.outcome == Outcome::CaughtUp,
                 ..self.empty_commit(self.feed.clone(), now)
@@ -69,6 +74,7 @@ impl Machine {
             return self.commit(commit, NextStep::EndPoll(self.outcome));
         }
         let batch = self.next_batch(&mut remaining);
+        self.last_single = batch.last().cloned();
         self.state = State::Singles { remaining };
         Command::ReadRuns(batch)
     }
@@ -82,12 +88,8 @@ impl Machine {
         for (id, _) in &runs {
             self.unseen.remove(id);
         }
-        let (observed, gone) = split_singles(runs);
-        let commit = Commit {
-            observed,
-            gone,
-            ..self.empty_commit(self.feed.clone(), now)
-        };
+        let mut commit = self.empty_commit(self.feed.clone(), now);
+        self.failed_singles += commit.add_singles(runs).len();
         self.commit(commit, NextStep::Singles { remaining })
     }
 }

@@ -9,6 +9,7 @@ mod audit;
 #[cfg(test)]
 mod audit_tests;
 mod base;
+mod baseline;
 mod behind;
 mod forward;
 #[cfg(test)]

@@ -22,6 +22,7 @@ impl Machine {
     pub fn request_audit(&mut self) {
         self.audit_requested = true;
         self.feed.audit = None;
+        self.audit_walk = None;
         self.audited = 0;
         self.audited_last.clear();
     }
@@ -74,7 +75,7 @@ impl Machine {
         match outcome {
             Outcome::Audited => self.audit_requested = false,
             // The cause may have passed by the time the next poll succeeds.
-            Outcome::Failed | Outcome::Stalled => self.audit_blocked = true,
+            Outcome::Failed | Outcome::Stalled(_) => self.audit_blocked = true,
             Outcome::CaughtUp | Outcome::Behind | Outcome::Auditing => {}
         }
         let wait = self

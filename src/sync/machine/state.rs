@@ -1,9 +1,9 @@
 //! Which answer a machine is waiting for, and what it does after a commit.
 
 use crate::model::Timestamp;
-use crate::sync::diff::Observed;
-use crate::sync::page::{Page, Window};
-use crate::sync::protocol::{FeedState, Outcome};
+use crate::sync::cursor::Placed;
+use crate::sync::page::Window;
+use crate::sync::protocol::{FeedState, Outcome, Single};
 
 /// Which answer the machine is waiting for, and what for.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +15,7 @@ pub(super) enum State {
     /// Waiting for the newest run, on the first poll.
     Baseline,
     /// Waiting for pages from the cursor on.
-    Forward(ForwardRead),
+    Forward,
     /// Waiting for a page of active runs.
     Active(ActiveRead),
     /// Waiting for the positions of open runs behind the cursor.
@@ -31,27 +31,24 @@ pub(super) enum State {
         remaining: Vec<String>,
     },
     /// Waiting for a page of an audit.
-    Audit(AuditRead),
+    Audit,
     /// Waiting for the runs that an accepted page of an audit leaves undecided.
-    AuditUnseen { page: Page },
+    AuditUnseen(AuditedPage),
     /// Waiting for such runs, read singly.
     AuditSingles(AuditedPage),
+    /// Waiting for runs whose state on an accepted page of an audit must be confirmed by single reads.
+    AuditConfirm {
+        /// Runs still to request.
+        remaining: Vec<String>,
+        /// How the page of the audit ended.
+        outcome: Outcome,
+    },
     /// Waiting for a commit.
     Committing {
         /// The feed's state once the commit is on disk.
         feed: FeedState,
         next: NextStep,
     },
-}
-
-/// A read of the list from the cursor on.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct ForwardRead {
-    pub windows: Vec<Window>,
-    /// How far to step back if the first page does not join, in entries.
-    pub stride: u64,
-    /// Whether this poll accepted a page before this read, so that the read must show something new.
-    pub follows: bool,
 }
 
 /// A read of the active runs.
@@ -66,38 +63,24 @@ pub(super) struct ActiveRead {
     pub since: Timestamp,
 }
 
-/// A read of an audit.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct AuditRead {
-    pub window: Window,
-    /// How far to step back if the page does not join, in entries.
-    pub stride: u64,
-    /// Whether the audit accepted a page before this read, so that the read must show something new.
-    pub follows: bool,
-}
-
-/// A page that an audit accepted, and what single reads decided about the runs it does not cover.
+/// An answer that an audit accepted, and what single reads decided about the runs it does not cover.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct AuditedPage {
-    pub page: Page,
+    /// The page; `None` where only the list's end was confirmed.
+    pub page: Option<Placed>,
+    /// Whether the list ends with it.
+    pub ends: bool,
     /// Runs still to request.
     pub remaining: Vec<String>,
-    /// Runs that exist.
-    pub found: Vec<Observed>,
-    /// Runs that do not.
-    pub gone: Vec<String>,
+    /// What single reads have shown.
+    pub singles: Vec<(String, Single)>,
 }
 
 /// What follows a commit.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum NextStep {
     /// Read on from the cursor.
-    Forward {
-        /// Whether this poll accepted a page before the cursor.
-        follows: bool,
-        /// How far behind the cursor a poll's first read must begin at least, in entries.
-        reach: u64,
-    },
+    Forward,
     /// Forward reading is done.
     AfterForward,
     /// Read the next page of active runs.
@@ -110,6 +93,11 @@ pub(super) enum NextStep {
     Singles { remaining: Vec<String> },
     /// End the poll.
     EndPoll(Outcome),
-    /// Sleep after a page of an audit.
+    /// Read singly what must be confirmed, then sleep after a page of an audit.
     EndAuditPage(Outcome),
+    /// Read these runs singly, then sleep after a page of an audit.
+    AuditConfirm {
+        remaining: Vec<String>,
+        outcome: Outcome,
+    },
 }

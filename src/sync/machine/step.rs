@@ -1,10 +1,9 @@
 //! One step: which phase handles an input in which state.
 
 use super::base::Machine;
-use super::state::{AuditedPage, NextStep, State};
+use super::state::{NextStep, State};
 use crate::model::Timestamp;
-use crate::sync::page::{Listing, Page, Window};
-use crate::sync::protocol::{Baseline, Command, FeedState, Input, OpenRuns, Outcome};
+use crate::sync::protocol::{Command, Input, OpenRuns, Outcome};
 
 impl Machine {
     /// Takes one input at the local time `now` and returns the next command.
@@ -27,35 +26,35 @@ impl Machine {
             (State::Asleep, Input::Wake) if self.until_poll.is_zero() => self.begin_poll(),
             (State::Asleep, Input::Wake) => self.continue_audit(now),
             (State::LoadingOpen, Input::Open(open)) => self.opened(open),
-            (State::Baseline, Input::Pages(pages)) => self.baseline(&pages, now),
-            (State::Forward(read), Input::Pages(pages)) => self.forward(&read, pages, now),
+            (State::Baseline, Input::Pages(pages)) => self.baseline(&pages),
+            (State::Forward, Input::Pages(pages)) => self.forward(pages, now),
             (State::Active(read), Input::Pages(pages)) => self.active(read, pages, now),
             (State::Locating, Input::Located(distances)) => self.located(&distances, now),
             (State::Behind { remaining }, Input::Pages(pages)) => {
                 self.behind(pages, remaining, now)
             }
             (State::Singles { remaining }, Input::Runs(runs)) => self.singles(runs, remaining, now),
-            (State::Committing { feed, next }, Input::Committed { .. }) => {
+            (State::Committing { feed, next }, Input::Committed { unconfirmed }) => {
                 self.feed = feed;
-                self.follow(next, now)
+                self.follow(next, unconfirmed, now)
             }
-            (State::Audit(read), Input::Pages(pages)) => self.audit_page(&read, pages, now),
-            (State::AuditUnseen { page }, Input::Unseen(remaining)) => {
-                let page = AuditedPage {
-                    page,
-                    remaining,
-                    found: Vec::new(),
-                    gone: Vec::new(),
-                };
+            (State::Audit, Input::Pages(pages)) => self.audit_page(pages, now),
+            (State::AuditUnseen(mut page), Input::Unseen(remaining)) => {
+                page.remaining = remaining;
                 self.audit_singles(page, now)
             }
             (State::AuditSingles(page), Input::Runs(runs)) => self.audit_runs(page, runs, now),
-            (State::Audit(_) | State::AuditSingles(_), Input::Failed(_)) => {
-                self.sleep(Outcome::Failed, now)
+            (State::AuditConfirm { remaining, outcome }, Input::Runs(runs)) => {
+                self.audit_confirmed(runs, remaining, outcome, now)
             }
+            (State::Audit | State::AuditSingles(_), Input::Failed(_)) => {
+                self.fail_audit(now)
+            }
+            // The page is committed. The next poll that shows such a run again confirms it.
+            (State::AuditConfirm { outcome, .. }, Input::Failed(_)) => self.sleep(outcome, now),
             (
                 State::Baseline
-                | State::Forward(_)
+                | State::Forward
                 | State::Active(_)
                 | State::Behind { .. }
                 | State::Singles { .. },
@@ -68,10 +67,13 @@ impl Machine {
     fn begin_poll(&mut self) -> Command {
         self.polls += 1;
         self.reads = 0;
+        self.failed_singles = 0;
+        self.walk = None;
         self.outcome = Outcome::CaughtUp;
         self.state = State::LoadingOpen;
+        // Less than a page, so that the page also shows what is new.
         Command::LoadOpen {
-            within: u64::from(self.page),
+            within: u64::from(self.sizes.expected()) * 3 / 4,
         }
     }
 
@@ -82,36 +84,19 @@ impl Machine {
             .map(|run| (run.id, run.active))
             .collect();
         if self.feed.baseline.is_none() {
-            self.state = State::Baseline;
-            return Command::Read(vec![Window {
-                listing: Listing::Newest,
-                offset: 0,
-                limit: 1,
-            }]);
+            return self.read_newest();
         }
-        self.read_forward(false, open.reach)
+        self.begin_forward(open.reach)
     }
 
-    fn baseline(&mut self, pages: &[Page], now: Timestamp) -> Command {
-        // The maximum, in case the server ignored the requested order or limit.
-        let newest = pages.iter().filter_map(Page::newest_start).max();
-        let feed = FeedState {
-            baseline: Some(newest.map_or(Baseline::Nothing, Baseline::UpTo)),
-            ..self.feed.clone()
-        };
-        let commit = self.empty_commit(feed, now);
-        self.commit(
-            commit,
-            NextStep::Forward {
-                follows: false,
-                reach: 0,
-            },
-        )
-    }
-
-    fn follow(&mut self, next: NextStep, now: Timestamp) -> Command {
+    fn follow(&mut self, next: NextStep, unconfirmed: Vec<String>, now: Timestamp) -> Command {
+        if let NextStep::EndAuditPage(outcome) = next {
+            return self.audit_confirm(unconfirmed, outcome, now);
+        }
+        let unconfirmed = unconfirmed.into_iter().map(|id| (id, false));
+        self.unseen.extend(unconfirmed);
         match next {
-            NextStep::Forward { follows, reach } => self.read_forward(follows, reach),
+            NextStep::Forward => self.read_forward(),
             NextStep::AfterForward => self.after_forward(now),
             NextStep::Active(read) => self.read_active(read),
             NextStep::AfterActive => self.after_active(now),
@@ -119,6 +104,9 @@ impl Machine {
             NextStep::Singles { remaining } => self.read_singles(remaining, now),
             NextStep::EndPoll(outcome) => self.end_poll(outcome, now),
             NextStep::EndAuditPage(outcome) => self.sleep(outcome, now),
+            NextStep::AuditConfirm { remaining, outcome } => {
+                self.audit_confirm(remaining, outcome, now)
+            }
         }
     }
 }

@@ -1,0 +1,70 @@
+//! The baseline: what the first read of the first sync says about history, and whether it can be believed.
+
+use super::base::Machine;
+use crate::model::Timestamp;
+use crate::sync::cursor::Placed;
+use crate::sync::page::{Entry, Listing, Page, Window};
+use crate::sync::protocol::{Baseline, Command};
+
+use super::state::State;
+
+impl Machine {
+    pub(super) fn read_newest(&mut self) -> Command {
+        self.state = State::Baseline;
+        Command::Read(vec![Window {
+            listing: Listing::Newest,
+            offset: 0,
+            limit: 1,
+        }])
+    }
+
+    /// Takes the answer to the read of the newest run. It is stored with the first page.
+    pub(super) fn baseline(&mut self, pages: &[Page]) -> Command {
+        let page = pages.first();
+        self.feed.baseline = Some(page.map_or(Baseline::Everything, judge));
+        self.newest = page
+            .and_then(|page| page.entries.first())
+            .and_then(Entry::id)
+            .map(str::to_owned);
+        self.begin_forward(0)
+    }
+
+    /// The baseline after these pages. If the list begins with the entry that was given as the newest, and goes on with
+    /// newer ones, the order that was asked for was ignored.
+    pub(super) fn baseline_after(&self, accepted: &[Placed]) -> Option<Baseline> {
+        let Some(Baseline::UpTo(until)) = self.feed.baseline else {
+            return self.feed.baseline;
+        };
+        let ignored = !self.feed.complete
+            && accepted.iter().filter(|page| page.place == 0).any(|page| {
+                let entries = &page.page.entries;
+                let first = entries.first().and_then(Entry::id);
+                let newer = |entry: &Entry| entry.started() > Some(until);
+                first.is_some() && first == self.newest.as_deref() && entries.iter().any(newer)
+            });
+        Some(if ignored {
+            Baseline::Everything
+        } else {
+            Baseline::UpTo(until)
+        })
+    }
+}
+
+/// What the answer to the read of the newest run says about history. Where it cannot be trusted, everything that the
+/// first sync finds is history: a missing event is better than a false one.
+fn judge(page: &Page) -> Baseline {
+    let starts: Vec<Option<Timestamp>> = page.entries.iter().map(Entry::started).collect();
+    let Some(&newest) = starts.first() else {
+        let is_empty = page.total.is_none_or(|total| total == 0);
+        return if is_empty {
+            Baseline::Nothing
+        } else {
+            Baseline::Everything
+        };
+    };
+    let in_order = starts.is_sorted_by(|newer, older| newer >= older);
+    match newest {
+        Some(newest) if in_order && page.desc != Some(false) => Baseline::UpTo(newest),
+        _ => Baseline::Everything,
+    }
+}

@@ -1,0 +1,212 @@
+//! Entries with equal starts, or without any, that fill a page: they are read by offset.
+//!
+//! The order of equal starts may differ from answer to answer, and a deletion shifts later entries, so one pass over the
+//! group may show one entry twice and another one never. It is read in rounds, each from an entry that certainly lies
+//! before it, until as many different entries are known as it has places. Before the walk goes past it, a round must
+//! also have shown nothing that the round before did not. After [`MAX_ROUNDS`] it goes past, and counts what it may have
+//! missed; an audit finds that.
+
+use std::collections::BTreeSet;
+
+use super::{PageSizes, Reading, Stall, Step, Walk};
+use crate::model::Timestamp;
+use crate::sync::cursor::{Cursor, Placed};
+use crate::sync::page::{Entry, Listing, Page, Window};
+
+/// The most rounds over one group.
+const MAX_ROUNDS: u32 = 5;
+
+/// A group that is being read.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Group {
+    /// The start that its entries have; `None` where they have none.
+    at: Option<Timestamp>,
+    /// The offset of its first entry, in this round.
+    from: u64,
+    /// The offset to read next.
+    pub next: u64,
+    /// The ids known, of all rounds.
+    ids: BTreeSet<String>,
+    /// Those without a start.
+    undated: BTreeSet<String>,
+    /// Entries of this round that have no id.
+    nameless: u64,
+    /// Whether this round has shown an entry that the rounds before have not.
+    news: bool,
+    /// Rounds begun.
+    round: u32,
+    /// How many places the group had in the round before.
+    places: Option<u64>,
+}
+
+impl Group {
+    fn add(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            // Only a page that entries shifted to shows others.
+            if entry.started().is_some_and(|started| Some(started) != self.at) {
+                continue;
+            }
+            let Some(id) = entry.id() else {
+                self.nameless += 1;
+                continue;
+            };
+            self.news |= self.ids.insert(id.to_owned());
+            if entry.started().is_none() {
+                self.undated.insert(id.to_owned());
+            }
+        }
+    }
+
+    /// The index of the first entry beyond the group.
+    fn beyond(&self, entries: &[Entry]) -> Option<usize> {
+        entries
+            .iter()
+            .position(|entry| entry.started() > self.at && entry.started().is_some())
+    }
+}
+
+impl Walk {
+    /// Begins a round over the group whose first entry is entry number `from` of an accepted page. Its entries have the
+    /// watermark's start if the page `has_start`s, otherwise none.
+    pub(super) fn enter_group(&mut self, page: &Placed, from: usize, has_start: bool) {
+        let at = self
+            .cursor
+            .watermark
+            .as_ref()
+            .map(|watermark| watermark.started)
+            .filter(|_| has_start);
+        let known = self.group.take().filter(|group| group.at == at);
+        let mut group = Group {
+            at,
+            from: page.place.saturating_add(from as u64),
+            next: page.end(),
+            ids: BTreeSet::new(),
+            undated: BTreeSet::new(),
+            nameless: 0,
+            news: false,
+            round: 1,
+            places: None,
+        };
+        if let Some(known) = known {
+            group.ids = known.ids;
+            group.undated = known.undated;
+            group.round = known.round + 1;
+            group.places = known.places;
+        }
+        group.add(&page.page.entries[from..]);
+        self.reading = Reading::Group(group);
+    }
+
+    pub(super) fn take_group(
+        &mut self,
+        mut group: Group,
+        pages: Vec<Page>,
+        sizes: &mut PageSizes,
+        accepted: &mut Vec<Placed>,
+    ) -> Step {
+        let Some(page) = pages.into_iter().next() else {
+            return Step::ReadOn;
+        };
+        let known = *sizes;
+        sizes.given(page.len());
+        let window = Window {
+            listing: Listing::All,
+            offset: group.next,
+            limit: sizes.asked(),
+        };
+        let placed = self.place(&window, page);
+        if placed.place != window.offset {
+            accepted.push(placed);
+            return Step::Stuck(Stall::OffsetIgnored);
+        }
+        let entries = &placed.page.entries;
+        let beyond = group.beyond(entries);
+        group.add(&entries[..beyond.unwrap_or(entries.len())]);
+        let is_short = placed.page.len() < known.largest() && placed.agrees();
+        let step = match beyond {
+            Some(index) => {
+                sizes.was_full(self.last.as_ref().map_or(0, |last| last.ids.len() as u64));
+                self.end_round(group, &placed, index, known, sizes)
+            }
+            None if entries.is_empty() || is_short => {
+                self.end_of_list(group, placed.end(), known.asked())
+            }
+            None => {
+                group.next = placed.end();
+                self.cursor.offset = group.next;
+                self.cursor.tail = group.next.saturating_sub(group.from);
+                self.reading = Reading::Group(group);
+                Step::ReadOn
+            }
+        };
+        accepted.push(placed);
+        step
+    }
+
+    /// Ends a round with a page whose entry number `index` lies beyond the group.
+    fn end_round(
+        &mut self,
+        group: Group,
+        placed: &Placed,
+        index: usize,
+        known: PageSizes,
+        sizes: &mut PageSizes,
+    ) -> Step {
+        let end = placed.place.saturating_add(index as u64);
+        let (places, read) = count(&group, end);
+        let settled = read >= places && !group.news && group.places == Some(places);
+        if !settled && group.round < MAX_ROUNDS {
+            return self.next_round(group, places, known.asked());
+        }
+        if !settled {
+            self.missed += places.saturating_sub(read).max(1);
+        }
+        self.before = group.undated;
+        let window = Window {
+            listing: Listing::All,
+            offset: placed.place,
+            limit: known.asked(),
+        };
+        let after = self.accept(&window, placed, index, known, sizes);
+        // Of the entries that count, none may lie strictly before the watermark. The last of the group does.
+        let anchor = self.cursor.anchor(&placed.page.entries);
+        self.follow(after, placed, anchor.filter(|anchor| *anchor >= index), index)
+    }
+
+    /// Ends a round at the end of the list. Nothing is gone past, so what it may have missed is read by the next walk.
+    fn end_of_list(&mut self, group: Group, end: u64, limit: u32) -> Step {
+        let (places, read) = count(&group, end);
+        if read < places && group.round < MAX_ROUNDS {
+            return self.next_round(group, places, limit);
+        }
+        self.cursor = Cursor {
+            offset: end,
+            tail: end.saturating_sub(group.from),
+            watermark: self.cursor.watermark.clone(),
+        };
+        Step::End
+    }
+
+    /// Reads the group again, from the entry before it, which must join as any page.
+    fn next_round(&mut self, mut group: Group, places: u64, limit: u32) -> Step {
+        group.places = Some(places);
+        self.cursor.offset = group.from;
+        self.cursor.tail = 0;
+        self.reading = Reading::Forward {
+            windows: vec![Window {
+                listing: Listing::All,
+                offset: group.from.saturating_sub(1),
+                limit,
+            }],
+            stride: 1,
+        };
+        self.group = Some(group);
+        Step::ReadOn
+    }
+}
+
+/// How many places a group has that ends before `end`, and how many of its entries are known.
+fn count(group: &Group, end: u64) -> (u64, u64) {
+    let places = end.saturating_sub(group.from);
+    (places, group.ids.len() as u64 + group.nameless)
+}
