@@ -284,6 +284,23 @@ impl World {
         }
     }
 
+    /// Every run of a task, as the list shows it, oldest first.
+    pub fn items(&self, task: &str) -> Vec<Value> {
+        let found = self.tasks.iter().find(|other| other.id == task);
+        found.map_or_else(Vec::new, |task| {
+            let runs = task.runs.iter();
+            runs.map(|run| items::listed(run, task, &self.user_id))
+                .collect()
+        })
+    }
+
+    /// A run, as a list shows it.
+    pub fn run_item(&self, id: &str) -> Option<Value> {
+        let (task, place) = self.place(id)?;
+        let task = &self.tasks[task];
+        Some(items::listed(task.runs.get(place)?, task, &self.user_id))
+    }
+
     /// The answer to a single read of a run.
     pub fn run_detail(&self, id: &str) -> Option<Value> {
         let (task, place) = self.place(id)?;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use apify_mirror::model::{RunStatus, Timestamp};
 use apify_mirror::simulator::{Rng, World};
 use apify_mirror::store::Reader;
-use apify_mirror::sync::{Listing, Page, Seen, Window};
 
 use super::hazards::{Hazard, Hazards};
 use super::mirror::ready;
+use super::server::Server;
 
 /// The figures of an ended run are final within this time of its end.
 pub const FIGURES_SETTLE_MS: i64 = 10_000;
@@ -22,9 +22,11 @@ pub struct Account {
     pub now: Timestamp,
     /// How far the mirror's clock is ahead of the account's.
     skew_ms: i64,
-    rng: Rng,
+    pub(super) rng: Rng,
     hazards: Hazards,
-    at_rest: bool,
+    pub(super) at_rest: bool,
+    /// How the server answers.
+    pub server: Server,
     /// Runs that must stay active until the mirror has seen them active, as only an audit finds changes that come and go
     /// between two polls.
     until_seen: BTreeSet<String>,
@@ -54,6 +56,7 @@ impl Account {
             now: Timestamp::from_millis(1_700_000_000_000),
             skew_ms: 0,
             rng,
+            server: Server::new(seed, &hazards),
             hazards,
             at_rest: false,
             until_seen: BTreeSet::new(),
@@ -70,8 +73,7 @@ impl Account {
             account.forward(20_000);
         }
         if account.has(Hazard::SmallPages) {
-            let limit = *account.pick(&[1_000, 1_000, 7, 3]);
-            account.world.set_max_limit(limit);
+            account.server.max_limit = *account.pick(&[1_000, 1_000, 7, 3]);
         }
         account
     }
@@ -86,7 +88,7 @@ impl Account {
         self.has(Hazard::ClockJumps)
     }
 
-    fn has(&self, hazard: Hazard) -> bool {
+    pub(super) fn has(&self, hazard: Hazard) -> bool {
         self.hazards.has(hazard)
     }
 
@@ -102,7 +104,7 @@ impl Account {
         }
     }
 
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.rng.below(from.len() as u64) as usize]
     }
 
@@ -217,6 +219,7 @@ impl Account {
             },
             &id,
         );
+        self.remember(&id);
         if next.is_terminal() {
             self.world.finish(&id, next, self.now);
             let settle = self.rng.below(FIGURES_SETTLE_MS as u64) as i64;
@@ -230,6 +233,7 @@ impl Account {
     fn resurrect(&mut self) {
         if let Some(id) = self.pick_run(RunStatus::is_terminal) {
             self.settling.remove(&id);
+            self.remember(&id);
             self.world.resurrect(&id);
             self.note("resurrected", &id);
             self.until_seen.insert(id);
@@ -286,7 +290,7 @@ impl Account {
                 94..96 if self.is_unwatched() => self.hide_or_show(),
                 96 if self.has(Hazard::IgnoredOffsets) => {
                     let ignore = self.rng.chance(30.0);
-                    self.world.set_ignore_offset(ignore);
+                    self.server.ignores_offset = ignore;
                     self.note(
                         "offsets ignored or not",
                         if ignore { "ignored" } else { "not" },
@@ -298,7 +302,7 @@ impl Account {
                 }
                 98 if self.has(Hazard::SmallPages) => {
                     let limit = *self.pick(&[1_000, 100, 50, 7, 3, 2]);
-                    self.world.set_max_limit(limit);
+                    self.server.max_limit = limit;
                     self.note("page size set", &limit.to_string());
                 }
                 _ => {}
@@ -317,8 +321,8 @@ impl Account {
     /// From now on, nothing changes except figures that are still settling.
     pub fn rest(&mut self) {
         self.at_rest = true;
-        self.world.set_max_limit(1_000);
-        self.world.set_ignore_offset(false);
+        self.server.max_limit = 1_000;
+        self.server.ignores_offset = false;
     }
 
     /// Ends every active run, except those that the mirror has yet to see active.
@@ -338,6 +342,7 @@ impl Account {
             .cloned()
             .collect();
         for id in active {
+            self.remember(&id);
             self.world.finish(&id, RunStatus::Succeeded, self.now);
             self.settling.insert(id, self.now);
         }
@@ -360,43 +365,6 @@ impl Account {
             self.note(how.name(), "");
         }
         misbehaves
-    }
-
-    pub fn answer(&mut self, task: &str, window: &Window) -> Page {
-        let filter: Option<&[RunStatus]> = match window.listing {
-            Listing::Active => Some(&RunStatus::ACTIVE),
-            Listing::All | Listing::Newest => None,
-        };
-        let offset = if self.misbehaves(Hazard::IgnoredOffsets, 2.0) {
-            0
-        } else {
-            window.offset
-        };
-        let newest_first = window.listing == Listing::Newest;
-        let answer = self
-            .world
-            .list(task, offset, u64::from(window.limit), newest_first, filter);
-        let mut items: Vec<Seen> = answer
-            .items
-            .into_iter()
-            .map(|item| Seen::from_json(item).unwrap())
-            .collect();
-        if items.len() > 1 && self.misbehaves(Hazard::CutPages, 3.0) {
-            let kept = 1 + self.rng.below(items.len() as u64 - 1) as usize;
-            items.truncate(kept);
-        }
-        Page {
-            offset: answer.offset,
-            limit: Some(answer.limit),
-            total: Some(answer.total),
-            items,
-        }
-    }
-
-    pub fn detail(&self, id: &str) -> Option<Seen> {
-        self.world
-            .run_detail(id)
-            .map(|json| Seen::from_json(json).unwrap())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use apify_mirror::simulator::Rng;
+
 /// One kind of misbehaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hazard {
@@ -30,10 +32,24 @@ pub enum Hazard {
     DeletedRows,
     /// The mirror is off for days.
     Off,
+    /// Runs with equal starts come in another order in each answer.
+    TieOrders,
+    /// `total` is absent, stale, too small or too large.
+    LyingTotals,
+    /// `offset` and `limit` in an answer are absent or untrue.
+    LyingOffsets,
+    /// `desc`, `status` and `limit` are ignored.
+    IgnoredParameters,
+    /// Entries that cannot be read as runs.
+    OddItems,
+    /// Starts that are missing, unreadable, unbelievable or written in another form.
+    OddStarts,
+    /// Lists show some runs as they were some time ago.
+    LaggingLists,
 }
 
 impl Hazard {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 25] = [
         Self::Ties,
         Self::Late,
         Self::Resurrection,
@@ -52,6 +68,24 @@ impl Hazard {
         Self::LockedStore,
         Self::DeletedRows,
         Self::Off,
+        Self::TieOrders,
+        Self::LyingTotals,
+        Self::LyingOffsets,
+        Self::IgnoredParameters,
+        Self::OddItems,
+        Self::OddStarts,
+        Self::LaggingLists,
+    ];
+
+    /// Traits of a server that a history has throughout or not at all: each in two fifths of all histories.
+    pub const TRAITS: [Self; 7] = [
+        Self::TieOrders,
+        Self::LyingTotals,
+        Self::LyingOffsets,
+        Self::IgnoredParameters,
+        Self::OddItems,
+        Self::OddStarts,
+        Self::LaggingLists,
     ];
 
     /// The name by which `SIM_WITHOUT` leaves it out.
@@ -75,6 +109,13 @@ impl Hazard {
             Self::LockedStore => "locked-store",
             Self::DeletedRows => "deleted-by-hand",
             Self::Off => "off-for-days",
+            Self::TieOrders => "tie-orders",
+            Self::LyingTotals => "lying-totals",
+            Self::LyingOffsets => "lying-offsets",
+            Self::IgnoredParameters => "ignored-parameters",
+            Self::OddItems => "odd-items",
+            Self::OddStarts => "odd-starts",
+            Self::LaggingLists => "lagging-lists",
         }
     }
 }
@@ -101,6 +142,8 @@ impl Hazards {
         if seed % 4 != 3 {
             without.insert(Hazard::DeletedRows);
         }
+        let mut rng = Rng::new(seed ^ 0x7a17);
+        without.extend(Hazard::TRAITS.into_iter().filter(|_| !rng.chance(40.0)));
         Self {
             without,
             polls,

@@ -3,7 +3,8 @@
 //! Each seed makes an account of one to three tasks whose runs are created, change status, end, are resurrected,
 //! deleted, retained away, hidden, registered late and tied. A mirror polls and audits it through a server that caps and
 //! truncates pages, ignores offsets and fails; clocks jump, the database is locked, and the process dies before and
-//! after commits, and while attempts and exchanges are in flight. One to three sinks deliver the events to receivers that
+//! after commits, and while attempts and exchanges are in flight. Its answers lie about totals and offsets, ignore
+//! parameters, list ties in changing orders, lag, and hold entries and starts that cannot be read. One to three sinks deliver the events to receivers that
 //! fail, reject, hang, lose acknowledgements, throttle and go away; sinks leave the configuration and come back, and
 //! an operator retries and drops deliveries by hand.
 //!
@@ -11,7 +12,7 @@
 //! must equal it, with exactly the events that happened, and every event must reach every sink that is owed it.
 //!
 //! `SIM_SEEDS=100000 cargo test --release --test simulation` plays more histories, from `SIM_FROM` on. A history that
-//! fails is shrunk and printed; `SIM_SEED=42 SIM_POLLS=7 SIM_WITHOUT=ties,late` plays it again.
+//! fails is shrunk (not with `SIM_NOSHRINK=1`) and printed; `SIM_SEED=42 SIM_POLLS=7 SIM_WITHOUT=ties,late` plays it again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,6 +24,7 @@ mod ledger;
 mod mirror;
 mod receiver;
 mod replay;
+mod server;
 
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
@@ -107,6 +109,8 @@ fn mirrors_stay_equal_to_their_accounts() {
             "locked-store",
             "deleted-by-hand",
             "off-for-days",
+            "odd-items",
+            "lagging-lists",
         ];
         assert!(misbehaved.iter().all(|name| names.contains(name)));
         for what in happened.iter().chain(&misbehaved) {
@@ -185,7 +189,10 @@ fn play(seed: u64) -> Totals {
     match attempt(seed, &hazards) {
         Ok(totals) => totals,
         Err(_) => {
-            let small = shrink(seed, hazards);
+            let small = match std::env::var_os("SIM_NOSHRINK") {
+                Some(_) => hazards,
+                None => shrink(seed, hazards),
+            };
             let traced = Hazards {
                 traced: true,
                 ..small.clone()
@@ -276,7 +283,7 @@ fn history(seed: u64, hazards: &Hazards, account: &mut Account) -> Totals {
     mirror.checks.equal(&mirror.reader, account);
     mirror.checks.marked(&mirror.reader, account);
     if hazards.rows_stay() {
-        mirror.checks.raised(&mirror.reader);
+        mirror.checks.raised(&mirror.reader, account);
     }
     mirror.settle_deliveries(account);
     // Playing it all again takes as long as the history, so only some are.

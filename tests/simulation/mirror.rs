@@ -8,7 +8,7 @@ use apify_mirror::model::{Seed, Task, Timestamp};
 use apify_mirror::simulator::Rng;
 use apify_mirror::store::{SqliteReader, SqliteStore, Store};
 use apify_mirror::sync::{
-    Command, Commit, Input, Listing, Machine, Outcome, ReadFailure, Settings,
+    Command, Commit, Input, Listing, Machine, Outcome, ReadFailure, Settings, Single,
 };
 
 use super::account::{Account, FIGURES_SETTLE_MS};
@@ -16,6 +16,7 @@ use super::check::Checks;
 use super::delivery::Deliveries;
 use super::hazards::{Hazard, Hazards};
 use super::replay::Commits;
+use super::server::LONGEST_LAG_MS;
 
 pub struct Mirror {
     pub store: SqliteStore,
@@ -66,7 +67,7 @@ impl Mirror {
             poll_interval: Duration::from_secs(15),
             watch_interval: Duration::from_millis(rng.below(120_000)),
             settle: Duration::from_millis(
-                FIGURES_SETTLE_MS as u64 + rng.below(2) * rng.below(60_000),
+                (FIGURES_SETTLE_MS + LONGEST_LAG_MS) as u64 + rng.below(2) * rng.below(60_000),
             ),
             // Where polling must suffice, audits still run sometimes, as they must not interfere.
             audit_interval: (!hazards.polling_suffices() || rng.chance(30.0))
@@ -253,11 +254,16 @@ impl Mirror {
                 if account.misbehaves(Hazard::FailedReads, 4.0) {
                     Input::Failed(ReadFailure::Temporary)
                 } else {
-                    Input::Runs(
-                        ids.into_iter()
-                            .map(|id| (id.clone(), account.detail(&id)))
-                            .collect(),
-                    )
+                    let mut read = |id: String| {
+                        let failed = account.misbehaves(Hazard::FailedReads, 2.0);
+                        let run = if failed {
+                            Single::Failed
+                        } else {
+                            account.detail(&id)
+                        };
+                        (id, run)
+                    };
+                    Input::Runs(ids.into_iter().map(&mut read).collect())
                 }
             }
             Some(Command::Commit(commit)) => self.commit(n, &commit, account)?,
@@ -295,16 +301,18 @@ impl Mirror {
             // The poll ends, and the feed continues from the database.
             return Err(Ended::Feed);
         }
-        let written = ready(self.store.commit(task, commit.clone())).unwrap();
+        let committed = ready(self.store.commit(task, commit.clone())).unwrap();
         self.commits.push((task.clone(), commit.clone()));
         let raised = self
             .checks
-            .after_commit(&self.reader, task, commit, written, account);
+            .after_commit(&self.reader, task, commit, &committed, account);
         self.deliveries.raised(&raised);
         if account.misbehaves(Hazard::Crashes, 1.5) {
             Err(Ended::Process)
         } else {
-            Ok(Input::Committed)
+            Ok(Input::Committed {
+                unconfirmed: committed.unconfirmed,
+            })
         }
     }
 

@@ -1,6 +1,6 @@
 //! Audits, one page at a time between polls. [`crate::sync::audit`] defines what a page proves.
 
-use super::base::Machine;
+use super::base::{Machine, unreadable};
 use super::state::{AuditedPage, NextStep, State};
 use crate::model::Timestamp;
 use crate::sync::audit::{Audit, Covered};
@@ -53,13 +53,13 @@ impl Machine {
         let mut except = self.audited_last.clone();
         except.extend(page.as_ref().into_iter().flat_map(ids));
         let page = AuditedPage {
+            remaining: page.iter().flat_map(|placed| unreadable(&placed.page)).map(str::to_owned).collect(),
             page,
             ends,
-            remaining: Vec::new(),
             singles: Vec::new(),
         };
         if gaps.is_empty() {
-            return self.audit_commit(page, now);
+            return self.audit_singles(page, now);
         }
         self.state = State::AuditUnseen(page);
         Command::LoadUnseen { gaps, except }

@@ -11,6 +11,11 @@ use crate::sync::page::{Entry, Page};
 use crate::sync::protocol::{Baseline, Command, Commit, FeedState, Outcome, Settings, Single};
 use crate::sync::walk::{PageSizes, Walk};
 
+/// How often an entry that a list shows unreadable is read singly, in one process.
+const MAX_UNREADABLE_READS: u32 = 3;
+/// The most such entries that are remembered.
+const MAX_UNREADABLE: usize = 1_000;
+
 /// One feed's state machine. See [the module](crate::sync) for its phases.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -31,6 +36,8 @@ pub struct Machine {
     pub(super) unseen: BTreeMap<String, bool>,
     /// The run read singly last, after which the next poll goes on.
     pub(super) last_single: Option<String>,
+    /// How often each entry that a list showed unreadable was read singly.
+    pub(super) unreadable: BTreeMap<String, u32>,
     /// Single reads that failed in this poll.
     pub(super) failed_singles: usize,
     /// How the forward phase of this poll ended.
@@ -79,6 +86,7 @@ impl Machine {
             newest: None,
             unseen: BTreeMap::new(),
             last_single: None,
+            unreadable: BTreeMap::new(),
             failed_singles: 0,
             outcome: Outcome::CaughtUp,
             reads: 0,
@@ -113,8 +121,19 @@ impl Machine {
         std::mem::take(&mut self.missed)
     }
 
-    /// Removes the runs of a page from those this poll has not seen yet.
+    /// Removes the runs of a page from those this poll has not seen yet, and adds those that the page shows unreadable: a
+    /// single read may show more.
     pub(super) fn mark_seen(&mut self, page: &Page) {
+        for id in unreadable(page) {
+            if self.unreadable.len() >= MAX_UNREADABLE {
+                self.unreadable.clear();
+            }
+            let reads = self.unreadable.entry(id.to_owned()).or_default();
+            if *reads < MAX_UNREADABLE_READS {
+                *reads += 1;
+                self.unseen.insert(id.to_owned(), false);
+            }
+        }
         for seen in page.runs() {
             self.unseen.remove(&seen.run.id);
         }
@@ -156,6 +175,14 @@ impl Machine {
         let size = remaining.len().min(self.settings.read_ahead.max(1));
         remaining.drain(..size).collect()
     }
+}
+
+/// The ids of the entries of a page that cannot be read otherwise.
+pub(super) fn unreadable(page: &Page) -> impl Iterator<Item = &str> {
+    page.entries.iter().filter_map(|entry| match entry {
+        Entry::Unreadable(item) => item.id.as_deref(),
+        Entry::Run(_) => None,
+    })
 }
 
 impl Commit {

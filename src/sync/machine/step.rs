@@ -39,8 +39,8 @@ impl Machine {
                 self.follow(next, unconfirmed, now)
             }
             (State::Audit, Input::Pages(pages)) => self.audit_page(pages, now),
-            (State::AuditUnseen(mut page), Input::Unseen(remaining)) => {
-                page.remaining = remaining;
+            (State::AuditUnseen(mut page), Input::Unseen(unseen)) => {
+                page.remaining.extend(unseen);
                 self.audit_singles(page, now)
             }
             (State::AuditSingles(page), Input::Runs(runs)) => self.audit_runs(page, runs, now),

@@ -1,0 +1,282 @@
+//! How the account's server answers: pages of lists and single runs, with everything that answers were seen to do.
+//!
+//! What it does throughout a history (lies about totals and offsets, ignored parameters, the order of ties, starts that
+//! cannot be read) does not stop when the account comes to rest: the mirror must become equal to it all the same.
+
+use std::collections::BTreeMap;
+
+use apify_mirror::model::{RunStatus, Timestamp};
+use apify_mirror::simulator::Rng;
+use apify_mirror::sync::{Entry, Listing, Page, Seen, Single, Unreadable, Window};
+use serde_json::{Value, json};
+
+use super::account::Account;
+use super::hazards::{Hazard, Hazards};
+
+/// How long a list may show a run as it was before its last change.
+pub const LONGEST_LAG_MS: i64 = 15_000;
+
+/// What answers say about `total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Totals {
+    True,
+    Absent,
+    /// What it was in the answer before.
+    Stale,
+    TooSmall,
+    TooLarge,
+    /// The end of the page.
+    PageEnd,
+    /// Any of these.
+    Mixed,
+}
+
+/// What answers say about `offset` and `limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claims {
+    True,
+    Absent,
+    /// Always the beginning.
+    Zero,
+    Anything,
+}
+
+/// How a start is shown.
+enum Shown {
+    AsItIs,
+    Nothing,
+    Nonsense,
+    Far,
+}
+
+/// How the server answers.
+pub struct Server {
+    seed: u64,
+    pub max_limit: u64,
+    pub ignores_offset: bool,
+    totals: Totals,
+    claims: Claims,
+    ignores_desc: bool,
+    ignores_status: bool,
+    ignores_limit: bool,
+    last_total: u64,
+    /// Runs before their last change, and when that was.
+    earlier: BTreeMap<String, (Timestamp, Value)>,
+}
+
+impl Server {
+    pub fn new(seed: u64, hazards: &Hazards) -> Self {
+        let mut rng = Rng::new(seed ^ 0x5e7e);
+        let mut one_of = |hazard, n| if hazards.has(hazard) { rng.below(n) } else { 0 };
+        let totals = [
+            Totals::True,
+            Totals::Absent,
+            Totals::Stale,
+            Totals::TooSmall,
+            Totals::TooLarge,
+            Totals::PageEnd,
+            Totals::Mixed,
+        ][one_of(Hazard::LyingTotals, 7) as usize];
+        let claims = [Claims::True, Claims::Absent, Claims::Zero, Claims::Anything]
+            [one_of(Hazard::LyingOffsets, 4) as usize];
+        let ignored = one_of(Hazard::IgnoredParameters, 8);
+        Self {
+            seed,
+            max_limit: 1_000,
+            ignores_offset: false,
+            totals,
+            claims,
+            ignores_desc: ignored & 1 > 0,
+            ignores_status: ignored & 2 > 0,
+            ignores_limit: ignored & 4 > 0,
+            last_total: 0,
+            earlier: BTreeMap::new(),
+        }
+    }
+
+    /// A number that belongs to a run, from 0 to 99.
+    fn lot(&self, id: &str, what: u64) -> u64 {
+        let sum = id.bytes().fold(self.seed ^ what, |sum, byte| {
+            (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        Rng::new(sum).below(100)
+    }
+
+    /// How the start of a run is shown.
+    fn shown_start(&self, id: &str) -> Shown {
+        match self.lot(id, 1) {
+            0..6 => Shown::Nothing,
+            6..10 => Shown::Nonsense,
+            10..14 => Shown::Far,
+            _ => Shown::AsItIs,
+        }
+    }
+}
+
+impl Account {
+    /// Remembers how a list shows a run that is about to change.
+    pub(super) fn remember(&mut self, id: &str) {
+        if let Some(item) = self.world.run_item(id) {
+            let item = self.as_shown(item);
+            self.server.earlier.insert(id.to_owned(), (self.now, item));
+        }
+    }
+
+    /// Whether a run can never be read, neither in a list nor singly.
+    pub fn is_unreadable(&self, id: &str) -> bool {
+        self.has(Hazard::OddItems) && self.server.lot(id, 2) < 4
+    }
+
+    /// An item as the server shows it: its start may be odd.
+    pub fn as_shown(&self, mut item: Value) -> Value {
+        if !self.has(Hazard::OddStarts) {
+            return item;
+        }
+        let id = item["id"].as_str().unwrap_or_default();
+        match self.server.shown_start(id) {
+            Shown::AsItIs => {}
+            Shown::Nothing => item["startedAt"] = Value::Null,
+            Shown::Nonsense => item["startedAt"] = json!("soon"),
+            Shown::Far => item["startedAt"] = json!("2099-01-01T00:00:00.000Z"),
+        }
+        item
+    }
+
+    /// The latest start that is believed.
+    pub fn latest_start(&self) -> Timestamp {
+        Timestamp::from_millis(self.now.as_millis() + 600_000)
+    }
+
+    pub fn answer(&mut self, task: &str, window: &Window) -> Page {
+        let items = self.all_items(task, window.listing);
+        let full = items.len() as u64;
+        let ignores_offset =
+            self.server.ignores_offset || self.misbehaves(Hazard::IgnoredOffsets, 2.0);
+        let offset = if ignores_offset { 0 } else { window.offset };
+        let asked = match self.server.ignores_limit {
+            true => 1_000,
+            false => u64::from(window.limit),
+        };
+        // The smallest page that a server was taken to give.
+        let least = if self.has(Hazard::LyingTotals) { 3 } else { 1 };
+        let limit = asked.min(self.server.max_limit.max(least));
+        let mut entries: Vec<Entry> = items
+            .into_iter()
+            .skip(usize::try_from(offset).unwrap_or(usize::MAX))
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
+            .map(|item| self.entry(item))
+            .collect();
+        if entries.len() > 1 && self.misbehaves(Hazard::CutPages, 3.0) {
+            let kept = 1 + self.rng.below(entries.len() as u64 - 1) as usize;
+            entries.truncate(kept);
+        }
+        let end = offset + entries.len() as u64;
+        let total = self.total(full, end);
+        let (offset, limit) = self.claims(offset, limit);
+        let desc = match self.server.ignores_desc {
+            true => self.rng.chance(50.0).then_some(false),
+            false => Some(window.listing == Listing::Newest),
+        };
+        Page {
+            offset,
+            limit,
+            total,
+            desc,
+            entries,
+        }
+    }
+
+    /// Everything that a listing has, in the order of one answer.
+    fn all_items(&mut self, task: &str, listing: Listing) -> Vec<Value> {
+        let lags = self.misbehaves(Hazard::LaggingLists, 4.0);
+        let salt = self.rng.below(u64::MAX);
+        let shuffles = self.has(Hazard::TieOrders);
+        let mut items: Vec<(Timestamp, u64, Value)> = Vec::new();
+        for (n, run) in self.world.runs(task).enumerate() {
+            let order = match shuffles {
+                true => Rng::new(salt ^ n as u64).below(u64::MAX),
+                false => n as u64,
+            };
+            let earlier = self.server.earlier.get(&run.id);
+            let recent =
+                earlier.filter(|(at, _)| self.now.since(*at).as_millis() <= LONGEST_LAG_MS as u128);
+            let item = match recent {
+                Some((_, item)) if lags => item.clone(),
+                _ => self.as_shown(self.world.run_item(&run.id).unwrap_or_default()),
+            };
+            items.push((run.started_at, order, item));
+        }
+        items.sort_by_key(|(started, order, _)| (*started, *order));
+        let mut items: Vec<Value> = items.into_iter().map(|(_, _, item)| item).collect();
+        match listing {
+            Listing::Newest if !self.server.ignores_desc => items.reverse(),
+            Listing::Active if !self.server.ignores_status => items.retain(|item| {
+                let status = item["status"].as_str().unwrap_or_default();
+                RunStatus::ACTIVE.contains(&RunStatus::from_api(status))
+            }),
+            _ => {}
+        }
+        items
+    }
+
+    fn entry(&mut self, item: Value) -> Entry {
+        let id = item["id"].as_str().unwrap_or_default().to_owned();
+        let hidden = self.is_unreadable(&id);
+        if hidden || self.misbehaves(Hazard::OddItems, 0.5) {
+            // Of an entry that cannot be read for a while, only the id tells which run to read singly.
+            let has_id = !hidden || self.server.lot(&id, 3) < 50;
+            return Entry::Unreadable(Unreadable {
+                id: has_id.then_some(id),
+                reason: "it is odd".to_owned(),
+                body: "null".to_owned(),
+            });
+        }
+        Entry::Run(Seen::from_json(item, self.latest_start()).unwrap())
+    }
+
+    fn total(&mut self, full: u64, end: u64) -> Option<u64> {
+        let stale = std::mem::replace(&mut self.server.last_total, full);
+        let totals = match self.server.totals {
+            Totals::Mixed => *self.pick(&[
+                Totals::True,
+                Totals::Absent,
+                Totals::Stale,
+                Totals::TooSmall,
+                Totals::TooLarge,
+            ]),
+            other => other,
+        };
+        match totals {
+            Totals::True | Totals::Mixed => Some(full),
+            Totals::Absent => None,
+            Totals::Stale => Some(stale),
+            Totals::TooSmall => Some(self.rng.below(full.max(1))),
+            Totals::TooLarge => Some(full + 1 + self.rng.below(20)),
+            Totals::PageEnd => Some(end),
+        }
+    }
+
+    fn claims(&mut self, offset: u64, limit: u64) -> (Option<u64>, Option<u64>) {
+        match self.server.claims {
+            Claims::True => (Some(offset), Some(limit)),
+            Claims::Absent => (None, None),
+            Claims::Zero => (Some(0), Some(1_000)),
+            // It does not say so at the beginning, which leaves no way to begin.
+            Claims::Anything if offset == 0 => (Some(0), Some(self.rng.below(2_000))),
+            Claims::Anything => (Some(self.rng.below(100)), Some(self.rng.below(2_000))),
+        }
+    }
+
+    pub fn detail(&self, id: &str) -> Single {
+        if self.is_unreadable(id) && self.world.run(id).is_some() {
+            return Single::Failed;
+        }
+        match self.world.run_detail(id) {
+            None => Single::Gone,
+            Some(json) => {
+                let seen = Seen::from_json(self.as_shown(json), self.latest_start()).unwrap();
+                Single::Found(Box::new(seen))
+            }
+        }
+    }
+}
