@@ -50,8 +50,14 @@ pub fn parse_retry_after(value: &str, now: jiff::Timestamp) -> Option<Duration> 
     if let Ok(seconds) = value.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
+    let at = parse_http_date(value)?;
     Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
+}
+
+/// Reads a date as HTTP writes it, e.g. in the header `Date`.
+pub fn parse_http_date(value: &str) -> Option<jiff::Timestamp> {
+    let at = jiff::fmt::rfc2822::parse(value.trim()).ok()?;
+    Some(at.timestamp())
 }
 
 /// Describes the error of a request that got no complete answer, without its address.

@@ -2,22 +2,22 @@
 
 use std::collections::HashSet;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
-use reqwest::{Response, Url, redirect};
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Url, redirect};
 use tokio::sync::{Semaphore, watch};
 
 use super::error::{ApiError, ErrorClass};
 use super::retry::RetryPolicy;
 use super::token::{Token, TokenSource};
 use super::wire;
-use crate::model::{RunStatus, Task};
+use crate::model::{RunStatus, Task, Timestamp};
 use crate::sync::{Listing, Page, Seen, Window};
-use crate::web::{is_loopback, parse_retry_after};
+use crate::web::{is_loopback, parse_http_date, parse_retry_after};
 
 /// The largest body read, in bytes after decompression. A full page of runs is less than a hundredth of that.
 const MAX_BODY: usize = 64 << 20;
@@ -30,6 +30,15 @@ const TASKS_PER_PAGE: u64 = 1_000;
 
 /// The most pages of tasks read, so that a server that repeats itself cannot keep the client reading.
 const MAX_TASK_PAGES: u64 = 1_000;
+
+/// How long after an answer was given, by its `Date`, a run in it can have started: clocks of servers differ.
+const START_AFTER_DATE: Duration = Duration::from_secs(600);
+
+/// The same by the local clock, where an answer has no `Date`: the local clock may be wrong by more.
+const START_AFTER_NOW: Duration = Duration::from_secs(24 * 3_600);
+
+/// The `Date` of no answer.
+const NO_DATE: i64 = i64::MIN;
 
 /// How to reach the API.
 #[derive(Clone, Debug)]
@@ -64,6 +73,8 @@ struct Inner {
     in_flight: Semaphore,
     retry: RetryPolicy,
     requests: AtomicU64,
+    /// The `Date` of the last answer that had one, in milliseconds, or [`NO_DATE`].
+    server_time: AtomicI64,
 }
 
 impl Client {
@@ -115,6 +126,7 @@ impl Client {
             in_flight,
             retry,
             requests: AtomicU64::new(0),
+            server_time: AtomicI64::new(NO_DATE),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -124,6 +136,13 @@ impl Client {
     /// How many attempts this client and its clones have made.
     pub fn requests(&self) -> u64 {
         self.inner.requests.load(Ordering::Relaxed)
+    }
+
+    /// When the last answer was given, by its server's clock, to the end of the second; `None` before the first.
+    pub fn server_time(&self) -> Option<Timestamp> {
+        const REST_OF_THE_SECOND: Duration = Duration::from_millis(999);
+        let millis = self.inner.server_time.load(Ordering::Relaxed);
+        (millis != NO_DATE).then(|| Timestamp::from_millis(millis).plus(REST_OF_THE_SECOND))
     }
 
     /// From now on, reads the token again from `source` whenever it is refused.
@@ -190,7 +209,8 @@ impl Client {
         }
     }
 
-    /// A page of the runs of the task `task_id` (`GET /v2/actor-tasks/:id/runs`).
+    /// A page of the runs of the task `task_id` (`GET /v2/actor-tasks/:id/runs`). Items that cannot be read are among its
+    /// entries.
     ///
     /// # Errors
     /// When no attempt succeeds.
@@ -213,25 +233,26 @@ impl Client {
         }
         let mut url = self.url(&["v2", "actor-tasks", task_id, "runs"]);
         url.query_pairs_mut().extend_pairs(query);
-        self.get(url, wire::run_page).await
+        self.get(self.inner.retry, url, wire::run_page).await
     }
 
     /// The run `run_id` (`GET /v2/actor-runs/:id`); `None` if Apify answers `record-not-found`. The mirror then marks
-    /// the row as removed, so any other 404, e.g. a proxy's, is an error.
+    /// the row as removed, so any other 404, e.g. a proxy's, is an error. Makes fewer attempts than other requests: many
+    /// runs are read at once, and read again by the next poll.
     ///
     /// # Errors
-    /// When no attempt succeeds, or the answer is about another run.
+    /// When no attempt succeeds, or the answer cannot be read or is about another run.
     pub async fn run(&self, run_id: &str) -> Result<Option<Seen>, ApiError> {
         let url = self.url(&["v2", "actor-runs", run_id]);
-        let decode = |body: &[u8]| {
-            let seen = wire::run(body)?;
+        let decode = |body: &[u8], latest| {
+            let seen = wire::run(body, latest)?;
             if seen.run.id == run_id {
                 Ok(seen)
             } else {
                 Err(format!("asked for the run {run_id}, got {}", seen.run.id))
             }
         };
-        match self.get(url, decode).await {
+        match self.get(self.inner.retry.briefly(), url, decode).await {
             Ok(seen) => Ok(Some(seen)),
             Err(error) if error.is_record_not_found() => Ok(None),
             Err(error) if error.class() == ErrorClass::NotFound => Err(error.into_other()),
@@ -244,11 +265,12 @@ impl Client {
     /// # Errors
     /// When no attempt succeeds.
     pub async fn task(&self, reference: &str) -> Result<Task, ApiError> {
-        self.get(self.url(&["v2", "actor-tasks", reference]), wire::task)
+        let url = self.url(&["v2", "actor-tasks", reference]);
+        self.get(self.inner.retry, url, |body, _| wire::task(body))
             .await
     }
 
-    /// Every task of the account (`GET /v2/actor-tasks`). A task deleted during the read shifts later ones to lower
+    /// Every task of the account (`GET /v2/actor-tasks`). One that cannot be read is left out, with a warning. A task deleted during the read shifts later ones to lower
     /// offsets, so pages overlap by one entry. If several are deleted, a task may be missing from this answer.
     ///
     /// # Errors
@@ -262,14 +284,23 @@ impl Client {
             url.query_pairs_mut()
                 .append_pair("offset", &offset.to_string())
                 .append_pair("limit", &TASKS_PER_PAGE.to_string());
-            let page = self.get(url, wire::task_page).await?;
-            let end = page.offset.saturating_add(page.tasks.len() as u64);
+            let decode = |body: &[u8], _| wire::task_page(body);
+            let page = self.get(self.inner.retry, url, decode).await?;
+            let begin = page.offset.unwrap_or(offset);
+            let end = begin.saturating_add(page.tasks.len() as u64);
             let known = tasks.len();
-            tasks.extend(
-                page.tasks
-                    .into_iter()
-                    .filter(|task| ids.insert(task.id.clone())),
-            );
+            for (position, task) in (begin..).zip(page.tasks) {
+                match task {
+                    Ok(task) if ids.insert(task.id.clone()) => tasks.push(task),
+                    Ok(_) => {}
+                    Err(reason) => {
+                        tracing::warn!(
+                            position,
+                            "a task in the list of tasks cannot be read: {reason}"
+                        );
+                    }
+                }
+            }
             // A page without a new task is the end, or the server ignores the offset.
             if tasks.len() == known || page.total.is_some_and(|total| end >= total) {
                 break;
@@ -290,20 +321,18 @@ impl Client {
 
     async fn get<T>(
         &self,
+        retry: RetryPolicy,
         url: Url,
-        decode: impl Fn(&[u8]) -> Result<T, String>,
+        decode: impl Fn(&[u8], Timestamp) -> Result<T, String>,
     ) -> Result<T, ApiError> {
-        self.inner
-            .retry
-            .run(|| self.with_current_token(&url, &decode))
-            .await
+        retry.run(|| self.with_current_token(&url, &decode)).await
     }
 
     /// An attempt and, where the token is refused and there is another by now, one more with that.
     async fn with_current_token<T>(
         &self,
         url: &Url,
-        decode: impl Fn(&[u8]) -> Result<T, String>,
+        decode: impl Fn(&[u8], Timestamp) -> Result<T, String>,
     ) -> Result<T, ApiError> {
         let token = self.inner.authorization.borrow().clone();
         match self.limited(url, &token, &decode).await {
@@ -322,7 +351,7 @@ impl Client {
         &self,
         url: &Url,
         token: &HeaderValue,
-        decode: impl Fn(&[u8]) -> Result<T, String>,
+        decode: impl Fn(&[u8], Timestamp) -> Result<T, String>,
     ) -> Result<T, ApiError> {
         let _permit = self.inner.in_flight.acquire().await;
         self.inner.rate.until_ready().await;
@@ -342,7 +371,7 @@ impl Client {
         &self,
         url: &Url,
         token: &HeaderValue,
-        decode: impl Fn(&[u8]) -> Result<T, String>,
+        decode: impl Fn(&[u8], Timestamp) -> Result<T, String>,
     ) -> Result<T, ApiError> {
         let transport = |error: reqwest::Error| ApiError::from_transport(url, &error);
         let mut response = self
@@ -354,7 +383,8 @@ impl Client {
             .await
             .map_err(transport)?;
         let status = response.status();
-        let retry_after = retry_after(&response);
+        let retry_after = retry_after(response.headers());
+        let latest = self.latest_start(response.headers());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(transport)? {
             if body.len() + chunk.len() > MAX_BODY {
@@ -370,7 +400,7 @@ impl Client {
         if !status.is_success() {
             return Err(ApiError::from_status(url, status, &body, retry_after));
         }
-        decode(&body).map_err(|problem| {
+        decode(&body, latest).map_err(|problem| {
             ApiError::new(
                 ErrorClass::Malformed,
                 url,
@@ -378,9 +408,20 @@ impl Client {
             )
         })
     }
+
+    /// The latest start that is believed of a run in an answer with these headers, whose `Date` it notes.
+    fn latest_start(&self, headers: &HeaderMap) -> Timestamp {
+        let date = headers.get(DATE).and_then(|value| value.to_str().ok());
+        let Some(date) = date.and_then(parse_http_date) else {
+            return Timestamp::now().plus(START_AFTER_NOW);
+        };
+        let millis = date.as_millisecond();
+        self.inner.server_time.store(millis, Ordering::Relaxed);
+        Timestamp::from_millis(millis).plus(START_AFTER_DATE)
+    }
 }
 
-fn retry_after(response: &Response) -> Option<Duration> {
-    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
     parse_retry_after(value, jiff::Timestamp::now())
 }

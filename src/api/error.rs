@@ -49,7 +49,7 @@ pub struct ApiError {
 const RECORD_NOT_FOUND: &str = "record-not-found";
 
 /// What some servers write before JSON.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Apify's error body: `{"error": {"type": "...", "message": "..."}}`.
 #[derive(Deserialize)]
@@ -246,8 +246,8 @@ mod tests {
     fn only_apifys_own_errors_are_verdicts() {
         let not_apifys: [&[u8]; 9] = [
             b"",
-            include_bytes!("../../tests/fixtures/proxy-404.html"),
-            include_bytes!("../../tests/fixtures/proxy-403.html"),
+            include_bytes!("../../tests/fixtures/cases/proxy-404.html"),
+            include_bytes!("../../tests/fixtures/cases/proxy-403.html"),
             b"{}",
             b"[]",
             br#"{"error": "not found"}"#,

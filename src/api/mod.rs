@@ -11,6 +11,7 @@ mod client;
 mod client_tests;
 mod error;
 mod retry;
+mod split;
 mod token;
 pub mod wire;
 

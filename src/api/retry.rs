@@ -39,6 +39,18 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// Fewer attempts, in less time: for requests of which many are made, and that are made again soon if they fail.
+    pub fn briefly(self) -> Self {
+        let within = Duration::from_secs(10);
+        Self {
+            attempts: self.attempts.min(3),
+            connects: self.connects.min(3),
+            within: self.within.min(within),
+            max_retry_after: self.max_retry_after.min(within),
+            ..self
+        }
+    }
+
     /// Makes `request` until it succeeds, fails permanently, or reaches a limit.
     pub async fn run<T, F>(&self, mut request: impl FnMut() -> F) -> Result<T, ApiError>
     where

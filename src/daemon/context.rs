@@ -10,7 +10,7 @@ use super::worker::Worker;
 use crate::api::Client;
 use crate::model::{Registration, TEMPORARY_SINK, Timestamp};
 use crate::sinks::{BuildError, Sink, SinkSettings};
-use crate::store::{Reader, Store, StoreError, Written};
+use crate::store::{Committed, Reader, Store, StoreError};
 use crate::sync::{Commit, Settings};
 
 /// The part of the configuration that a running daemon can change: tasks, polling and sinks.
@@ -206,7 +206,7 @@ impl Context {
         &self,
         feed_id: &str,
         commit: Commit,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<Committed, StoreError> {
         let _in_force = self.committing.read().await;
         self.store.commit(feed_id, commit).await
     }

@@ -9,7 +9,7 @@ use super::context::Context;
 use crate::api::{ApiError, ErrorClass};
 use crate::model::{Task, Timestamp};
 use crate::store::{Condition, MAX_UNSEEN, StoreError, Written};
-use crate::sync::{Command, Input, Machine, Outcome, Page, ReadFailure, Seen, Window};
+use crate::sync::{Command, Input, Machine, Outcome, Page, ReadFailure, Single, Window};
 
 /// Mirrors the runs of one task.
 #[derive(Debug)]
@@ -36,13 +36,26 @@ pub struct Poll {
     pub undecided: bool,
 }
 
+/// What has come of a poll so far.
+#[derive(Debug, Default)]
+struct Tally {
+    written: Written,
+    error: Option<ApiError>,
+    undecided: bool,
+    /// How many single reads of runs failed, and one of the errors.
+    unread: Option<(u64, ApiError)>,
+}
+
 impl Feed {
     /// Loads the feed of `task`, to continue from the mirror's cursor.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn load(context: Arc<Context>, task: Task) -> Result<Self, StoreError> {
-        let state = context.store.open_feed(&task, Timestamp::now()).await?;
+        // Compared with when the task was created, so by the same clock if that is known.
+        let now = context.client.server_time();
+        let now = now.unwrap_or_else(Timestamp::now);
+        let state = context.store.open_feed(&task, now).await?;
         let machine = Machine::new(context.plan().settings_for(&task.id), state);
         Ok(Self {
             context,
@@ -84,21 +97,20 @@ impl Feed {
     /// # Errors
     /// When the database fails. [`Poll`] reports errors of the API.
     pub async fn poll(&mut self) -> Result<Poll, StoreError> {
-        let (mut written, mut error, mut undecided) = (Written::default(), None, false);
+        let mut tally = Tally::default();
         let mut command = self.machine.step(Input::Wake, Timestamp::now());
         loop {
             if let Command::Sleep { wait, outcome } = command {
-                self.finish(outcome, written, error.as_ref()).await?;
+                self.finish(outcome, &tally).await?;
                 return Ok(Poll {
                     wait,
                     outcome,
-                    written,
-                    error,
-                    undecided,
+                    written: tally.written,
+                    error: tally.error,
+                    undecided: tally.undecided,
                 });
             }
-            let input = self.execute(command, &mut written, &mut error).await?;
-            undecided |= matches!(&input, Input::Unseen(ids) if ids.len() >= MAX_UNSEEN);
+            let input = self.execute(command, &mut tally).await?;
             command = self.machine.step(input, Timestamp::now());
             self.show_progress();
         }
@@ -113,14 +125,8 @@ impl Feed {
         self.context.progress.show(&self.task, at, feed.total);
     }
 
-    /// Executes one command and returns the input that answers it. Adds the changes of a commit to `written`, and stores
-    /// the error of a failed read in `error`.
-    async fn execute(
-        &self,
-        command: Command,
-        written: &mut Written,
-        error: &mut Option<ApiError>,
-    ) -> Result<Input, StoreError> {
+    /// Executes one command and returns the input that answers it. Adds to `tally` what came of it.
+    async fn execute(&self, command: Command, tally: &mut Tally) -> Result<Input, StoreError> {
         let (store, id) = (&self.context.store, self.task.id.as_str());
         let cursor = &self.machine.feed().cursor;
         Ok(match command {
@@ -128,31 +134,38 @@ impl Feed {
             Command::LoadOpen { within } => Input::Open(store.open_runs(id, cursor, within).await?),
             Command::Locate(ids) => Input::Located(store.distances(id, cursor, &ids).await?),
             Command::LoadUnseen { gaps, except } => {
-                Input::Unseen(store.unseen(id, &gaps, &except).await?)
+                let unseen = store.unseen(id, &gaps, &except).await?;
+                tally.undecided |= unseen.len() >= MAX_UNSEEN;
+                Input::Unseen(unseen)
             }
             Command::Read(windows) => match self.read(windows).await {
                 Ok(pages) => Input::Pages(pages),
-                Err(failed) => failed_read(error, failed),
+                Err(failed) => failed_read(&mut tally.error, failed),
             },
-            Command::ReadRuns(ids) => match self.read_runs(ids).await {
+            Command::ReadRuns(ids) => match self.read_runs(ids, &mut tally.unread).await {
                 Ok(runs) => Input::Runs(runs),
-                Err(failed) => failed_read(error, failed),
+                Err(failed) => failed_read(&mut tally.error, failed),
             },
             Command::Commit(commit) => {
-                written.add(self.context.commit(id, *commit).await?);
-                Input::Committed
+                let committed = self.context.commit(id, *commit).await?;
+                tally.written.add(committed.written);
+                let unconfirmed = committed.unconfirmed;
+                Input::Committed { unconfirmed }
             }
         })
     }
 
     /// Records the outcome of a poll, or of a part of an audit: in the log and, for failures, in the mirror.
-    async fn finish(
-        &mut self,
-        outcome: Outcome,
-        written: Written,
-        error: Option<&ApiError>,
-    ) -> Result<(), StoreError> {
-        let (condition, problem) = match (outcome, error) {
+    async fn finish(&mut self, outcome: Outcome, tally: &Tally) -> Result<(), StoreError> {
+        let task = self.task.label();
+        if let Some((runs, example)) = &tally.unread {
+            tracing::warn!(
+                task,
+                runs,
+                "runs could not be read singly, such as {example}"
+            );
+        }
+        let (condition, problem) = match (outcome, &tally.error) {
             (Outcome::Failed, Some(error)) => {
                 let condition = match error.class() {
                     ErrorClass::NotFound => Condition::NotFound,
@@ -170,17 +183,17 @@ impl Feed {
                 (Condition::Failing, problem)
             }
             (Outcome::Auditing, _) => {
-                self.repaired.add(written);
+                self.repaired.add(tally.written);
                 return Ok(());
             }
             (Outcome::Audited, _) => {
-                self.repaired.add(written);
+                self.repaired.add(tally.written);
                 self.log_audit();
                 return Ok(());
             }
             _ => return Ok(()),
         };
-        tracing::warn!(task = self.task.label(), "{problem}");
+        tracing::warn!(task, "{problem}");
         self.context
             .store
             .record_failure(&self.task.id, condition, &problem, Timestamp::now())
@@ -228,16 +241,38 @@ impl Feed {
         }
     }
 
-    /// Reads the runs `ids` concurrently; fails if any of them fails.
-    async fn read_runs(&self, ids: Vec<String>) -> Result<Vec<(String, Option<Seen>)>, ApiError> {
+    /// Reads the runs `ids` concurrently. A read that fails delays no other run, and counts in `unread`; only a refused
+    /// token makes all fail.
+    async fn read_runs(
+        &self,
+        ids: Vec<String>,
+        unread: &mut Option<(u64, ApiError)>,
+    ) -> Result<Vec<(String, Single)>, ApiError> {
         let reads = ids.into_iter().map(|id| {
             let client = self.context.client.clone();
-            async move { client.run(&id).await.map(|run| (id, run)) }
+            async move {
+                match client.run(&id).await {
+                    Err(error) if error.class() == ErrorClass::TokenRefused => Err(error),
+                    read => Ok((id, read)),
+                }
+            }
         });
-        match in_order(reads).await {
-            (runs, None) => Ok(runs),
-            (_, Some(failed)) => Err(failed),
+        let (reads, refused) = in_order(reads).await;
+        if let Some(refused) = refused {
+            return Err(refused);
         }
+        let runs = reads.into_iter().map(|(id, read)| {
+            let single = match read {
+                Ok(Some(seen)) => Single::Found(Box::new(seen)),
+                Ok(None) => Single::Gone,
+                Err(error) => {
+                    unread.get_or_insert((0, error)).0 += 1;
+                    Single::Failed
+                }
+            };
+            (id, single)
+        });
+        Ok(runs.collect())
     }
 }
 

@@ -20,13 +20,15 @@ pub enum InvalidRun {
 }
 
 /// Declares [`Run`] and all code that enumerates its optional fields from one list of them. A field marked `in meta` is
-/// in the object `meta` of the API's JSON, the others are at the top level. Columns have the names of the fields.
+/// in the object `meta` of the API's JSON, the others are at the top level. One marked `as time` is a time. Columns have
+/// the names of the fields.
 macro_rules! run {
-    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $key:literal $(in $meta:ident)?;)+) => {
+    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $key:literal $(in $meta:ident)? $(as $form:ident)?;)+) => {
         /// One run: a typed field for every column of the mirror, and the rest in `extra`.
         ///
-        /// Every field but the id may be missing or null. Times keep the API's text, so that no precision is lost. A
-        /// value whose type is not the documented one is kept in `extra`, under its own name.
+        /// Every field but the id may be missing or null. Times keep the API's text, so that no precision is lost, or get
+        /// its documented form if they are written in another, so that they sort. A value whose type is not the
+        /// documented one, or a time that is not understood, is kept in `extra`, under its own name.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Run {
             /// The run's id: 17 letters and digits at Apify, any non-empty text here.
@@ -82,7 +84,7 @@ macro_rules! run {
                 Self {
                     id,
                     status,
-                    $($field: take(run!(@place top meta $($meta)?), $key, Field::from_json),)+
+                    $($field: take(run!(@place top meta $($meta)?), $key, run!(@read $($form)?)),)+
                     extra: Map::new(),
                 }
             }
@@ -90,6 +92,8 @@ macro_rules! run {
     };
     (@place $top:ident $meta:ident) => { $top };
     (@place $top:ident $meta:ident meta) => { $meta };
+    (@read) => { Field::from_json };
+    (@read time) => { Timestamp::text_from_api };
 }
 
 run! {
@@ -99,10 +103,10 @@ run! {
     act_id: String = "actId";
     /// `userId`.
     user_id: String = "userId";
-    /// `startedAt`, as given.
-    started_at: String = "startedAt";
-    /// `finishedAt`, as given.
-    finished_at: String = "finishedAt";
+    /// `startedAt`.
+    started_at: String = "startedAt" as time;
+    /// `finishedAt`.
+    finished_at: String = "finishedAt" as time;
     /// `buildId`.
     build_id: String = "buildId";
     /// `buildNumber`.
@@ -117,8 +121,8 @@ run! {
     user_agent: String = "userAgent" in meta;
     /// `meta.scheduleId`.
     schedule_id: String = "scheduleId" in meta;
-    /// `meta.scheduledAt`, as given.
-    scheduled_at: String = "scheduledAt" in meta;
+    /// `meta.scheduledAt`.
+    scheduled_at: String = "scheduledAt" in meta as time;
     /// `usageTotalUsd`, in US dollars.
     usage_total_usd: f64 = "usageTotalUsd";
     /// `defaultKeyValueStoreId`.

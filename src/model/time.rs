@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// An instant in milliseconds since the Unix epoch, the precision of the API's times.
 ///
 /// `Display` writes the API's format, `2019-11-30T07:34:24.202Z`.
@@ -25,6 +27,45 @@ impl Timestamp {
         text.parse::<jiff::Timestamp>()
             .ok()
             .map(|at| Self(at.as_millisecond()))
+    }
+
+    /// Reads a time that the API gives in another form than it documents, where only one instant can be meant: without a
+    /// zone (it is UTC then), with a space for the `T`, in lower case, or as milliseconds or seconds since the Unix epoch
+    /// (13 or 10 digits), also as text.
+    pub fn from_api(value: &Value) -> Option<Self> {
+        if let Some(number) = value.as_f64() {
+            return Self::from_epoch(&format!("{number:.0}")).filter(|_| number.fract() == 0.0);
+        }
+        let text = value.as_str()?.trim();
+        let has_time = text.contains([':', 'T', 't']);
+        let in_utc = || {
+            let text: jiff::civil::DateTime = text.parse().ok().filter(|_| has_time)?;
+            let at = jiff::tz::Offset::UTC.to_timestamp(text).ok()?;
+            Some(Self(at.as_millisecond()))
+        };
+        Self::parse(text)
+            .or_else(in_utc)
+            .or_else(|| Self::from_epoch(text))
+    }
+
+    /// The text of a time that the API gives: as it is where that is a form of the documented one, which sorts,
+    /// otherwise in the documented form; `None` if [`Timestamp::from_api`] does not understand it.
+    pub fn text_from_api(value: &Value) -> Option<String> {
+        let at = Self::from_api(value)?;
+        let text = value.as_str().filter(|text| is_documented_form(text));
+        Some(text.map_or_else(|| at.to_string(), str::to_owned))
+    }
+
+    /// Milliseconds since the Unix epoch, in 13 digits, or seconds, in 10.
+    fn from_epoch(digits: &str) -> Option<Self> {
+        let unit = match digits.len() {
+            13 => 1,
+            10 => 1_000,
+            _ => return None,
+        };
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number: i64 = digits.parse().ok().filter(|_| is_number)?;
+        Some(Self(number * unit))
     }
 
     /// Reads the local clock.
@@ -54,6 +95,23 @@ impl Timestamp {
     }
 }
 
+/// Whether `text` is written as `2019-11-30T07:34:24Z`, with or without a fraction.
+fn is_documented_form(text: &str) -> bool {
+    const FORM: &[u8] = b"0000-00-00T00:00:00";
+    let has_form = |(byte, form): (u8, &u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        _ => byte == *form,
+    };
+    let (Some(seconds), Some(rest)) = (text.get(..FORM.len()), text.get(FORM.len()..)) else {
+        return false;
+    };
+    let fraction = rest
+        .strip_suffix('Z')
+        .map(|rest| rest.strip_prefix('.').unwrap_or(rest));
+    seconds.bytes().zip(FORM).all(has_form)
+        && fraction.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// The current time, by two clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
@@ -76,6 +134,7 @@ impl fmt::Display for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn the_apis_format_survives_a_round_trip() {
@@ -96,6 +155,61 @@ mod tests {
         );
         for nonsense in ["", "yesterday", "2019-13-01T00:00:00Z", "2019-11-30"] {
             assert_eq!(Timestamp::parse(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn other_forms_of_a_time_are_understood_where_one_instant_can_be_meant() {
+        let form = "2019-11-30T07:34:24.202Z";
+        for (value, text) in [
+            (json!("2019-11-30T07:34:24.202Z"), form),
+            (
+                json!("2019-11-30T07:34:24.2025Z"),
+                "2019-11-30T07:34:24.2025Z",
+            ),
+            (json!("2019-11-30T07:34:24Z"), "2019-11-30T07:34:24Z"),
+            (json!("2019-11-30T07:34:24.202"), form),
+            (json!("2019-11-30 07:34:24.202"), form),
+            (json!("2019-11-30 07:34:24.202Z"), form),
+            (json!("2019-11-30t07:34:24.202z"), form),
+            (json!("2019-11-30T07:34:24.202z"), form),
+            (json!("2019-11-30T09:34:24.202+02:00"), form),
+            (json!("2019-11-30T09:34:24.202+0200"), form),
+            (json!("20191130T073424.202Z"), form),
+            (json!("+002019-11-30T07:34:24.202Z"), form),
+            (json!(" 2019-11-30T07:34:24.202Z "), form),
+            (json!(1_575_099_264_202_i64), form),
+            (json!(1_575_099_264_202.0), form),
+            (json!("1575099264202"), form),
+            (json!(1_575_099_264), "2019-11-30T07:34:24.000Z"),
+            (json!("1575099264"), "2019-11-30T07:34:24.000Z"),
+        ] {
+            let understood = Timestamp::text_from_api(&value);
+            assert_eq!(understood.as_deref(), Some(text), "{value}");
+            assert_eq!(
+                Timestamp::from_api(&value),
+                Timestamp::parse(text),
+                "{value}"
+            );
+        }
+        for value in [
+            json!(null),
+            json!(true),
+            json!([form]),
+            json!(""),
+            json!("soon"),
+            json!("2019-11-30"),
+            json!("07:34:24"),
+            json!("30.11.2019 07:34"),
+            json!("2019-13-30T07:34:24Z"),
+            json!(157_509_926),
+            json!(-1_575_099_264_202_i64),
+            json!("-157509926420"),
+            json!("+575099264202"),
+            json!(1_575_099_264_202.5),
+            json!(15_750_992_642_020_i64),
+        ] {
+            assert_eq!(Timestamp::text_from_api(&value), None, "{value}");
         }
     }
 

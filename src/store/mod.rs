@@ -23,4 +23,4 @@ pub use reports::{
 pub use sqlite::{SqliteReader, SqliteStore, Writer};
 pub use states::{Condition, DeliveryState, SinkState};
 pub use traits::{MAX_UNSEEN, Reader, Store};
-pub use written::Written;
+pub use written::{Committed, Written};

@@ -36,6 +36,8 @@ pub struct TaskStatus {
     pub open_runs: u64,
     /// Number of rows that the account no longer lists.
     pub removed: u64,
+    /// Number of items of its list that cannot be read.
+    pub unreadable_items: u64,
     /// Whether the end of the list was reached at least once.
     pub first_sync_complete: bool,
     /// When a poll last succeeded; to the minute while nothing changes.

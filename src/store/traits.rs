@@ -14,7 +14,7 @@ use super::reports::{
     AuditRequest, Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
 };
 use super::states::Condition;
-use super::written::Written;
+use super::written::Committed;
 use crate::model::{Exchange, Exchanged, Registration, Task, Timestamp};
 use crate::sync::{Commit, Cursor, FeedState, Gap, OpenRuns, Stored};
 
@@ -23,6 +23,9 @@ pub const HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// The most runs that one page of an audit has read singly.
 pub const MAX_UNSEEN: usize = 1_000;
+
+/// The most unreadable items that are kept of a feed.
+pub const MAX_UNREADABLE: usize = 1_000;
 
 /// How long a request for an audit is kept.
 pub const AUDIT_REQUESTS_KEPT: Duration = Duration::from_secs(24 * 3_600);
@@ -34,7 +37,9 @@ pub const AUDIT_REQUESTS_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Every method fails with a [`StoreError`]; [`StoreError::is_temporary`] says whether a retry makes sense.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Stores `task` and returns the state of its feed, the default state for a new feed.
+    /// Stores `task` and returns the state of its feed, the default state for a new feed. The first call ever notes `now`
+    /// as the time since when the mirror has looked at the account. Of a task that was created later, by its `created_at`,
+    /// no run is history, as long as none has been read.
     async fn open_feed(&self, task: &Task, now: Timestamp) -> Result<FeedState, StoreError>;
 
     /// The open runs of a feed, and how far behind the cursor the farthest of those within `within` entries lies.
@@ -68,7 +73,10 @@ pub trait Store: Send + Sync {
     /// Applies `commit` to a feed that was opened: rows, their events, the deliveries that every subscription asks for,
     /// and the cursor.
     /// Unchanged rows are not written; a commit that finds nothing new writes at most a heartbeat.
-    async fn commit(&self, feed_id: &str, commit: Commit) -> Result<Written, StoreError>;
+    ///
+    /// An observation that must be confirmed is not stored, see [`Committed::unconfirmed`]. An item that cannot be read is
+    /// kept, at most [`MAX_UNREADABLE`] of a feed, and logged once, until a run with its id is seen.
+    async fn commit(&self, feed_id: &str, commit: Commit) -> Result<Committed, StoreError>;
 
     /// Records that a feed's last poll failed, for `status`; a success clears it. A repeated failure with the same
     /// message is written only once a minute.

@@ -1,6 +1,18 @@
-//! Counts of a commit's changes.
+//! What a commit did.
 
 use crate::sync::Difference;
+
+/// The result of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The changes.
+    pub written: Written,
+    /// Runs whose observations were not stored: by a list they are in a state from before the one that is stored, and
+    /// lists can lag. A single read decides.
+    pub unconfirmed: Vec<String>,
+    /// Number of items that cannot be read and were not known.
+    pub unreadable: u64,
+}
 
 /// Counts of the changes of one or more commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

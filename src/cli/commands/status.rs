@@ -71,7 +71,7 @@ fn text(overview: &Overview, now: Timestamp) -> String {
     text
 }
 
-/// The table of tasks, and a line for each error.
+/// The table of tasks, and a line for each error and for what cannot be read.
 fn tasks(tasks: &[TaskStatus], now: Timestamp) -> String {
     let mut text = Table::of(tasks)
         .column("task", label)
@@ -89,6 +89,13 @@ fn tasks(tasks: &[TaskStatus], now: Timestamp) -> String {
     for task in tasks {
         if let Some(error) = &task.last_error {
             text.push_str(&format!("{}: {error}\n", label(task)));
+        }
+        if task.unreadable_items > 0 {
+            let items = counted(task.unreadable_items, "item");
+            text.push_str(&format!(
+                "{}: {items} of its list cannot be read, see the table unreadable_items\n",
+                label(task)
+            ));
         }
     }
     text
@@ -173,6 +180,7 @@ mod tests {
             rows: 1_234_570,
             open_runs: 2,
             removed: 3,
+            unreadable_items: 0,
             first_sync_complete: true,
             last_success_at: Some("2026-01-10T11:59:55.000Z".to_owned()),
             last_success_age_seconds: Some(5),

@@ -10,9 +10,10 @@ use super::feeds::save_feed;
 use super::identities::identify;
 use super::repair::{ensure_task, tell_if_feed_is_lost};
 use super::rows::{self, RunRow};
+use super::unreadable::UnreadableItems;
 use crate::store::error::StoreError;
-use crate::store::written::Written;
-use crate::sync::{Commit, Covered, Observed, observe};
+use crate::store::written::Committed;
+use crate::sync::{Commit, Covered, Observed, leads_back, observe};
 
 impl Db {
     /// Applies `commit` to the feed of task `feed_id` atomically; it is on disk when this returns. Unchanged rows are not
@@ -20,7 +21,7 @@ impl Db {
     ///
     /// # Errors
     /// When SQLite fails; then nothing has changed.
-    pub fn commit(&mut self, feed_id: &str, commit: &Commit) -> Result<Written, StoreError> {
+    pub fn commit(&mut self, feed_id: &str, commit: &Commit) -> Result<Committed, StoreError> {
         self.limit_log(!commit.feed.complete)?;
         let transaction = self
             .connection
@@ -28,54 +29,97 @@ impl Db {
         let now = commit.judgement.now.to_string();
         ensure_task(&transaction, feed_id, &now)?;
         tell_if_feed_is_lost(&transaction, feed_id)?;
-        let mut written = Written::default();
-        let mut events = EventWriter::new(&transaction, feed_id, &now);
+        let items = UnreadableItems::of(&transaction, feed_id)?;
+        let mut runs = Runs {
+            connection: &transaction,
+            feed_id,
+            commit,
+            now: &now,
+            events: EventWriter::new(&transaction, feed_id, &now),
+            committed: Committed::default(),
+        };
         for observed in latest(commit) {
-            let row = rows::load(&transaction, &observed.seen.run.id)?;
-            let (stored, marks) =
-                row.map_or_else(Default::default, |row| (Some(row.stored), row.marks));
-            let Some(change) = observe(stored.as_ref(), observed, &commit.judgement) else {
-                continue;
-            };
-            written.count(change.difference);
-            let (marks, raised) = identify(&transaction, stored.as_ref(), &change, marks)?;
-            let row = RunRow {
-                stored: change.row,
-                marks,
-            };
-            rows::upsert(&transaction, &row, feed_id, &now)?;
-            for (id, transition) in &raised {
-                events.write(&row.stored.run, id, transition, &observed.seen.json)?;
-                written.events += 1;
-            }
+            runs.see(observed, &items)?;
         }
-        for id in &commit.gone {
-            written.removed += rows::mark_removed(&transaction, id, &now)?;
-        }
-        if let Some(covered) = &commit.covered {
-            for id in absent(&transaction, feed_id, covered, commit)? {
-                written.removed += rows::mark_removed(&transaction, &id, &now)?;
-            }
-        }
-        events.finish()?;
+        runs.remove()?;
+        runs.events.finish()?;
+        let mut committed = runs.committed;
         save_feed(&transaction, feed_id, commit, &now)?;
+        let new = items.record(commit)?;
+        committed.unreadable = new.count();
         transaction.commit()?;
-        Ok(written)
+        new.tell();
+        Ok(committed)
     }
 }
 
-/// The runs of a feed that the mirror has as listed, but that `covered` proves absent, as the commit did not observe them.
+/// The runs of a commit, while it is applied.
+struct Runs<'a> {
+    connection: &'a Connection,
+    feed_id: &'a str,
+    commit: &'a Commit,
+    now: &'a str,
+    events: EventWriter<'a>,
+    committed: Committed,
+}
+
+impl Runs<'_> {
+    /// Stores what was observed of a run, and raises its events, unless it must be confirmed first.
+    fn see(&mut self, observed: &Observed, items: &UnreadableItems<'_>) -> Result<(), StoreError> {
+        let id = &observed.seen.run.id;
+        let row = rows::load(self.connection, id)?;
+        let (stored, marks) =
+            row.map_or_else(Default::default, |row| (Some(row.stored), row.marks));
+        let stored = stored.as_ref();
+        if stored.is_some_and(|stored| leads_back(stored, observed)) {
+            self.committed.unconfirmed.push(id.clone());
+            return Ok(());
+        }
+        items.forget(id)?;
+        let Some(change) = observe(stored, observed, &self.commit.judgement) else {
+            return Ok(());
+        };
+        self.committed.written.count(change.difference);
+        let (marks, raised) = identify(self.connection, stored, &change, marks)?;
+        let row = RunRow {
+            stored: change.row,
+            marks,
+        };
+        rows::upsert(self.connection, &row, self.feed_id, self.now)?;
+        for (id, transition) in &raised {
+            let run = &row.stored.run;
+            self.events
+                .write(run, id, transition, &observed.seen.json)?;
+            self.committed.written.events += 1;
+        }
+        Ok(())
+    }
+
+    /// Marks the runs that are gone, and those that the commit proves absent.
+    fn remove(&mut self) -> Result<(), StoreError> {
+        let absent = match &self.commit.covered {
+            Some(covered) => absent(self.connection, self.feed_id, covered, self.commit)?,
+            None => Vec::new(),
+        };
+        for id in self.commit.gone.iter().chain(&absent) {
+            self.committed.written.removed += rows::mark_removed(self.connection, id, self.now)?;
+        }
+        Ok(())
+    }
+}
+
+/// The runs of a feed that the mirror has as listed, but that `covered` proves absent: the commit neither observed them
+/// nor has them among what it could not read.
 fn absent(
     connection: &Connection,
     feed_id: &str,
     covered: &Covered,
     commit: &Commit,
 ) -> Result<Vec<String>, StoreError> {
-    let observed: HashSet<&str> = commit
-        .observed
-        .iter()
-        .map(|observed| observed.seen.run.id.as_str())
-        .collect();
+    let observed = commit.observed.iter().map(|seen| seen.seen.run.id.as_str());
+    let unreadable = commit.unreadable.iter();
+    let unreadable = unreadable.filter_map(|(_, item)| item.id.as_deref());
+    let listed: HashSet<&str> = observed.chain(unreadable).collect();
     let candidates = rows::started_within(
         connection,
         feed_id,
@@ -84,7 +128,7 @@ fn absent(
         None,
     )?;
     let absent = candidates.into_iter().filter(|(id, started)| {
-        !observed.contains(id.as_str()) && started.is_some_and(|at| covered.proves_absent(at))
+        !listed.contains(id.as_str()) && started.is_some_and(|at| covered.proves_absent(at))
     });
     Ok(absent.map(|(id, _)| id).collect())
 }

@@ -1,11 +1,12 @@
 //! Feeds as rows: cursor, health, and the audit in progress.
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params};
 
 use super::connection::Db;
 use super::repair::{ensure_task, tell_if_feed_is_lost};
 use super::rows::timestamp;
-use crate::model::Timestamp;
+use super::tasks::write_task;
+use crate::model::{Task, Timestamp};
 use crate::store::error::StoreError;
 use crate::store::states::Condition;
 use crate::store::traits::HEARTBEAT;
@@ -18,6 +19,26 @@ impl Db {
     /// When SQLite fails or the row was tampered with.
     pub fn feed(&self, feed_id: &str) -> Result<Option<FeedState>, StoreError> {
         Ok(load_feed(&self.connection, feed_id)?.map(|(feed, _)| feed))
+    }
+
+    /// Stores `task` and returns the state of its feed, the default state for a new feed. If nothing has been read of it
+    /// and the task was created after the mirror first looked at the account, none of its runs is history.
+    ///
+    /// # Errors
+    /// When SQLite fails or a row was tampered with.
+    pub fn open_feed(&mut self, task: &Task, now: Timestamp) -> Result<FeedState, StoreError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        write_task(&transaction, task, now)?;
+        let looked_since = first_look(&transaction, now)?;
+        let feed = load_feed(&transaction, &task.id)?;
+        let mut feed = feed.map(|(feed, _)| feed).unwrap_or_default();
+        if feed.baseline.is_none() && created_at(&transaction, &task.id)? > Some(looked_since) {
+            feed.baseline = Some(Baseline::Nothing);
+        }
+        transaction.commit()?;
+        Ok(feed)
     }
 
     /// Records that the feed's last poll failed, for `status`; a success clears it. A repeated failure with the same
@@ -50,6 +71,30 @@ impl Db {
     }
 }
 
+/// When the mirror first looked at the account: `now`, if it never did.
+fn first_look(connection: &Connection, now: Timestamp) -> Result<Timestamp, StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO account (only_row, first_looked_at) VALUES (1, ?1) ON CONFLICT (only_row) DO NOTHING",
+        )?
+        .execute([now.to_string()])?;
+    let mut statement = connection.prepare_cached("SELECT first_looked_at FROM account")?;
+    let value: String = statement.query_row([], |row| row.get(0))?;
+    Timestamp::parse(&value).ok_or(StoreError::Corrupt {
+        what: "account.first_looked_at",
+        value,
+    })
+}
+
+/// When the task `id` was created, if that is known.
+fn created_at(connection: &Connection, id: &str) -> Result<Option<Timestamp>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT created_at FROM tasks WHERE id = ?1")?;
+    timestamp(
+        "tasks.created_at",
+        statement.query_row([id], |row| row.get(0))?,
+    )
+}
+
 /// The parts of a `feeds` row that decide whether it must be written again.
 struct Health {
     last_success_at: Option<Timestamp>,
@@ -77,12 +122,14 @@ fn load_feed(
 }
 
 fn read_feed(row: &Row<'_>) -> Result<(FeedState, Health), StoreError> {
-    let baseline = timestamp("feeds.baseline", row.get("baseline")?)?;
+    let baseline = match timestamp("feeds.baseline", row.get("baseline")?)? {
+        _ if row.get("all_history")? => Baseline::Everything,
+        Some(until) => Baseline::UpTo(until),
+        None => Baseline::Nothing,
+    };
     let feed = FeedState {
         cursor: read_cursor(row)?,
-        baseline: row
-            .get::<_, bool>("baseline_known")?
-            .then_some(Baseline(baseline)),
+        baseline: row.get::<_, bool>("baseline_known")?.then_some(baseline),
         complete: row.get("first_sync_complete")?,
         watched_at: timestamp("feeds.last_watch_at", row.get("last_watch_at")?)?,
         total: row.get("server_total")?,
@@ -118,6 +165,7 @@ fn read_cursor(row: &Row<'_>) -> Result<Cursor, StoreError> {
     };
     Ok(Cursor {
         offset: row.get("offset")?,
+        tail: row.get("tail")?,
         watermark,
     })
 }
@@ -154,16 +202,20 @@ pub(super) fn save_feed(
     }
     let wanted = &commit.feed;
     let watermark = wanted.cursor.watermark.as_ref();
+    let until = match wanted.baseline {
+        Some(Baseline::UpTo(until)) => Some(until.to_string()),
+        None | Some(Baseline::Nothing | Baseline::Everything) => None,
+    };
     connection
         .prepare_cached(
-            "INSERT INTO feeds (id, kind, task_id, \"offset\", watermark_started_at, watermark_id, baseline_known, baseline,
-                 first_sync_complete, server_total, last_watch_at, last_success_at, last_audit_at, next_audit_at)
-             VALUES (:feed, 'task', :feed, :offset, :started, :id, :known, :baseline, :complete, :total, :watched, :success, :audited,
-                 :audit_due)
-             ON CONFLICT (id) DO UPDATE SET \"offset\" = excluded.\"offset\",
+            "INSERT INTO feeds (id, kind, task_id, \"offset\", tail, watermark_started_at, watermark_id, baseline_known,
+                 baseline, all_history, first_sync_complete, server_total, last_watch_at, last_success_at, last_audit_at, next_audit_at)
+             VALUES (:feed, 'task', :feed, :offset, :tail, :started, :id, :known, :baseline, :all, :complete, :total, :watched,
+                 :success, :audited, :audit_due)
+             ON CONFLICT (id) DO UPDATE SET \"offset\" = excluded.\"offset\", tail = excluded.tail,
                  watermark_started_at = excluded.watermark_started_at, watermark_id = excluded.watermark_id,
                  baseline_known = excluded.baseline_known, baseline = excluded.baseline,
-                 first_sync_complete = excluded.first_sync_complete, server_total = excluded.server_total,
+                 all_history = excluded.all_history, first_sync_complete = excluded.first_sync_complete, server_total = excluded.server_total,
                  last_watch_at = excluded.last_watch_at, last_audit_at = excluded.last_audit_at,
                  next_audit_at = excluded.next_audit_at,
                  last_success_at = coalesce(excluded.last_success_at, last_success_at),
@@ -174,10 +226,12 @@ pub(super) fn save_feed(
         .execute(named_params! {
             ":feed": feed_id,
             ":offset": wanted.cursor.offset,
+            ":tail": wanted.cursor.tail,
             ":started": watermark.map(|watermark| watermark.started.to_string()),
             ":id": watermark.map(|watermark| watermark.id.as_str()),
             ":known": wanted.baseline.is_some(),
-            ":baseline": wanted.baseline.and_then(|Baseline(at)| at).map(|at| at.to_string()),
+            ":baseline": until,
+            ":all": wanted.baseline == Some(Baseline::Everything),
             ":complete": wanted.complete,
             ":total": wanted.total,
             ":watched": wanted.watched_at.map(|at| at.to_string()),
@@ -202,13 +256,14 @@ fn save_audit(
     let watermark = audit.cursor.watermark.as_ref();
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO audits (feed_id, began_at, \"offset\", watermark_started_at, watermark_id,
-                 decided_before) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO audits (feed_id, began_at, \"offset\", tail, watermark_started_at, watermark_id,
+                 decided_before) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute((
             feed_id,
             audit.began_at.to_string(),
             audit.cursor.offset,
+            audit.cursor.tail,
             watermark.map(|watermark| watermark.started.to_string()),
             watermark.map(|watermark| watermark.id.as_str()),
             audit.decided.map(|at| at.to_string()),

@@ -44,6 +44,7 @@ mod snapshot;
 mod tasks;
 #[cfg(test)]
 mod transaction_tests;
+mod unreadable;
 mod writer;
 
 pub use executor::Writer;

@@ -216,15 +216,17 @@ fn read(row: &Row<'_>) -> Result<RunRow, StoreError> {
     })?;
     let settles_at = timestamp("runs.settles_at", row.get(3)?)?;
     let removed = row.get::<_, Option<String>>(4)?.is_some();
+    let last_end: Option<String> = row.get(6)?;
     Ok(RunRow {
         stored: Stored {
             run,
             settles_at,
             removed,
+            last_end: last_end.clone(),
         },
         marks: Marks {
             events: row.get(5)?,
-            last_end: row.get(6)?,
+            last_end,
             others: row.get(7)?,
         },
     })

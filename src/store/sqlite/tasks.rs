@@ -35,8 +35,8 @@ impl Db {
         let found = self
             .connection
             .query_row(
-                "SELECT r.resolved_at, t.id, t.name, t.username, t.act_id, t.act_name, t.user_id, r.error IS NULL,
-                     coalesce(f.condition = ?2, 0)
+                "SELECT r.resolved_at, t.id, t.name, t.username, t.act_id, t.act_name, t.user_id, t.created_at,
+                     t.modified_at, r.error IS NULL, coalesce(f.condition = ?2, 0)
                  FROM task_refs r JOIN tasks t ON t.id = r.task_id LEFT JOIN feeds f ON f.id = r.task_id WHERE r.ref = ?1",
                 [reference, Condition::NotFound.name()],
                 |row| {
@@ -47,8 +47,10 @@ impl Db {
                         act_id: row.get(4)?,
                         act_name: row.get(5)?,
                         user_id: row.get(6)?,
+                        created_at: row.get(7)?,
+                        modified_at: row.get(8)?,
                     };
-                    Ok((row.get::<_, Option<String>>(0)?, task, row.get::<_, bool>(7)?, row.get::<_, bool>(8)?))
+                    Ok((row.get::<_, Option<String>>(0)?, task, row.get::<_, bool>(9)?, row.get::<_, bool>(10)?))
                 },
             )
             .optional()?;
@@ -114,29 +116,40 @@ impl Db {
     }
 }
 
-fn write_task(connection: &Connection, task: &Task, now: Timestamp) -> Result<(), StoreError> {
+/// Writes a task, as [`Db::save_task`] does.
+pub(super) fn write_task(
+    connection: &Connection,
+    task: &Task,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-                "INSERT INTO tasks (id, name, username, act_id, act_name, user_id, first_seen_at, updated_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
-                 ON CONFLICT (id) DO UPDATE SET name = coalesce(excluded.name, name),
-                     username = coalesce(excluded.username, username), act_id = coalesce(excluded.act_id, act_id),
-                     act_name = coalesce(excluded.act_name, act_name), user_id = coalesce(excluded.user_id, user_id),
-                     updated_at = excluded.updated_at
-                 WHERE coalesce(excluded.name, name) IS NOT name
-                     OR coalesce(excluded.username, username) IS NOT username
-                     OR coalesce(excluded.act_id, act_id) IS NOT act_id
-                     OR coalesce(excluded.act_name, act_name) IS NOT act_name
-                     OR coalesce(excluded.user_id, user_id) IS NOT user_id",
-            )?
-            .execute((
-                &task.id,
-                &task.name,
-                &task.username,
-                &task.act_id,
-                &task.act_name,
-                &task.user_id,
-                now.to_string(),
-            ))?;
+            "INSERT INTO tasks (id, name, username, act_id, act_name, user_id, created_at, modified_at, first_seen_at,
+                 updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
+             ON CONFLICT (id) DO UPDATE SET name = coalesce(excluded.name, name),
+                 username = coalesce(excluded.username, username), act_id = coalesce(excluded.act_id, act_id),
+                 act_name = coalesce(excluded.act_name, act_name), user_id = coalesce(excluded.user_id, user_id),
+                 created_at = coalesce(excluded.created_at, created_at),
+                 modified_at = coalesce(excluded.modified_at, modified_at), updated_at = excluded.updated_at
+             WHERE coalesce(excluded.name, name) IS NOT name
+                 OR coalesce(excluded.username, username) IS NOT username
+                 OR coalesce(excluded.act_id, act_id) IS NOT act_id
+                 OR coalesce(excluded.act_name, act_name) IS NOT act_name
+                 OR coalesce(excluded.user_id, user_id) IS NOT user_id
+                 OR coalesce(excluded.created_at, created_at) IS NOT created_at
+                 OR coalesce(excluded.modified_at, modified_at) IS NOT modified_at",
+        )?
+        .execute((
+            &task.id,
+            &task.name,
+            &task.username,
+            &task.act_id,
+            &task.act_name,
+            &task.user_id,
+            &task.created_at,
+            &task.modified_at,
+            now.to_string(),
+        ))?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::store::error::StoreError;
 use crate::store::reports::Selection;
 use crate::store::states::Condition;
 use crate::store::traits::Store;
-use crate::store::written::Written;
+use crate::store::written::Committed;
 use crate::sync::{Commit, Cursor, FeedState, Gap, OpenRuns};
 
 /// A mirror in a SQLite file, for writing.
@@ -100,12 +100,7 @@ impl SqliteStore {
 impl Store for SqliteStore {
     async fn open_feed(&self, task: &Task, now: Timestamp) -> Result<FeedState, StoreError> {
         let task = task.clone();
-        self.executor
-            .call(move |db| {
-                db.save_task(&task, now)?;
-                Ok(db.feed(&task.id)?.unwrap_or_default())
-            })
-            .await
+        self.executor.call(move |db| db.open_feed(&task, now)).await
     }
 
     async fn open_runs(
@@ -144,16 +139,17 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn commit(&self, feed_id: &str, commit: Commit) -> Result<Written, StoreError> {
+    async fn commit(&self, feed_id: &str, commit: Commit) -> Result<Committed, StoreError> {
         let feed_id = feed_id.to_owned();
-        let written = self
+        let committed = self
             .executor
             .call(move |db| db.commit(&feed_id, &commit))
             .await?;
-        if written.events > 0 {
-            self.raised.send_modify(|raised| *raised += written.events);
+        let events = committed.written.events;
+        if events > 0 {
+            self.raised.send_modify(|raised| *raised += events);
         }
-        Ok(written)
+        Ok(committed)
     }
 
     async fn record_failure(

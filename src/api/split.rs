@@ -1,0 +1,211 @@
+//! Divides JSON text into its values without reading them, so that one that cannot be read does not spoil the others, and
+//! mends what is not quite JSON.
+//!
+//! Nothing here recurses: text may be nested to any depth.
+
+/// Walks through JSON text, value by value.
+#[derive(Clone, Debug)]
+pub struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    /// A scanner at the beginning of `text`.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// Passes over the value that comes next, and returns its text.
+    ///
+    /// # Errors
+    /// When there is none, or the text ends within it.
+    pub fn value(&mut self) -> Result<&'a str, String> {
+        self.skip_space();
+        let begin = self.at;
+        let mut depth = 0_usize;
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'"' => {
+                    self.string()?;
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                b',' | b'}' | b']' if depth == 0 => break,
+                b'}' | b']' => depth -= 1,
+                _ => {}
+            }
+            self.at += 1;
+        }
+        let value = self.text[begin..self.at].trim_ascii_end();
+        if depth > 0 {
+            Err("it is cut off".to_owned())
+        } else if value.is_empty() {
+            Err(self.unexpected("a value"))
+        } else {
+            Ok(value)
+        }
+    }
+
+    /// Enters the object that comes next, calls `member` at the value of each member, which it must pass over, and leaves
+    /// the object.
+    ///
+    /// # Errors
+    /// When the next value is no object, the text ends within it, or `member` fails.
+    pub fn members(
+        &mut self,
+        mut member: impl FnMut(&str, &mut Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        self.expect(b'{', "an object")?;
+        if self.takes(b'}') {
+            return Ok(());
+        }
+        loop {
+            self.skip_space();
+            let key = self.string()?;
+            self.expect(b':', "a colon")?;
+            member(&read_text(key).unwrap_or_default(), self)?;
+            if self.takes(b'}') {
+                return Ok(());
+            }
+            self.expect(b',', "a comma")?;
+        }
+    }
+
+    /// Passes over the array that comes next, and returns the text of each element.
+    ///
+    /// # Errors
+    /// When the next value is no array, an element is missing, or the text ends within it.
+    pub fn elements(&mut self) -> Result<Vec<&'a str>, String> {
+        self.expect(b'[', "an array")?;
+        let mut elements = Vec::new();
+        if self.takes(b']') {
+            return Ok(elements);
+        }
+        loop {
+            elements.push(self.value()?);
+            if self.takes(b']') {
+                return Ok(elements);
+            }
+            self.expect(b',', "a comma")?;
+        }
+    }
+
+    /// Requires that nothing follows.
+    ///
+    /// # Errors
+    /// When something does.
+    pub fn end(&mut self) -> Result<(), String> {
+        self.skip_space();
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.unexpected("the end")),
+        }
+    }
+
+    /// Passes over the string that comes next, and returns its text with the quotes.
+    fn string(&mut self) -> Result<&'a str, String> {
+        let begin = self.at;
+        self.expect(b'"', "a string")?;
+        while let Some(byte) = self.peek() {
+            self.at += 1;
+            match byte {
+                b'"' => return Ok(&self.text[begin..self.at]),
+                // Whatever is escaped, its first byte ends no string.
+                b'\\' => self.at += 1,
+                _ => {}
+            }
+        }
+        self.at = self.text.len();
+        Err("it is cut off".to_owned())
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while self.peek().is_some_and(|byte| byte.is_ascii_whitespace()) {
+            self.at += 1;
+        }
+    }
+
+    /// Passes over `byte`, if that comes next.
+    fn takes(&mut self, byte: u8) -> bool {
+        self.skip_space();
+        let is_next = self.peek() == Some(byte);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    fn expect(&mut self, byte: u8, what: &str) -> Result<(), String> {
+        if self.takes(byte) {
+            Ok(())
+        } else {
+            Err(self.unexpected(what))
+        }
+    }
+
+    fn unexpected(&self, wanted: &str) -> String {
+        match self.peek() {
+            None => "it is cut off".to_owned(),
+            Some(_) => format!("expected {wanted} at byte {}", self.at),
+        }
+    }
+}
+
+/// The text that a JSON string stands for, mended where it must be; `None` if `json` is no string.
+pub fn read_text(json: &str) -> Option<String> {
+    serde_json::from_str(json)
+        .or_else(|_| serde_json::from_str(&mend(json)))
+        .ok()
+}
+
+/// `json`, with half surrogate pairs replaced by U+FFFD, as in text that was cut in the middle of an emoji, and with null
+/// for the numbers that JSON does not have: `NaN`, `Infinity`, `-Infinity`.
+pub fn mend(json: &str) -> String {
+    let mut mended = String::with_capacity(json.len());
+    let mut rest = json;
+    let mut in_string = false;
+    while let Some(next) = rest.chars().next() {
+        let (piece, length) = match next {
+            '\\' if in_string => escape(rest),
+            'N' | 'I' | '-' if !in_string => number(rest),
+            _ => {
+                in_string ^= next == '"';
+                (&rest[..next.len_utf8()], next.len_utf8())
+            }
+        };
+        mended.push_str(piece);
+        rest = &rest[length..];
+    }
+    mended
+}
+
+/// What to write for the escape at the beginning of `text`, and the length of what it stands for.
+fn escape(text: &str) -> (&str, usize) {
+    /// `\uXXXX`.
+    const UNIT: usize = 6;
+    let unit = |at: usize| {
+        let digits = text.get(at..at + UNIT)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let length = match (unit(0), unit(UNIT)) {
+        (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * UNIT,
+        (Some(0xd800..=0xdfff), _) => return ("\u{fffd}", UNIT),
+        (Some(_), _) => UNIT,
+        (None, _) => 1 + text[1..].chars().next().map_or(0, char::len_utf8),
+    };
+    (&text[..length], length)
+}
+
+/// What to write for the token at the beginning of `text`, and its length.
+fn number(text: &str) -> (&str, usize) {
+    for token in ["NaN", "Infinity", "-Infinity"] {
+        let rest = text.strip_prefix(token);
+        if rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric())) {
+            return ("null", token.len());
+        }
+    }
+    (&text[..1], 1)
+}
