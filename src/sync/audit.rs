@@ -122,14 +122,15 @@ impl Audit {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::page;
+    use super::super::testing::{placed as page, undated};
     use super::*;
+    use crate::sync::page::Unreadable;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_millis(second * 1_000)
     }
 
-    fn absent(page: &Page) -> Vec<i64> {
+    fn absent(page: &Placed) -> Vec<i64> {
         let covered = Covered::by(page);
         (0..100)
             .filter(|second| covered.is_some_and(|covered| covered.proves_absent(at(*second))))
@@ -165,7 +166,7 @@ mod tests {
             assert_eq!(Covered::by(&page), None, "{name}");
         }
         let mut without_start = page(3, 9, &[("a", 5), ("b", 6), ("c", 8)]);
-        without_start.items[1].run.started_at = None;
+        without_start.page.entries[1] = undated("b");
         assert_eq!(
             absent(&without_start),
             [6, 7],
@@ -174,57 +175,73 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_without_an_id_may_be_any_run() {
+        let mut nameless = page(3, 9, &[("a", 5), ("b", 6), ("c", 8)]);
+        nameless.page.entries[1] = Entry::Unreadable(Unreadable {
+            id: None,
+            reason: String::new(),
+            body: "null".to_owned(),
+        });
+        assert_eq!(Covered::by(&nameless), None);
+    }
+
+    /// The audit after `page`, as far as it decides.
+    fn after(audit: &Audit, page: &Placed) -> Audit {
+        Audit {
+            decided: audit.decided_by(page),
+            ..audit.clone()
+        }
+    }
+
+    fn gap(from: i64, to: Option<i64>) -> Gap {
+        Gap {
+            from: Some(at(from)),
+            to: to.map(at),
+        }
+    }
+
+    #[test]
     fn gaps_are_what_no_page_covers() {
         let fresh = Audit::begin(at(0));
         let first = page(0, 6, &[("a", 10), ("b", 12)]);
-        assert_eq!(fresh.gaps(&first), []);
-        let audit = fresh.after(&first);
+        assert_eq!(fresh.gaps(Some(&first), false), []);
+        let audit = after(&fresh, &first);
         assert_eq!(audit.decided, Some(at(12)));
 
         let edge = page(1, 6, &[("b", 12), ("c", 14)]);
-        assert_eq!(
-            audit.gaps(&edge),
-            [Gap {
-                from: Some(at(12)),
-                to: Some(at(12))
-            }]
-        );
+        assert_eq!(audit.gaps(Some(&edge), false), [gap(12, Some(12))]);
         let overlapping = page(0, 6, &[("a", 10), ("b", 12), ("c", 14)]);
         assert_eq!(
-            audit.gaps(&overlapping),
+            audit.gaps(Some(&overlapping), false),
             [],
             "a page that begins earlier covers the edge"
         );
         let stepped_back = page(1, 6, &[("z", 11), ("c", 14)]);
-        assert_eq!(audit.gaps(&stepped_back), []);
+        assert_eq!(audit.gaps(Some(&stepped_back), false), []);
 
-        let audit = audit.after(&edge);
+        let audit = after(&audit, &edge);
         let ties = page(2, 6, &[("c", 14), ("d", 14)]);
         assert_eq!(
-            (audit.gaps(&ties), audit.after(&ties).decided),
+            (audit.gaps(Some(&ties), false), audit.decided_by(&ties)),
             (vec![], Some(at(14))),
             "the gap is kept for the next page"
         );
         let last = page(3, 6, &[("d", 14), ("e", 14), ("f", 16)]);
         assert_eq!(
-            audit.after(&ties).gaps(&last),
-            [
-                Gap {
-                    from: Some(at(14)),
-                    to: Some(at(14))
-                },
-                Gap {
-                    from: Some(at(16)),
-                    to: None
-                }
-            ]
+            after(&audit, &ties).gaps(Some(&last), true),
+            [gap(14, Some(14)), gap(16, None)]
+        );
+        assert_eq!(
+            audit.gaps(None, true),
+            [gap(14, None)],
+            "only the end was confirmed"
         );
     }
 
     #[test]
     fn an_emptied_list_is_one_gap() {
         assert_eq!(
-            Audit::begin(at(0)).gaps(&page(0, 0, &[])),
+            Audit::begin(at(0)).gaps(Some(&page(0, 0, &[])), true),
             [Gap {
                 from: None,
                 to: None

@@ -121,3 +121,79 @@ impl Cursor {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{at, page, placed, undated};
+    use super::*;
+
+    fn cursor(offset: u64, tail: u64, second: i64, id: &str) -> Cursor {
+        Cursor {
+            offset,
+            tail,
+            watermark: Some(Watermark {
+                started: at(second),
+                id: id.into(),
+            }),
+        }
+    }
+
+    #[test]
+    fn only_a_page_that_begins_strictly_before_the_watermark_joins() {
+        let watermark = cursor(10, 1, 50, "w");
+        let mut undated_first = page(9, 20, &[("u", 0), ("a", 49), ("w", 50)]);
+        undated_first.entries[0] = undated("u");
+        let mut only_undated = page(9, 20, &[("u", 0)]);
+        only_undated.entries[0] = undated("u");
+        let cases: [(&str, Page, bool); 7] = [
+            ("strictly older", page(7, 20, &[("a", 49), ("w", 50)]), true),
+            ("the watermark", page(9, 20, &[("w", 50), ("b", 51)]), false),
+            ("a tie", page(9, 20, &[("tie", 50), ("w", 50)]), false),
+            ("newer", page(10, 20, &[("b", 51)]), false),
+            ("empty", page(10, 10, &[]), false),
+            ("the first entry with a start decides", undated_first, true),
+            ("no start at all", only_undated, false),
+        ];
+        for (name, page, joins) in cases {
+            assert_eq!(watermark.joins(&page), joins, "{name}");
+        }
+        assert!(!Cursor::default().joins(&page(1, 3, &[("b", 2)])));
+    }
+
+    #[test]
+    fn accepting_moves_the_offset_both_ways_and_the_watermark_only_forward() {
+        let at = cursor(10, 1, 50, "w");
+        let after = |page: &Placed| at.after(page, 0);
+        assert_eq!(
+            after(&placed(9, 12, &[("w", 50), ("b", 51), ("c", 52)])),
+            cursor(12, 1, 52, "c")
+        );
+        assert_eq!(
+            after(&placed(2, 12, &[("a", 10), ("b", 11)])),
+            cursor(4, 0, 50, "w"),
+            "reached by stepping back"
+        );
+        assert_eq!(
+            after(&placed(8, 11, &[("a", 49), ("w", 50), ("tie", 50)])),
+            cursor(11, 2, 50, "tie"),
+            "as new as the watermark"
+        );
+        assert_eq!(
+            after(&placed(0, 0, &[])),
+            cursor(0, 0, 50, "w"),
+            "an emptied list"
+        );
+    }
+
+    #[test]
+    fn the_tail_is_what_may_change_places_with_the_watermark() {
+        let mut page = placed(0, 9, &[("a", 1), ("b", 2), ("u", 0), ("c", 3), ("d", 3)]);
+        page.page.entries[2] = undated("u");
+        assert_eq!(Cursor::default().after(&page, 0), cursor(5, 3, 3, "d"));
+        assert_eq!(
+            Cursor::default().after(&page, 3),
+            cursor(5, 2, 3, "d"),
+            "only the last two entries count"
+        );
+    }
+}

@@ -255,6 +255,7 @@ fn with_detail(stored: &Run, detail: &Run) -> Run {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::LATEST;
     use super::*;
     use serde_json::{Value, json};
 
@@ -266,7 +267,7 @@ mod tests {
 
     fn by(now: i64) -> Judgement {
         Judgement {
-            history_until: None,
+            history: Baseline::Nothing,
             settle: SETTLE,
             now: at(now),
             asked_at: at(now),
@@ -280,7 +281,7 @@ mod tests {
 
     fn seen(json: Value) -> Observed {
         Observed {
-            seen: Seen::from_json(json).unwrap(),
+            seen: Seen::from_json(json, LATEST).unwrap(),
             source: Source::List,
         }
     }
@@ -290,6 +291,7 @@ mod tests {
             run: Run::from_json(&json).unwrap(),
             settles_at: settles_at.map(at),
             removed: false,
+            last_end: None,
         }
     }
 
@@ -393,7 +395,7 @@ mod tests {
     fn history_up_to_and_including_the_baseline_raises_no_events() {
         for (started, silent) in [(4, true), (5, true), (6, false)] {
             let judge = Judgement {
-                history_until: Some(at(5)),
+                history: Baseline::UpTo(at(5)),
                 ..by(10)
             };
             let change = observe(None, &seen(item("SUCCEEDED", started, Some(7))), &judge).unwrap();
@@ -404,7 +406,7 @@ mod tests {
             );
         }
         let judge = Judgement {
-            history_until: Some(at(5)),
+            history: Baseline::UpTo(at(5)),
             ..by(10)
         };
         let change = observe(None, &seen(json!({"id": "r", "status": "READY"})), &judge).unwrap();

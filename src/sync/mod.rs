@@ -40,5 +40,6 @@ pub use diff::{Judgement, Observed, Source, Stored};
 pub use machine::Machine;
 pub use page::{Entry, Listing, Page, Seen, Unreadable, Window};
 pub use protocol::{
-    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings, Single, Stall,
+    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings,
+    Single, Stall,
 };

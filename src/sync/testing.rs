@@ -4,29 +4,52 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::cursor::{Cursor, Watermark};
+use super::cursor::{Cursor, Placed, Watermark};
 use super::machine::Machine;
-use super::page::{Listing, Page, Seen, Window};
-use super::protocol::{Baseline, Command, FeedState, Input, OpenRuns, Outcome, Settings};
+use super::page::{Entry, Listing, Page, Seen, Window};
+use super::protocol::{Baseline, Command, FeedState, Input, OpenRuns, Outcome, Settings, Single};
 use crate::model::{Seed, Timestamp};
+
+/// The latest start that is believed.
+pub const LATEST: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// An item with an id, a start in seconds, and a status.
 pub fn item(id: &str, second: i64, status: &str) -> Seen {
     let started = at(second).to_string();
-    Seen::from_json(json!({"id": id, "startedAt": started, "status": status})).unwrap()
+    let json = json!({"id": id, "startedAt": started, "status": status});
+    Seen::from_json(json, LATEST).unwrap()
+}
+
+/// A succeeded run as an entry.
+pub fn entry(id: &str, second: i64) -> Entry {
+    Entry::Run(item(id, second, "SUCCEEDED"))
+}
+
+/// A succeeded run without a start as an entry.
+pub fn undated(id: &str) -> Entry {
+    let json = json!({"id": id, "startedAt": null, "status": "SUCCEEDED"});
+    Entry::Run(Seen::from_json(json, LATEST).unwrap())
 }
 
 /// A page at `offset` of a list of `total`, of succeeded runs given by id and start in seconds.
 pub fn page(offset: u64, total: u64, items: &[(&str, i64)]) -> Page {
-    let items = items
-        .iter()
-        .map(|(id, second)| item(id, *second, "SUCCEEDED"))
-        .collect();
     Page {
-        offset,
+        offset: Some(offset),
         limit: Some(1000),
         total: Some(total),
-        items,
+        desc: Some(false),
+        entries: items
+            .iter()
+            .map(|(id, second)| entry(id, *second))
+            .collect(),
+    }
+}
+
+/// Such a page, where it lies.
+pub fn placed(place: u64, total: u64, items: &[(&str, i64)]) -> Placed {
+    Placed {
+        place,
+        page: page(place, total, items),
     }
 }
 
@@ -60,9 +83,10 @@ pub fn caught_up(offset: u64, second: i64, now: i64) -> FeedState {
     FeedState {
         cursor: Cursor {
             offset,
+            tail: 1,
             watermark: Some(watermark),
         },
-        baseline: Some(Baseline(Some(at(0)))),
+        baseline: Some(Baseline::UpTo(at(0))),
         complete: true,
         watched_at: Some(at(now)),
         total: Some(offset),
@@ -92,7 +116,9 @@ pub fn drive(
 pub fn stored(command: Command) -> Input {
     match command {
         Command::LoadOpen { .. } => Input::Open(OpenRuns::default()),
-        Command::Commit(_) => Input::Committed,
+        Command::Commit(_) => Input::Committed {
+            unconfirmed: Vec::new(),
+        },
         other => panic!("unexpected command {other:?}"),
     }
 }
@@ -157,12 +183,14 @@ impl List {
             .into_iter()
             .skip(offset as usize)
             .take(limit as usize)
+            .map(Entry::Run)
             .collect();
         Page {
-            offset,
+            offset: Some(offset),
             limit: Some(limit),
             total: Some(total),
-            items,
+            desc: Some(window.listing == Listing::Newest),
+            entries: items,
         }
     }
 
@@ -171,7 +199,11 @@ impl List {
     }
 
     pub fn runs(&self, ids: &[String]) -> Input {
-        let find = |id: &String| self.items.iter().find(|seen| seen.run.id == *id).cloned();
-        Input::Runs(ids.iter().map(|id| (id.clone(), find(id))).collect())
+        let find = |id: &String| {
+            let found = self.items.iter().find(|seen| seen.run.id == *id);
+            let run = found.map_or(Single::Gone, |seen| Single::Found(Box::new(seen.clone())));
+            (id.clone(), run)
+        };
+        Input::Runs(ids.iter().map(find).collect())
     }
 }

@@ -4,7 +4,7 @@ use super::base::Machine;
 use super::state::{ActiveRead, NextStep, State};
 use crate::model::Timestamp;
 use crate::sync::cursor::{Cursor, Placed};
-use crate::sync::page::{Listing, Page, Window};
+use crate::sync::page::{Entry, Listing, Page, Window};
 use crate::sync::protocol::{Command, ReadFailure};
 
 /// The most pages of active runs read in one poll.
@@ -22,6 +22,7 @@ impl Machine {
         if watch_due || active > 1 {
             return self.read_active(ActiveRead {
                 offset: 0,
+                first: None,
                 beyond: 0,
                 pages: 0,
                 since: now,
@@ -31,12 +32,13 @@ impl Machine {
     }
 
     pub(super) fn read_active(&mut self, read: ActiveRead) -> Command {
-        self.state = State::Active(read);
-        Command::Read(vec![Window {
+        let window = Window {
             listing: Listing::Active,
             offset: read.offset,
             limit: self.settings.page_size,
-        }])
+        };
+        self.state = State::Active(read);
+        Command::Read(vec![window])
     }
 
     pub(super) fn active(
@@ -62,6 +64,7 @@ impl Machine {
         } else {
             NextStep::Active(ActiveRead {
                 offset: self.next_active(&read, &placed),
+                first: first(&placed).map(str::to_owned),
                 beyond: placed.end(),
                 pages: read.pages + 1,
                 since: read.since,
@@ -87,14 +90,20 @@ impl Machine {
     }
 }
 
+fn first(placed: &Placed) -> Option<&str> {
+    placed.page.entries.first().and_then(Entry::id)
+}
+
 /// Whether the list of active runs ends with this page: it is short and `total` does not say otherwise, or it shows
-/// nothing beyond the page before it. An ended run on it means that the filter was ignored, and that the list is that of
+/// nothing beyond the page before it, or that page again. An ended run on it means that the filter was ignored, and that the list is that of
 /// all runs, which other reads are for.
 fn ends(read: &ActiveRead, placed: &Placed, largest: u64) -> bool {
     let page = &placed.page;
     let is_short = page.len() < largest && !placed.claims_more();
     let is_filtered = page.runs().all(|seen| !seen.run.status.is_terminal());
+    let is_repeated = read.first.is_some() && first(placed) == read.first.as_deref();
     is_short
+        || is_repeated
         || page.entries.is_empty()
         || !is_filtered
         || placed.end() <= read.beyond

@@ -53,7 +53,11 @@ impl Machine {
         let mut except = self.audited_last.clone();
         except.extend(page.as_ref().into_iter().flat_map(ids));
         let page = AuditedPage {
-            remaining: page.iter().flat_map(|placed| unreadable(&placed.page)).map(str::to_owned).collect(),
+            remaining: page
+                .iter()
+                .flat_map(|placed| unreadable(&placed.page))
+                .map(str::to_owned)
+                .collect(),
             page,
             ends,
             singles: Vec::new(),
@@ -96,7 +100,9 @@ impl Machine {
         let (Some(walk), Some(audit)) = (&self.audit_walk, &self.feed.audit) else {
             return self.fail_audit(now);
         };
-        let decided = page.as_ref().map_or(audit.decided, |page| audit.decided_by(page));
+        let decided = page
+            .as_ref()
+            .map_or(audit.decided, |page| audit.decided_by(page));
         self.audited = walk.cursor.offset;
         let next = Audit {
             began_at: audit.began_at,
@@ -114,7 +120,8 @@ impl Machine {
             if decided > audit.decided {
                 self.audited_last.clear();
             }
-            self.audited_last.extend(page.as_ref().into_iter().flat_map(ids));
+            self.audited_last
+                .extend(page.as_ref().into_iter().flat_map(ids));
             let feed = FeedState {
                 audit: Some(next),
                 ..self.feed.clone()

@@ -43,7 +43,10 @@ impl Machine {
 
     /// The runs to read singly. Each poll goes on after the run read last, so that every run is read eventually.
     fn singles_to_read(&self) -> Vec<String> {
-        let after = self.last_single.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let after = self
+            .last_single
+            .as_ref()
+            .map_or(Bound::Unbounded, Bound::Excluded);
         let later = self.unseen.range::<String, _>((after, Bound::Unbounded));
         let all = later.chain(&self.unseen).take(self.unseen.len());
         let ids = all.map(|(id, _)| id.clone());

@@ -18,8 +18,14 @@ const MAX_BARREN_POLLS: u32 = 100;
 impl Machine {
     /// Begins the forward phase `overlap` entries before the cursor, or `reach` entries if that is farther.
     pub(super) fn begin_forward(&mut self, reach: u64) -> Command {
-        // With a larger overlap, the first page would be as large as the largest, and show nothing of the list's end.
-        let overlap = u64::from(self.settings.overlap).min(self.sizes.largest() / 2);
+        // Where pages are small, it would take several of them to read a larger overlap. And a first page as large as the
+        // largest that was ever given would not show that the list ends with it.
+        let short = self
+            .sizes
+            .largest()
+            .saturating_sub(self.feed.cursor.tail + 1);
+        let half = u64::from(self.sizes.expected() / 2);
+        let overlap = u64::from(self.settings.overlap).min(half).min(short);
         let start = Start {
             back: overlap.max(reach).max(1),
             may_end_at_once: true,
@@ -69,6 +75,9 @@ impl Machine {
             Step::ReadOn => NextStep::Forward,
         };
         self.walk = Some(walk);
+        if feed == self.feed && accepted.is_empty() {
+            return self.follow(next, Vec::new(), now);
+        }
         let mut commit = self.empty_commit(feed, now);
         for placed in accepted {
             self.mark_seen(&placed.page);
@@ -94,9 +103,8 @@ impl Machine {
         };
         if feed.complete && feed.baseline == Some(Baseline::Everything) {
             let newest = feed.cursor.watermark.as_ref();
-            feed.baseline = Some(newest.map_or(Baseline::Nothing, |newest| {
-                Baseline::UpTo(newest.started)
-            }));
+            feed.baseline =
+                Some(newest.map_or(Baseline::Nothing, |newest| Baseline::UpTo(newest.started)));
         }
         if feed.complete && feed.audit_due_at.is_none() {
             feed.audit_due_at = self.first_audit_due(now);

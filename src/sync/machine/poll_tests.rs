@@ -7,8 +7,13 @@ use crate::sync::cursor::{Cursor, Watermark};
 use crate::sync::page::{Listing, Page, Window};
 use crate::sync::protocol::{
     Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings,
+    Single, Stall,
 };
 use crate::sync::testing::{self, List, at, drive, item, settings, stored};
+
+const COMMITTED: Input = Input::Committed {
+    unconfirmed: Vec::new(),
+};
 
 /// When polls take place. The watch read was just made.
 const NOW: i64 = 100_000;
@@ -62,13 +67,14 @@ fn open(active: bool, ids: &[&str], reach: u64) -> OpenRuns {
 #[test]
 fn the_first_poll_reads_the_baseline_then_from_offset_0() {
     let (requests, outcome, feed) = quiet_poll(FeedState::default(), &List::of(0..1_500));
-    assert_eq!(requests, ["Newest 0", "All 0", "All 999", "Active 0"]);
+    assert_eq!(requests, ["Newest 0", "All 0", "All 998", "Active 0"]);
     assert_eq!(outcome, Outcome::CaughtUp);
-    assert_eq!(feed.baseline, Some(Baseline(Some(at(1_499)))));
+    assert_eq!(feed.baseline, Some(Baseline::UpTo(at(1_499))));
     assert_eq!(
         feed.cursor,
         Cursor {
             offset: 1_500,
+            tail: 1,
             watermark: Some(Watermark {
                 started: at(1_499),
                 id: "r1499".into()
@@ -84,19 +90,19 @@ fn an_empty_list_has_no_history_and_no_watermark() {
     assert_eq!(requests, ["Newest 0", "All 0", "Active 0"]);
     assert_eq!(
         (feed.baseline, feed.cursor),
-        (Some(Baseline(None)), Cursor::default())
+        (Some(Baseline::Nothing), Cursor::default())
     );
 }
 
 #[test]
 fn an_idle_poll_is_one_request() {
     let (requests, outcome, feed) = quiet_poll(caught_up(500, 499), &List::of(0..500));
-    assert_eq!(requests, ["All 480"]);
+    assert_eq!(requests, ["All 479"]);
     assert_eq!((outcome, feed), (Outcome::CaughtUp, caught_up(500, 499)));
 }
 
 #[test]
-fn without_overlap_an_idle_poll_must_step_back_for_the_watermark() {
+fn without_overlap_a_poll_begins_one_entry_before_the_watermark() {
     let mut machine = Machine::new(
         Settings {
             overlap: 0,
@@ -111,24 +117,28 @@ fn without_overlap_an_idle_poll_must_step_back_for_the_watermark() {
         &[],
         NOW,
     );
-    assert_eq!(requests, ["All 500", "All 499"]);
+    assert_eq!(requests, ["All 498"]);
 }
 
 #[test]
 fn a_poll_steps_back_after_deletions_before_the_cursor() {
     // Where a list of 0..2,500 begins and ends after deletions and additions, and the reads that follow.
     let cases: [(i64, i64, &[&str]); 5] = [
-        (10, 2_510, &["All 2480"]),
-        (300, 2_501, &["All 2480", "All 2181"]),
+        (10, 2_510, &["All 2479"]),
+        (300, 2_501, &["All 2479", "All 2181"]),
         (
             300,
             4_000,
             &[
-                "All 2480", "All 2460", "All 2420", "All 2340", "All 2180", "All 3179",
+                "All 2479", "All 2459", "All 2419", "All 2339", "All 2179", "All 3177",
             ],
         ),
-        (2_400, 2_600, &["All 2480", "All 180", "All 140", "All 60"]),
-        (2_500, 2_503, &["All 2480", "All 0"]),
+        (
+            2_400,
+            2_600,
+            &["All 2479", "All 180", "All 140", "All 60", "All 198"],
+        ),
+        (2_500, 2_503, &["All 2479", "All 0"]),
     ];
     for (from, to, expected) in cases {
         let list = List::of(from..to);
@@ -143,7 +153,7 @@ fn a_poll_steps_back_after_deletions_before_the_cursor() {
 #[test]
 fn an_emptied_list_keeps_the_watermark() {
     let (requests, outcome, feed) = quiet_poll(caught_up(2_500, 2_499), &List::of(0..0));
-    assert_eq!(requests, ["All 2480", "All 0"]);
+    assert_eq!(requests, ["All 2479", "All 0"]);
     assert_eq!(outcome, Outcome::CaughtUp);
     assert_eq!(
         (feed.cursor.offset, feed.cursor.watermark),
@@ -157,7 +167,7 @@ fn a_long_catch_up_reads_ahead_and_repeats_only_the_watermark() {
     assert_eq!(
         requests,
         [
-            "All 480", "All 1479", "All 2478", "All 3477", "All 4476", "All 5475"
+            "All 479", "All 1477", "All 2475", "All 3473", "All 4471", "All 5469"
         ],
         "the second to the fifth are requested at once"
     );
@@ -173,7 +183,7 @@ fn a_server_with_small_pages_is_followed_page_by_page() {
     assert_eq!(
         requests,
         [
-            "Newest 0", "All 0", "All 99", "All 198", "All 297", "All 396", "Active 0"
+            "Newest 0", "All 0", "All 98", "All 196", "All 294", "All 392", "Active 0"
         ]
     );
     assert_eq!((outcome, feed.cursor.offset), (Outcome::CaughtUp, 450));
@@ -184,7 +194,10 @@ fn a_server_that_ignores_offsets_ends_the_poll() {
     let mut list = List::of(0..1_500);
     list.ignores_offset = true;
     let (_, outcome, feed) = quiet_poll(FeedState::default(), &list);
-    assert_eq!((outcome, feed.cursor.offset), (Outcome::Stalled, 1_000));
+    assert_eq!(
+        (outcome, feed.cursor.offset),
+        (Outcome::Stalled(Stall::OffsetIgnored), 1_000)
+    );
     list.items.truncate(700);
     assert_eq!(
         quiet_poll(FeedState::default(), &list).1,
@@ -213,7 +226,7 @@ fn pages_read_ahead_that_do_not_join_are_read_again_from_the_cursor() {
     else {
         panic!()
     };
-    let Command::Read(ahead) = machine.step(Input::Committed, at(NOW)) else {
+    let Command::Read(ahead) = machine.step(COMMITTED, at(NOW)) else {
         panic!()
     };
     assert_eq!(ahead.len(), 2);
@@ -226,10 +239,10 @@ fn pages_read_ahead_that_do_not_join_are_read_again_from_the_cursor() {
         panic!()
     };
     assert_eq!(commit.observed.len(), 1_000, "the second page is dropped");
-    let Command::Read(again) = machine.step(Input::Committed, at(NOW)) else {
+    let Command::Read(again) = machine.step(COMMITTED, at(NOW)) else {
         panic!()
     };
-    assert_eq!(again[0].offset, commit.feed.cursor.offset - 1);
+    assert_eq!(again[0].offset, commit.feed.cursor.offset - 2);
 }
 
 #[test]
@@ -244,7 +257,7 @@ fn open_runs_within_a_page_cost_nothing_extra() {
         &[],
         NOW,
     );
-    assert_eq!(requests, ["All 1300"]);
+    assert_eq!(requests, ["All 1299"]);
 }
 
 #[test]
@@ -254,7 +267,7 @@ fn one_filtered_read_shows_which_open_runs_are_active() {
     let ids = ["r10", "r900", "r1900"];
     let mut machine = Machine::new(settings(), caught_up(5_000, 4_999));
     let (requests, _) = poll(&mut machine, &list, open(true, &ids, 0), &[], NOW);
-    assert_eq!(requests, ["All 4980", "Active 0", "run r1900", "run r900"]);
+    assert_eq!(requests, ["All 4979", "Active 0", "run r1900", "run r900"]);
 
     let (requests, _) = poll(&mut machine, &list, open(true, &["r900"], 0), &[], NOW);
     assert_eq!(
@@ -271,7 +284,7 @@ fn one_filtered_read_shows_which_open_runs_are_active() {
     );
     assert_eq!(
         requests,
-        ["All 4980", "run r900", "run r901"],
+        ["All 4979", "run r900", "run r901"],
         "runs that have ended are not looked for among the active"
     );
 }
@@ -284,7 +297,7 @@ fn runs_close_together_are_read_by_page() {
     let distances: Vec<u64> = (100..130).map(|n| 5_000 - n).collect();
     let mut machine = Machine::new(settings(), caught_up(5_000, 4_999));
     let (requests, _) = poll(&mut machine, &list, open(true, &ids, 0), &distances, NOW);
-    assert_eq!(requests, ["All 4980", "Active 0", "All 95"]);
+    assert_eq!(requests, ["All 4979", "Active 0", "All 95"]);
 }
 
 #[test]
@@ -334,7 +347,7 @@ fn the_watch_read_never_moves_the_cursor() {
                 {
                     break commit.feed.cursor;
                 }
-                Command::Commit(_) => machine.step(Input::Committed, at(NOW)),
+                Command::Commit(_) => machine.step(COMMITTED, at(NOW)),
                 other => panic!("{other:?}"),
             };
         }
@@ -428,7 +441,7 @@ fn commits(machine: &mut Machine, list: &List, open: &OpenRuns, distances: &[u64
             Command::Locate(_) => Input::Located(distances.to_vec()),
             Command::Commit(commit) => {
                 commits.push(*commit);
-                Input::Committed
+                COMMITTED
             }
             Command::Read(windows) => list.pages(&windows),
             Command::ReadRuns(ids) => list.runs(&ids),
@@ -483,7 +496,7 @@ fn runs_behind_the_cursor_are_stored_or_reported_gone() {
 
 #[test]
 fn history_raises_no_events_unless_configured() {
-    for (history_events, expected) in [(false, Some(at(0))), (true, None)] {
+    for (history_events, expected) in [(false, Baseline::UpTo(at(0))), (true, Baseline::Nothing)] {
         let mut machine = Machine::new(
             Settings {
                 history_events,
@@ -492,7 +505,7 @@ fn history_raises_no_events_unless_configured() {
             caught_up(500, 499),
         );
         let seen = commits(&mut machine, &List::of(0..500), &OpenRuns::default(), &[]);
-        assert_eq!(seen[0].judgement.history_until, expected);
+        assert_eq!(seen[0].judgement.history, expected);
     }
 }
 
@@ -506,7 +519,14 @@ fn many_active_runs_are_read_page_by_page_with_an_overlap() {
         (2, ["Active 0", "Active 8", "Active 16"].as_slice()),
         (
             20,
-            ["Active 0", "Active 5", "Active 10", "Active 15"].as_slice(),
+            [
+                "Active 0",
+                "Active 5",
+                "Active 10",
+                "Active 15",
+                "Active 20",
+            ]
+            .as_slice(),
         ),
     ] {
         let settings = Settings {
@@ -597,7 +617,7 @@ fn successive_polls_read_different_runs_singly_when_there_are_too_many() {
                             ..*window
                         };
                         Page {
-                            offset: window.offset,
+                            offset: Some(window.offset),
                             total: Some(200_000),
                             ..small.answer(&at)
                         }
@@ -606,7 +626,7 @@ fn successive_polls_read_different_runs_singly_when_there_are_too_many() {
                 }
                 Command::ReadRuns(ids) => {
                     singles.extend(ids.iter().cloned());
-                    Input::Runs(ids.into_iter().map(|id| (id, None)).collect())
+                    Input::Runs(ids.into_iter().map(|id| (id, Single::Gone)).collect())
                 }
                 other => stored(other),
             },
@@ -631,7 +651,7 @@ fn small_pages_overlap_by_half_at_most() {
         &[],
         NOW,
     );
-    assert_eq!(requests, ["All 47"]);
+    assert_eq!(requests, ["All 46"]);
 }
 
 #[test]
@@ -641,7 +661,7 @@ fn pages_are_read_ahead_by_the_servers_page_size_after_one_joined() {
     let (requests, _, feed) = quiet_poll(FeedState::default(), &list);
     assert_eq!(
         requests[1..6],
-        ["All 0", "All 99", "All 198", "All 297", "All 396"].map(String::from)
+        ["All 0", "All 98", "All 196", "All 294", "All 392"].map(String::from)
     );
     assert_eq!(feed.total, Some(4_500));
     let (requests, ..) = quiet_poll(
@@ -653,7 +673,7 @@ fn pages_are_read_ahead_by_the_servers_page_size_after_one_joined() {
     );
     assert_eq!(
         requests[..2],
-        ["All 80", "All 60"].map(String::from),
+        ["All 79", "All 59"].map(String::from),
         "one page, until one joins"
     );
 }
@@ -662,7 +682,7 @@ fn pages_are_read_ahead_by_the_servers_page_size_after_one_joined() {
 fn a_limit_of_zero_is_ignored() {
     let mut machine = Machine::new(settings(), caught_up(50, 49));
     for _ in 0..2 {
-        let Command::LoadOpen { within: 1_000 } = machine.step(Input::Wake, at(NOW)) else {
+        let Command::LoadOpen { within: 750 } = machine.step(Input::Wake, at(NOW)) else {
             panic!()
         };
         let Command::Read(windows) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else {
@@ -674,7 +694,7 @@ fn a_limit_of_zero_is_ignored() {
         };
         let mut command = machine.step(Input::Pages(vec![page]), at(NOW));
         while let Command::Commit(_) = command {
-            command = machine.step(Input::Committed, at(NOW));
+            command = machine.step(COMMITTED, at(NOW));
         }
         assert!(matches!(command, Command::Sleep { .. }), "{command:?}");
     }
@@ -700,7 +720,7 @@ fn a_page_reached_by_stepping_back_may_end_before_the_cursor() {
     );
     assert_eq!(
         requests[..6],
-        ["All 98", "All 96", "All 92", "All 84", "All 68", "All 77"].map(String::from)
+        ["All 97", "All 95", "All 91", "All 83", "All 67", "All 75"].map(String::from)
     );
     assert_eq!(
         (outcome, machine.feed().cursor.offset),
@@ -713,7 +733,7 @@ fn a_server_that_never_shows_the_beginning_ends_the_poll() {
     let mut machine = Machine::new(
         settings(),
         FeedState {
-            baseline: Some(Baseline(None)),
+            baseline: Some(Baseline::Nothing),
             watched_at: Some(at(NOW)),
             ..FeedState::default()
         },
@@ -724,16 +744,17 @@ fn a_server_that_never_shows_the_beginning_ends_the_poll() {
     };
     assert_eq!(windows[0].offset, 0);
     let elsewhere = Page {
-        offset: 5,
+        offset: Some(5),
+        total: Some(50),
         ..List::of(5..50).answer(&windows[0])
     };
     let Command::Commit(_) = machine.step(Input::Pages(vec![elsewhere]), at(NOW)) else {
         panic!("expected a commit")
     };
     let Command::Sleep {
-        outcome: Outcome::Stalled,
+        outcome: Outcome::Stalled(Stall::OtherPage),
         ..
-    } = machine.step(Input::Committed, at(NOW))
+    } = machine.step(COMMITTED, at(NOW))
     else {
         panic!()
     };

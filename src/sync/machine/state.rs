@@ -52,9 +52,11 @@ pub(super) enum State {
 }
 
 /// A read of the active runs.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct ActiveRead {
     pub offset: u64,
+    /// The first entry of the previous page.
+    pub first: Option<String>,
     /// The end of the previous page. A page that ends no later makes no progress.
     pub beyond: u64,
     /// Pages read before this one.

@@ -47,9 +47,7 @@ impl Machine {
             (State::AuditConfirm { remaining, outcome }, Input::Runs(runs)) => {
                 self.audit_confirmed(runs, remaining, outcome, now)
             }
-            (State::Audit | State::AuditSingles(_), Input::Failed(_)) => {
-                self.fail_audit(now)
-            }
+            (State::Audit | State::AuditSingles(_), Input::Failed(_)) => self.fail_audit(now),
             // The page is committed. The next poll that shows such a run again confirms it.
             (State::AuditConfirm { outcome, .. }, Input::Failed(_)) => self.sleep(outcome, now),
             (
@@ -89,7 +87,12 @@ impl Machine {
         self.begin_forward(open.reach)
     }
 
-    fn follow(&mut self, next: NextStep, unconfirmed: Vec<String>, now: Timestamp) -> Command {
+    pub(super) fn follow(
+        &mut self,
+        next: NextStep,
+        unconfirmed: Vec<String>,
+        now: Timestamp,
+    ) -> Command {
         if let NextStep::EndAuditPage(outcome) = next {
             return self.audit_confirm(unconfirmed, outcome, now);
         }

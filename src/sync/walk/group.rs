@@ -43,7 +43,10 @@ impl Group {
     fn add(&mut self, entries: &[Entry]) {
         for entry in entries {
             // Only a page that entries shifted to shows others.
-            if entry.started().is_some_and(|started| Some(started) != self.at) {
+            if entry
+                .started()
+                .is_some_and(|started| Some(started) != self.at)
+            {
                 continue;
             }
             let Some(id) = entry.id() else {
@@ -66,15 +69,9 @@ impl Group {
 }
 
 impl Walk {
-    /// Begins a round over the group whose first entry is entry number `from` of an accepted page. Its entries have the
-    /// watermark's start if the page `has_start`s, otherwise none.
-    pub(super) fn enter_group(&mut self, page: &Placed, from: usize, has_start: bool) {
-        let at = self
-            .cursor
-            .watermark
-            .as_ref()
-            .map(|watermark| watermark.started)
-            .filter(|_| has_start);
+    /// Begins a round over the group whose first entry is entry number `from` of an accepted page, and whose entries start
+    /// `at` that instant or have no start.
+    pub(super) fn enter_group(&mut self, page: &Placed, from: usize, at: Option<Timestamp>) {
         let known = self.group.take().filter(|group| group.at == at);
         let mut group = Group {
             at,
@@ -124,10 +121,7 @@ impl Walk {
         group.add(&entries[..beyond.unwrap_or(entries.len())]);
         let is_short = placed.page.len() < known.largest() && placed.agrees();
         let step = match beyond {
-            Some(index) => {
-                sizes.was_full(self.last.as_ref().map_or(0, |last| last.ids.len() as u64));
-                self.end_round(group, &placed, index, known, sizes)
-            }
+            Some(index) => self.end_round(group, &placed, index, known, sizes),
             None if entries.is_empty() || is_short => {
                 self.end_of_list(group, placed.end(), known.asked())
             }
@@ -168,9 +162,7 @@ impl Walk {
             limit: known.asked(),
         };
         let after = self.accept(&window, placed, index, known, sizes);
-        // Of the entries that count, none may lie strictly before the watermark. The last of the group does.
-        let anchor = self.cursor.anchor(&placed.page.entries);
-        self.follow(after, placed, anchor.filter(|anchor| *anchor >= index), index)
+        self.follow(after, placed, index)
     }
 
     /// Ends a round at the end of the list. Nothing is gone past, so what it may have missed is read by the next walk.

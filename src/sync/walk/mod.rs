@@ -59,8 +59,8 @@ pub(crate) struct Walk {
     start: Start,
     /// The page accepted last.
     last: Option<Last>,
-    /// The first entry of the whole list, as this walk saw it.
-    first_entry: Option<String>,
+    /// The ids of the list's first page, as this walk saw it.
+    first_page: Option<Vec<Option<String>>>,
     /// How far the pages accepted so far reach.
     furthest: u64,
     barren: u32,
@@ -79,8 +79,8 @@ enum Reading {
     Idle,
     /// Pages that must join.
     Forward { windows: Vec<Window>, stride: u64 },
-    /// The first entry of the list, to know whether the server gives it whatever is asked for.
-    FirstEntry { windows: Vec<Window>, stride: u64 },
+    /// The first page of the list, to know whether the server gives it whatever is asked for.
+    FirstPage { windows: Vec<Window>, stride: u64 },
     /// What lies past a page that seems to be the last.
     PastEnd(Window),
     /// The rest of a group.
@@ -128,7 +128,7 @@ impl Walk {
             reading: Reading::Idle,
             start,
             last: None,
-            first_entry: None,
+            first_page: None,
             furthest: 0,
             barren: 0,
             group: None,
@@ -174,10 +174,7 @@ impl Walk {
                 windows
             }
             Reading::Forward { windows, .. } => windows.clone(),
-            Reading::FirstEntry { .. } => vec![Window {
-                limit: 1,
-                ..window(0)
-            }],
+            Reading::FirstPage { .. } => vec![window(0)],
             Reading::PastEnd(window) => vec![*window],
             Reading::Group(group) => vec![window(group.next)],
         }
@@ -212,10 +209,8 @@ impl Walk {
             Reading::Forward { windows, stride } => {
                 self.take_forward(windows, stride, pages, sizes, accepted)
             }
-            Reading::FirstEntry { windows, stride } => {
-                let first = pages.first().and_then(|page| page.entries.first());
-                // An empty text, which no entry has, where the list has no such entry.
-                self.first_entry = Some(first.and_then(Entry::id).unwrap_or_default().to_owned());
+            Reading::FirstPage { windows, stride } => {
+                self.first_page = Some(pages.first().map(ids).unwrap_or_default());
                 self.reading = Reading::Forward { windows, stride };
                 Step::ReadOn
             }
@@ -233,9 +228,9 @@ impl Walk {
         accepted: &mut Vec<Placed>,
     ) -> Step {
         for (n, (window, page)) in windows.iter().zip(pages).enumerate() {
-            if self.must_know_first_entry(window, &page) {
+            if self.must_know_first_page(window, &page) {
                 let windows = windows[n..].to_vec();
-                self.reading = Reading::FirstEntry { windows, stride };
+                self.reading = Reading::FirstPage { windows, stride };
                 return Step::ReadOn;
             }
             let known = *sizes;
@@ -254,8 +249,7 @@ impl Walk {
                 return self.repeat(windows[n..].to_vec(), stride);
             }
             let after = self.accept(window, &placed, 0, known, sizes);
-            let anchor = self.cursor.anchor(&placed.page.entries);
-            let step = self.follow(after, &placed, anchor, 0);
+            let step = self.follow(after, &placed, 0);
             accepted.push(placed);
             if step != Step::ReadOn || self.reading != Reading::Idle {
                 return step;
@@ -266,28 +260,43 @@ impl Walk {
 
     /// Whether the server says that it gives another page than was asked for, and it is not known yet whether that is
     /// true.
-    fn must_know_first_entry(&self, window: &Window, page: &Page) -> bool {
+    fn must_know_first_page(&self, window: &Window, page: &Page) -> bool {
         let says_another = page.offset.is_some_and(|offset| offset != window.offset);
-        window.offset > 0 && says_another && self.first_entry.is_none()
+        window.offset > 0 && says_another && self.first_page.is_none()
     }
 
     /// Where a page lies: where it was asked for, unless its entries show that it is another one.
     fn place(&mut self, window: &Window, page: Page) -> Placed {
-        let first = page.entries.first().and_then(Entry::id);
         if window.offset == 0 {
-            self.first_entry = first.map(str::to_owned);
+            self.first_page = Some(ids(&page));
             return Placed { place: 0, page };
         }
-        let is_first = first.is_some() && first == self.first_entry.as_deref();
-        let repeated = self.last.as_ref().filter(|last| {
-            last.asked != window.offset && page.len() > 1 && last.ids == ids(&page)
-        });
+        let is_first = self.is_first_page(window, &page);
+        let repeated = self
+            .last
+            .as_ref()
+            .filter(|last| last.asked != window.offset && page.len() > 1 && last.ids == ids(&page));
         let place = match repeated {
             _ if is_first => 0,
             Some(last) => last.place,
             None => window.offset,
         };
         Placed { place, page }
+    }
+
+    /// Whether the server gave the list's first page, though asked for another, and does not say otherwise.
+    fn is_first_page(&self, window: &Window, page: &Page) -> bool {
+        let (Some(first), ids) = (&self.first_page, ids(page)) else {
+            return false;
+        };
+        let has_all = |more: &[Option<String>], fewer: &[Option<String>]| {
+            fewer.iter().all(|id| more.contains(id))
+        };
+        page.offset != Some(window.offset)
+            && ids
+                .first()
+                .is_some_and(|id| id.is_some() && first.first() == Some(id))
+            && (has_all(first, &ids) || has_all(&ids, first))
     }
 
     fn joins(&self, window: &Window, placed: &Placed) -> bool {
@@ -316,10 +325,12 @@ impl Walk {
         self.cursor = before.after(placed, from);
         let moved = started(&self.cursor) > started(&before);
         let beyond = placed.end() > self.furthest || moved;
-        if beyond && let Some(last) = &self.last {
-            sizes.was_full(last.ids.len() as u64);
-        }
         let after = self.judge(window, placed, moved, known);
+        match after {
+            After::ReadOn => sizes.was_full(placed.page.len()),
+            After::End if !beyond => sizes.was_not_full(),
+            _ => {}
+        }
         if !beyond && self.last.is_some() {
             self.barren += 1;
         } else {
@@ -374,15 +385,8 @@ impl Walk {
         After::PastEnd
     }
 
-    /// What to do after a page was accepted. `anchor` is the index of the last entry strictly before the watermark, and
-    /// `from` that of the first entry that counts.
-    fn follow(
-        &mut self,
-        after: After,
-        placed: &Placed,
-        anchor: Option<usize>,
-        from: usize,
-    ) -> Step {
+    /// What to do after a page was accepted, of which the entries from `from` on count.
+    fn follow(&mut self, after: After, placed: &Placed, from: usize) -> Step {
         match after {
             After::End => return Step::End,
             After::Stuck(stall) => return Step::Stuck(stall),
@@ -396,11 +400,18 @@ impl Walk {
             }
             After::ReadOn => {}
         }
-        let has_start = placed.page.entries.iter().any(|entry| entry.started().is_some());
+        let entries = placed.page.entries.get(from..).unwrap_or_default();
+        let last = entries.iter().rev().find_map(Entry::started);
         let reached = self.cursor.is_reached_by(&placed.page);
         let stays = reached && self.next_offset() <= placed.place;
-        if !placed.page.entries.is_empty() && (stays || !has_start) {
-            self.enter_group(placed, anchor.map_or(from, |anchor| anchor + 1), has_start);
+        // What the stretch leads up to may be the watermark: no later page would join.
+        let ends_undated = entries
+            .last()
+            .is_some_and(|entry| entry.started().is_none());
+        if !entries.is_empty() && (stays || last.is_none() || (ends_undated && !reached)) {
+            let older = |entry: &Entry| entry.started().is_some() && entry.started() < last;
+            let anchor = entries.iter().rposition(older);
+            self.enter_group(placed, from + anchor.map_or(0, |anchor| anchor + 1), last);
         }
         self.group = None;
         Step::ReadOn
@@ -412,7 +423,10 @@ impl Walk {
         if window.offset == 0 {
             return Step::Stuck(Stall::OtherPage);
         }
-        let end = placed.page.total.map_or(window.offset, |total| total.min(window.offset));
+        let end = placed
+            .page
+            .total
+            .map_or(window.offset, |total| total.min(window.offset));
         let offset = end.saturating_sub(stride);
         self.start.may_end_at_once = false;
         self.reading = Reading::Forward {
@@ -440,9 +454,7 @@ impl Walk {
         if page.entries.is_empty() {
             return Step::End;
         }
-        let first = page.entries.first().and_then(Entry::id);
-        let is_first = first.is_some() && first == self.first_entry.as_deref();
-        if is_first || page.offset.is_some_and(|offset| offset != window.offset) {
+        if self.is_first_page(&window, &page) {
             return Step::Stuck(Stall::OffsetIgnored);
         }
         Step::ReadOn

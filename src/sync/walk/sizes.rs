@@ -7,7 +7,7 @@ pub(crate) struct PageSizes {
     asked: u32,
     /// The largest page that was given. A page as large as that is never taken for a short one.
     largest: Option<u64>,
-    /// The size of the last page that was certainly full, as more of the list followed it.
+    /// The size of the last page that was full, as more of the list seemed to follow it.
     full: Option<u64>,
 }
 
@@ -28,11 +28,16 @@ impl PageSizes {
         }
     }
 
-    /// Takes notice that more of the list followed a page of `len` entries.
+    /// Takes notice that more of the list seems to follow a page of `len` entries.
     pub fn was_full(&mut self, len: u64) {
         if len > 0 {
             self.full = Some(len);
         }
+    }
+
+    /// Takes notice that nothing followed the page before.
+    pub fn was_not_full(&mut self) {
+        self.full = None;
     }
 
     /// How many entries to request.
