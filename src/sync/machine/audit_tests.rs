@@ -463,8 +463,9 @@ fn the_first_audit_is_due_within_the_interval() {
 
 #[test]
 fn a_page_of_an_audit_is_judged_by_when_it_was_requested() {
-    let mut bench = Bench::new(List::of(0..5));
+    let mut bench = Bench::new(List::of(0..15));
     bench.machine.request_audit();
+    bench.wake(NOW);
     bench.wake(NOW);
     // What lies after the last page is a gap, so the machine loads the runs that started there.
     let Command::Read(windows) = bench.machine.step(Input::Wake, at(NOW + 10)) else {
