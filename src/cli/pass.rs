@@ -59,7 +59,7 @@ pub fn result(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::CaughtUp => "up to date",
         Outcome::Behind => "behind",
-        Outcome::Stalled => "stalled",
+        Outcome::Stalled(_) => "stalled",
         Outcome::Failed => "failed",
         Outcome::Auditing => "unfinished",
         Outcome::Audited => "audited",
@@ -95,7 +95,7 @@ impl Pass {
             .report
             .feeds
             .iter()
-            .any(|feed| feed.outcome == Outcome::Stalled || feed.is_unfinished());
+            .any(|feed| matches!(feed.outcome, Outcome::Stalled(_)) || feed.is_unfinished());
         let owing = self.report.owed.iter().any(|sink| sink.pending > 0);
         let codes = self
             .report
@@ -139,6 +139,7 @@ pub fn severity(code: ExitCode) -> u8 {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::sync::Stall;
     use crate::daemon::FeedReport;
     use crate::model::Task;
     use crate::store::SinkState;
@@ -217,7 +218,7 @@ pub mod tests {
             .exit_code()
         };
         assert_eq!(ended(Outcome::CaughtUp, 0), ExitCode::Ok);
-        assert_eq!(ended(Outcome::Stalled, 0), ExitCode::Temporary);
+        assert_eq!(ended(Outcome::Stalled(Stall::OffsetIgnored), 0), ExitCode::Temporary);
         assert_eq!(ended(Outcome::CaughtUp, 1), ExitCode::Temporary);
     }
 

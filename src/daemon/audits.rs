@@ -76,7 +76,7 @@ impl RequestedAudit {
         }
         match poll.outcome {
             Outcome::Behind | Outcome::Auditing | Outcome::CaughtUp => Next::Poll,
-            Outcome::Failed | Outcome::Stalled => Next::Over,
+            Outcome::Failed | Outcome::Stalled(_) => Next::Over,
             Outcome::Audited => self.audited(),
         }
     }
@@ -153,7 +153,7 @@ impl AuditEnd {
     fn of(outcome: Outcome, error: Option<&ApiError>) -> Self {
         match (outcome, error.map(ApiError::class)) {
             (Outcome::Audited, _) => Self::Audited,
-            (Outcome::Stalled, _) => Self::Stalled,
+            (Outcome::Stalled(_), _) => Self::Stalled,
             (_, None | Some(ErrorClass::Throttled | ErrorClass::Temporary)) => Self::Failed,
             (_, Some(ErrorClass::TokenRefused)) => Self::TokenRefused,
             (_, Some(ErrorClass::NotFound | ErrorClass::Forbidden)) => Self::Lost,

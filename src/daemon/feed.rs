@@ -9,7 +9,7 @@ use super::context::Context;
 use crate::api::{ApiError, ErrorClass};
 use crate::model::{Task, Timestamp};
 use crate::store::{Condition, MAX_UNSEEN, StoreError, Written};
-use crate::sync::{Command, Input, Machine, Outcome, Page, ReadFailure, Single, Window};
+use crate::sync::{Command, Input, Machine, Outcome, Page, ReadFailure, Single, Stall, Window};
 
 /// Mirrors the runs of one task.
 #[derive(Debug)]
@@ -165,6 +165,14 @@ impl Feed {
                 "runs could not be read singly, such as {example}"
             );
         }
+        let missed = self.machine.take_missed();
+        if missed > 0 {
+            tracing::warn!(
+                task,
+                missed,
+                "more runs than a page holds have the same start, or none, and come in another order each time; an audit finds those that were not seen"
+            );
+        }
         let (condition, problem) = match (outcome, &tally.error) {
             (Outcome::Failed, Some(error)) => {
                 let condition = match error.class() {
@@ -174,14 +182,7 @@ impl Feed {
                 };
                 (condition, error.to_string())
             }
-            (Outcome::Stalled, _) => {
-                let problem = format!(
-                    "the API reports {} runs, but lists none beyond offset {}",
-                    self.total().unwrap_or_default(),
-                    self.machine.feed().cursor.offset
-                );
-                (Condition::Failing, problem)
-            }
+            (Outcome::Stalled(stall), _) => (Condition::Failing, self.problem(stall)),
             (Outcome::Auditing, _) => {
                 self.repaired.add(tally.written);
                 return Ok(());
@@ -198,6 +199,22 @@ impl Feed {
             .store
             .record_failure(&self.task.id, condition, &problem, Timestamp::now())
             .await
+    }
+
+    /// What is wrong with the answers of the API.
+    fn problem(&self, stall: Stall) -> String {
+        let feed = self.machine.feed();
+        let (total, offset) = (self.total().unwrap_or_default(), feed.cursor.offset);
+        match stall {
+            Stall::OffsetIgnored => format!(
+                "the API ignores the offset that is asked for: it reports {total} runs, and shows the first ones again"
+            ),
+            Stall::OtherPage => "the API shows another part of the list than its beginning, which was asked for".to_owned(),
+            Stall::NothingBeyond => {
+                format!("the API reports {total} runs, but lists none beyond offset {offset}")
+            }
+            Stall::NoProgress => format!("many pages of runs up to offset {offset} have shown nothing new"),
+        }
     }
 
     fn log_audit(&mut self) {
