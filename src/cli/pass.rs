@@ -139,11 +139,11 @@ pub fn severity(code: ExitCode) -> u8 {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::sync::Stall;
     use crate::daemon::FeedReport;
     use crate::model::Task;
     use crate::store::SinkState;
     use crate::store::Written;
+    use crate::sync::Stall;
 
     /// A feed of the task `name` that ended with `outcome`.
     pub fn feed(name: &str, outcome: Outcome) -> FeedReport {
@@ -218,7 +218,10 @@ pub mod tests {
             .exit_code()
         };
         assert_eq!(ended(Outcome::CaughtUp, 0), ExitCode::Ok);
-        assert_eq!(ended(Outcome::Stalled(Stall::OffsetIgnored), 0), ExitCode::Temporary);
+        assert_eq!(
+            ended(Outcome::Stalled(Stall::OffsetIgnored), 0),
+            ExitCode::Temporary
+        );
         assert_eq!(ended(Outcome::CaughtUp, 1), ExitCode::Temporary);
     }
 

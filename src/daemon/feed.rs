@@ -209,11 +209,16 @@ impl Feed {
             Stall::OffsetIgnored => format!(
                 "the API ignores the offset that is asked for: it reports {total} runs, and shows the first ones again"
             ),
-            Stall::OtherPage => "the API shows another part of the list than its beginning, which was asked for".to_owned(),
+            Stall::OtherPage => {
+                "the API shows another part of the list than its beginning, which was asked for"
+                    .to_owned()
+            }
             Stall::NothingBeyond => {
                 format!("the API reports {total} runs, but lists none beyond offset {offset}")
             }
-            Stall::NoProgress => format!("many pages of runs up to offset {offset} have shown nothing new"),
+            Stall::NoProgress => {
+                format!("many pages of runs up to offset {offset} have shown nothing new")
+            }
         }
     }
 

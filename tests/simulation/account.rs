@@ -97,6 +97,11 @@ impl Account {
         self.has(Hazard::Unwatched)
     }
 
+    /// Whether a trace is recorded.
+    pub fn is_traced(&self) -> bool {
+        self.hazards.traced
+    }
+
     pub fn note(&mut self, what: &'static str, which: &str) {
         *self.happened.entry(what).or_default() += 1;
         if self.hazards.traced {

@@ -8,7 +8,7 @@ use apify_mirror::model::{Seed, Task, Timestamp};
 use apify_mirror::simulator::Rng;
 use apify_mirror::store::{SqliteReader, SqliteStore, Store};
 use apify_mirror::sync::{
-    Command, Commit, Input, Listing, Machine, Outcome, ReadFailure, Settings, Single,
+    Command, Commit, Input, Listing, Machine, Outcome, ReadFailure, Seen, Settings, Single,
 };
 
 use super::account::{Account, FIGURES_SETTLE_MS};
@@ -240,7 +240,9 @@ impl Mirror {
                     if account.misbehaves(Hazard::FailedReads, 4.0) {
                         break;
                     }
-                    pages.push(account.answer(task, window));
+                    let page = account.answer(task, window);
+                    account.note_page(window, &page);
+                    pages.push(page);
                     account.happen(reader);
                 }
                 if pages.is_empty() {
@@ -367,22 +369,30 @@ impl Mirror {
         .runs
         .len();
         let watch = u64::from(self.settings.watch_interval.is_zero());
-        // An overlap that begins among entries as new as the watermark proves nothing. The poll then reads further back
-        // until it begins before them, and with small pages needs more reads to return to the end.
-        let newest: Vec<_> = account
+        // A page must begin before the newest entry and all that tie with it, or have no start, and show that nothing
+        // follows. If it is too small for that, they are read by offset, in at most five rounds.
+        let shown: Vec<_> = account
             .world
-            .runs(&feed.task)
-            .map(|run| run.started_at)
+            .items(&feed.task)
+            .into_iter()
+            .map(|item| {
+                Seen::from_json(account.as_shown(item), account.latest_start())
+                    .unwrap()
+                    .started
+            })
             .collect();
-        let ties = newest
+        let newest = shown.iter().rev().find(|started| started.is_some());
+        let ties = shown
             .iter()
             .rev()
-            .take_while(|started| Some(*started) == newest.last())
+            .take_while(|started| started.is_none() || Some(*started) == newest)
             .count() as u64;
-        let back = if self.settings.overlap == 0 || ties > 1 {
-            2 + ties
-        } else {
-            0
+        let page = u64::from(self.settings.page_size);
+        let back = match () {
+            () if ties + 2 > page => 5 * (2 + ties / page),
+            // Of a list as short as that, no page can be short.
+            () if shown.len() < 3 || ties > 1 => 2,
+            () => 0,
         };
         if open == 0 {
             assert!(

@@ -76,7 +76,7 @@ fn play(commits: &[(String, Commit)]) -> Log {
         };
         ready(store.open_feed(&task, Timestamp::default())).unwrap();
         let written = ready(store.commit(feed, commit.clone())).unwrap();
-        if written.events > 0 {
+        if written.written.events > 0 {
             let (events, through) = ready(reader.events_after(last, None, 1_000_000)).unwrap();
             last = through;
             for event in events {

@@ -186,6 +186,24 @@ impl Account {
         }
     }
 
+    /// Adds an answer to the trace.
+    pub fn note_page(&mut self, window: &Window, page: &Page) {
+        if !self.is_traced() {
+            return;
+        }
+        let short = |entry: &Entry| {
+            let id = entry.id().unwrap_or("?").get(..4).unwrap_or("?").to_owned();
+            match entry.started() {
+                Some(at) => format!("{id}@{}", at.as_millis() % 10_000_000),
+                None => id,
+            }
+        };
+        let entries: Vec<String> = page.entries.iter().map(short).collect();
+        let testimony = (page.offset, page.limit, page.total, page.desc);
+        let line = format!("{window:?} {testimony:?} {}", entries.join(" "));
+        self.note("page", &line);
+    }
+
     /// Everything that a listing has, in the order of one answer.
     fn all_items(&mut self, task: &str, listing: Listing) -> Vec<Value> {
         let lags = self.misbehaves(Hazard::LaggingLists, 4.0);
