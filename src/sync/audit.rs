@@ -175,7 +175,10 @@ mod tests {
             assert_eq!(Covered::by(&page), None, "{name}");
         }
         let mut without_start = page(3, 9, &[("a", 5), ("b", 6), ("c", 8)]);
-        without_start.items[1].run.started_at = None;
+        let Entry::Run(second) = &mut without_start.entries[1] else {
+            panic!()
+        };
+        second.started = None;
         assert_eq!(
             absent(&without_start),
             [6, 7],

@@ -6,27 +6,31 @@ use serde_json::json;
 
 use super::cursor::{Cursor, Watermark};
 use super::machine::Machine;
-use super::page::{Listing, Page, Seen, Window};
-use super::protocol::{Baseline, Command, FeedState, Input, OpenRuns, Outcome, Settings};
+use super::page::{Entry, Listing, Page, Seen, Window};
+use super::protocol::{Baseline, Command, FeedState, Input, OpenRuns, Outcome, Settings, Single};
 use crate::model::{Seed, Timestamp};
+
+/// No start is too late to be believed.
+pub const LATEST: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// An item with an id, a start in seconds, and a status.
 pub fn item(id: &str, second: i64, status: &str) -> Seen {
     let started = at(second).to_string();
-    Seen::from_json(json!({"id": id, "startedAt": started, "status": status})).unwrap()
+    Seen::from_json(json!({"id": id, "startedAt": started, "status": status}), LATEST).unwrap()
 }
 
 /// A page at `offset` of a list of `total`, of succeeded runs given by id and start in seconds.
 pub fn page(offset: u64, total: u64, items: &[(&str, i64)]) -> Page {
-    let items = items
+    let entries = items
         .iter()
-        .map(|(id, second)| item(id, *second, "SUCCEEDED"))
+        .map(|(id, second)| Entry::Run(item(id, *second, "SUCCEEDED")))
         .collect();
     Page {
-        offset,
+        offset: Some(offset),
         limit: Some(1000),
         total: Some(total),
-        items,
+        desc: None,
+        entries,
     }
 }
 
@@ -60,9 +64,10 @@ pub fn caught_up(offset: u64, second: i64, now: i64) -> FeedState {
     FeedState {
         cursor: Cursor {
             offset,
+            tail: 0,
             watermark: Some(watermark),
         },
-        baseline: Some(Baseline(Some(at(0)))),
+        baseline: Some(Baseline::UpTo(at(0))),
         complete: true,
         watched_at: Some(at(now)),
         total: Some(offset),
@@ -92,7 +97,7 @@ pub fn drive(
 pub fn stored(command: Command) -> Input {
     match command {
         Command::LoadOpen { .. } => Input::Open(OpenRuns::default()),
-        Command::Commit(_) => Input::Committed,
+        Command::Commit(_) => Input::Committed { unconfirmed: Vec::new() },
         other => panic!("unexpected command {other:?}"),
     }
 }
@@ -153,16 +158,18 @@ impl List {
             window.offset
         };
         let limit = u64::from(window.limit).min(self.cap);
-        let items = items
+        let entries = items
             .into_iter()
+            .map(Entry::Run)
             .skip(offset as usize)
             .take(limit as usize)
             .collect();
         Page {
-            offset,
+            offset: Some(offset),
             limit: Some(limit),
             total: Some(total),
-            items,
+            desc: None,
+            entries,
         }
     }
 
@@ -171,7 +178,10 @@ impl List {
     }
 
     pub fn runs(&self, ids: &[String]) -> Input {
-        let find = |id: &String| self.items.iter().find(|seen| seen.run.id == *id).cloned();
+        let find = |id: &String| {
+            let found = self.items.iter().find(|seen| seen.run.id == *id);
+            found.map_or(Single::Gone, |seen| Single::Found(Box::new(seen.clone())))
+        };
         Input::Runs(ids.iter().map(|id| (id.clone(), find(id))).collect())
     }
 }

@@ -87,7 +87,7 @@ impl Bench {
                 Command::ReadRuns(ids) => self.list.runs(&ids),
                 Command::Commit(commit) => {
                     self.store(&commit);
-                    Input::Committed
+                    Input::Committed { unconfirmed: Vec::new() }
                 }
                 other => stored(other),
             };

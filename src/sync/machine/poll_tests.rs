@@ -6,7 +6,7 @@ use super::base::Machine;
 use crate::sync::cursor::{Cursor, Watermark};
 use crate::sync::page::{Listing, Page, Window};
 use crate::sync::protocol::{
-    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings,
+    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings, Single,
 };
 use crate::sync::testing::{self, List, at, drive, item, settings, stored};
 
@@ -64,11 +64,12 @@ fn the_first_poll_reads_the_baseline_then_from_offset_0() {
     let (requests, outcome, feed) = quiet_poll(FeedState::default(), &List::of(0..1_500));
     assert_eq!(requests, ["Newest 0", "All 0", "All 999", "Active 0"]);
     assert_eq!(outcome, Outcome::CaughtUp);
-    assert_eq!(feed.baseline, Some(Baseline(Some(at(1_499)))));
+    assert_eq!(feed.baseline, Some(Baseline::UpTo(at(1_499))));
     assert_eq!(
         feed.cursor,
         Cursor {
             offset: 1_500,
+            tail: 0,
             watermark: Some(Watermark {
                 started: at(1_499),
                 id: "r1499".into()
@@ -84,7 +85,7 @@ fn an_empty_list_has_no_history_and_no_watermark() {
     assert_eq!(requests, ["Newest 0", "All 0", "Active 0"]);
     assert_eq!(
         (feed.baseline, feed.cursor),
-        (Some(Baseline(None)), Cursor::default())
+        (Some(Baseline::Nothing), Cursor::default())
     );
 }
 
@@ -213,7 +214,7 @@ fn pages_read_ahead_that_do_not_join_are_read_again_from_the_cursor() {
     else {
         panic!()
     };
-    let Command::Read(ahead) = machine.step(Input::Committed, at(NOW)) else {
+    let Command::Read(ahead) = machine.step(Input::Committed { unconfirmed: Vec::new() }, at(NOW)) else {
         panic!()
     };
     assert_eq!(ahead.len(), 2);
@@ -226,7 +227,7 @@ fn pages_read_ahead_that_do_not_join_are_read_again_from_the_cursor() {
         panic!()
     };
     assert_eq!(commit.observed.len(), 1_000, "the second page is dropped");
-    let Command::Read(again) = machine.step(Input::Committed, at(NOW)) else {
+    let Command::Read(again) = machine.step(Input::Committed { unconfirmed: Vec::new() }, at(NOW)) else {
         panic!()
     };
     assert_eq!(again[0].offset, commit.feed.cursor.offset - 1);
@@ -334,7 +335,7 @@ fn the_watch_read_never_moves_the_cursor() {
                 {
                     break commit.feed.cursor;
                 }
-                Command::Commit(_) => machine.step(Input::Committed, at(NOW)),
+                Command::Commit(_) => machine.step(Input::Committed { unconfirmed: Vec::new() }, at(NOW)),
                 other => panic!("{other:?}"),
             };
         }
@@ -428,7 +429,7 @@ fn commits(machine: &mut Machine, list: &List, open: &OpenRuns, distances: &[u64
             Command::Locate(_) => Input::Located(distances.to_vec()),
             Command::Commit(commit) => {
                 commits.push(*commit);
-                Input::Committed
+                Input::Committed { unconfirmed: Vec::new() }
             }
             Command::Read(windows) => list.pages(&windows),
             Command::ReadRuns(ids) => list.runs(&ids),
@@ -483,7 +484,7 @@ fn runs_behind_the_cursor_are_stored_or_reported_gone() {
 
 #[test]
 fn history_raises_no_events_unless_configured() {
-    for (history_events, expected) in [(false, Some(at(0))), (true, None)] {
+    for (history_events, expected) in [(false, Baseline::UpTo(at(0))), (true, Baseline::Nothing)] {
         let mut machine = Machine::new(
             Settings {
                 history_events,
@@ -492,7 +493,7 @@ fn history_raises_no_events_unless_configured() {
             caught_up(500, 499),
         );
         let seen = commits(&mut machine, &List::of(0..500), &OpenRuns::default(), &[]);
-        assert_eq!(seen[0].judgement.history_until, expected);
+        assert_eq!(seen[0].judgement.history, expected);
     }
 }
 
@@ -597,7 +598,7 @@ fn successive_polls_read_different_runs_singly_when_there_are_too_many() {
                             ..*window
                         };
                         Page {
-                            offset: window.offset,
+                            offset: Some(window.offset),
                             total: Some(200_000),
                             ..small.answer(&at)
                         }
@@ -606,7 +607,7 @@ fn successive_polls_read_different_runs_singly_when_there_are_too_many() {
                 }
                 Command::ReadRuns(ids) => {
                     singles.extend(ids.iter().cloned());
-                    Input::Runs(ids.into_iter().map(|id| (id, None)).collect())
+                    Input::Runs(ids.into_iter().map(|id| (id, Single::Gone)).collect())
                 }
                 other => stored(other),
             },
@@ -674,7 +675,7 @@ fn a_limit_of_zero_is_ignored() {
         };
         let mut command = machine.step(Input::Pages(vec![page]), at(NOW));
         while let Command::Commit(_) = command {
-            command = machine.step(Input::Committed, at(NOW));
+            command = machine.step(Input::Committed { unconfirmed: Vec::new() }, at(NOW));
         }
         assert!(matches!(command, Command::Sleep { .. }), "{command:?}");
     }
@@ -713,7 +714,7 @@ fn a_server_that_never_shows_the_beginning_ends_the_poll() {
     let mut machine = Machine::new(
         settings(),
         FeedState {
-            baseline: Some(Baseline(None)),
+            baseline: Some(Baseline::Nothing),
             watched_at: Some(at(NOW)),
             ..FeedState::default()
         },
@@ -724,7 +725,7 @@ fn a_server_that_never_shows_the_beginning_ends_the_poll() {
     };
     assert_eq!(windows[0].offset, 0);
     let elsewhere = Page {
-        offset: 5,
+        offset: Some(5),
         ..List::of(5..50).answer(&windows[0])
     };
     let Command::Commit(_) = machine.step(Input::Pages(vec![elsewhere]), at(NOW)) else {
@@ -733,7 +734,7 @@ fn a_server_that_never_shows_the_beginning_ends_the_poll() {
     let Command::Sleep {
         outcome: Outcome::Stalled,
         ..
-    } = machine.step(Input::Committed, at(NOW))
+    } = machine.step(Input::Committed { unconfirmed: Vec::new() }, at(NOW))
     else {
         panic!()
     };
