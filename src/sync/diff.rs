@@ -266,7 +266,7 @@ mod tests {
 
     fn by(now: i64) -> Judgement {
         Judgement {
-            history_until: None,
+            history: Baseline::Nothing,
             settle: SETTLE,
             now: at(now),
             asked_at: at(now),
@@ -280,7 +280,7 @@ mod tests {
 
     fn seen(json: Value) -> Observed {
         Observed {
-            seen: Seen::from_json(json).unwrap(),
+            seen: Seen::from_json(json, at(1_000_000)).unwrap(),
             source: Source::List,
         }
     }
@@ -290,6 +290,7 @@ mod tests {
             run: Run::from_json(&json).unwrap(),
             settles_at: settles_at.map(at),
             removed: false,
+            last_end: None,
         }
     }
 
@@ -390,25 +391,64 @@ mod tests {
     }
 
     #[test]
-    fn history_up_to_and_including_the_baseline_raises_no_events() {
-        for (started, silent) in [(4, true), (5, true), (6, false)] {
-            let judge = Judgement {
-                history_until: Some(at(5)),
-                ..by(10)
-            };
-            let change = observe(None, &seen(item("SUCCEEDED", started, Some(7))), &judge).unwrap();
-            assert_eq!(
-                change.transitions.is_empty(),
-                silent,
-                "started at {started}"
-            );
+    fn history_raises_no_events() {
+        let without_start = || json!({"id": "r", "status": "SUCCEEDED"});
+        // Past what the answer can know of: no such start is believed.
+        let from_the_future = || item("SUCCEEDED", 2_000_000, None);
+        for (history, json, silent) in [
+            (Baseline::Nothing, item("SUCCEEDED", -9, None), false),
+            (Baseline::Nothing, without_start(), false),
+            (Baseline::UpTo(at(5)), item("SUCCEEDED", 4, None), true),
+            (Baseline::UpTo(at(5)), item("SUCCEEDED", 5, None), true),
+            (Baseline::UpTo(at(5)), item("SUCCEEDED", 6, None), false),
+            (Baseline::UpTo(at(5)), without_start(), true),
+            (Baseline::UpTo(at(5)), from_the_future(), true),
+            (Baseline::Everything, item("SUCCEEDED", 6, None), true),
+            (Baseline::Everything, without_start(), true),
+        ] {
+            let judge = Judgement { history, ..by(10) };
+            let change = observe(None, &seen(json.clone()), &judge).unwrap();
+            assert_eq!(change.transitions.is_empty(), silent, "{history:?}: {json}");
         }
-        let judge = Judgement {
-            history_until: Some(at(5)),
-            ..by(10)
+    }
+
+    #[test]
+    fn a_list_that_lags_leads_back() {
+        let row = |status, finished: Option<i64>, last_end: Option<i64>| Stored {
+            last_end: last_end.map(|second| at(second).to_string()),
+            ..stored(item(status, 0, finished), None)
         };
-        let change = observe(None, &seen(json!({"id": "r", "status": "READY"})), &judge).unwrap();
-        assert_eq!(change.transitions, [], "a run without a start");
+        let ended = || row("SUCCEEDED", Some(20), Some(20));
+        let resurrected = || row("RUNNING", None, Some(20));
+        for (before, status, finished, leads) in [
+            (row("READY", None, None), "READY", None, false),
+            (row("READY", None, None), "RUNNING", None, false),
+            (row("RUNNING", None, None), "READY", None, true),
+            (row("ABORTING", None, None), "TIMING-OUT", None, true),
+            (row("RUNNING", None, None), "SUCCEEDED", Some(20), false),
+            (row("PAUSED", None, None), "READY", None, false),
+            (row("SUCCEEDED", Some(20), None), "PAUSED", None, false),
+            (ended(), "SUCCEEDED", Some(20), false),
+            (ended(), "SUCCEEDED", None, false),
+            (ended(), "RUNNING", None, true),
+            (ended(), "FAILED", Some(20), true),
+            (ended(), "SUCCEEDED", Some(19), true),
+            (ended(), "SUCCEEDED", Some(21), false),
+            (ended(), "FAILED", Some(21), false),
+            (resurrected(), "RUNNING", None, false),
+            (resurrected(), "SUCCEEDED", Some(20), true),
+            (resurrected(), "SUCCEEDED", Some(19), true),
+            (resurrected(), "SUCCEEDED", Some(21), false),
+        ] {
+            let by_list = seen(item(status, 0, finished));
+            let case = format!("{:?} → {status} {finished:?}", before.run.status);
+            assert_eq!(leads_back(&before, &by_list), leads, "{case}");
+            let alone = Observed {
+                source: Source::Detail,
+                ..by_list
+            };
+            assert!(!leads_back(&before, &alone), "{case}, read singly");
+        }
     }
 
     #[test]
