@@ -262,7 +262,11 @@ mod tests {
         });
         read.unwrap();
         let pair = |key: &str, value| (key.to_owned(), value);
-        let expected = [pair("a", "1"), pair("bc", r#"{"a": [2]}"#), pair("", r#""x""#)];
+        let expected = [
+            pair("a", "1"),
+            pair("bc", r#"{"a": [2]}"#),
+            pair("", r#""x""#),
+        ];
         assert_eq!(members, expected);
         assert!(scanner.end().is_err());
         for wrong in ["", "[]", "{1: 2}", r#"{"a" 1}"#, r#"{"a": }"#, r#"{"a": 1"#] {
@@ -281,7 +285,10 @@ mod tests {
             (r#""\\ud83d""#, r#""\\ud83d""#),
             (r#""\\\ud83d""#, "\"\\\\\u{fffd}\""),
             (r#""\uD83D\n\u00e9""#, "\"\u{fffd}\\n\\u00e9\""),
-            (r#"["NaN", NaN,-Infinity , Infinity]"#, r#"["NaN", null,null , null]"#),
+            (
+                r#"["NaN", NaN,-Infinity , Infinity]"#,
+                r#"["NaN", null,null , null]"#,
+            ),
             (r#"{"a\"": NaN}"#, r#"{"a\"": null}"#),
             ("[NaNa, -1, Inf]", "[NaNa, -1, Inf]"),
             ("\"\\ü\" \\", "\"\\ü\" \\"),

@@ -254,13 +254,22 @@ mod tests {
             (r#"{"data": null}"#, "`data`: expected an object"),
             (r#"{"data": [1]}"#, "`data`: expected an object"),
             (r#"{"data": {"items": null}}"#, "`items`: expected an array"),
-            (r#"{"data": {"items": {"0": 1}}}"#, "`items`: expected an array"),
+            (
+                r#"{"data": {"items": {"0": 1}}}"#,
+                "`items`: expected an array",
+            ),
             (r#"{"data": {"items": [{"id": "a"}"#, "cut off"),
             (r#"{"data": {"items": [{"id": "a"}, {"id": "b"#, "cut off"),
             (r#"{"data": {"items": [{"id": "a"}]}"#, "cut off"),
             (r#"{"data": {"items": [{"id": "a"},]}}"#, "expected a value"),
-            (r#"{"data": {"items": [{"id": "a"}}, {}]}}"#, "expected a comma"),
-            (r#"{"data": {"items": [{"id": [1}, {}]}}"#, "expected a comma"),
+            (
+                r#"{"data": {"items": [{"id": "a"}}, {}]}}"#,
+                "expected a comma",
+            ),
+            (
+                r#"{"data": {"items": [{"id": [1}, {}]}}"#,
+                "expected a comma",
+            ),
             (r#"{"data": {"items": []}} {}"#, "expected the end"),
             ("<html></html>", "expected an object"),
             ("", "cut off"),
@@ -329,7 +338,11 @@ mod tests {
 
     #[test]
     fn an_odd_item_takes_its_place_beside_the_others() {
-        let deep = format!(r#"{{"id": "deep", "x": {}1{}}}"#, "[".repeat(200), "]".repeat(200));
+        let deep = format!(
+            r#"{{"id": "deep", "x": {}1{}}}"#,
+            "[".repeat(200),
+            "]".repeat(200)
+        );
         for (odd, id, reason) in [
             ("null", None, "not a JSON object"),
             ("7", None, "not a JSON object"),
@@ -340,7 +353,11 @@ mod tests {
             (r#"{"id": 5}"#, None, "no usable `id`"),
             (r#"{"x": {"id": "inner"}}"#, None, "no usable `id`"),
             (deep.as_str(), Some("deep"), "recursion limit"),
-            (r#"{"x": "}", "id": "a\u0062", "y": tru}"#, Some("ab"), "expected"),
+            (
+                r#"{"x": "}", "id": "a\u0062", "y": tru}"#,
+                Some("ab"),
+                "expected",
+            ),
             (r#"{"y": tru, "id": "a"}"#, Some("a"), "expected"),
             (r#"{"y" "z", "id": "a"}"#, None, "expected"),
             (r#"{"id": "a"} {"id": "b"}"#, Some("a"), "trailing"),
@@ -378,7 +395,10 @@ mod tests {
         let page = run_page(&body, LATEST).unwrap();
         assert_eq!(page.runs().next().unwrap().run.extra["title"], "a \u{fffd}");
         let marked = "\u{feff}{\"data\": {\"items\": [{\"id\": \"r\"}]}}";
-        assert_eq!(run_page(marked.as_bytes(), LATEST).unwrap().entries.len(), 1);
+        assert_eq!(
+            run_page(marked.as_bytes(), LATEST).unwrap().entries.len(),
+            1
+        );
         let single = "\u{feff}{\"data\": {\"id\": \"r\", \"x\": \"\\udc00\"}}";
         let seen = super::run(single.as_bytes(), LATEST).unwrap();
         assert_eq!(seen.run.extra["x"], "\u{fffd}");
@@ -386,7 +406,8 @@ mod tests {
 
     #[test]
     fn numbers_that_json_does_not_have_are_null() {
-        let item = r#"{"id": "r", "usageTotalUsd": NaN, "a": [Infinity,-Infinity], "b": "NaN", "c": -1}"#;
+        let item =
+            r#"{"id": "r", "usageTotalUsd": NaN, "a": [Infinity,-Infinity], "b": "NaN", "c": -1}"#;
         let (run, _) = only(item);
         assert_eq!(run.usage_total_usd, None);
         let rest = json!({"a": [null, null], "b": "NaN", "c": -1});

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::builders::{FEED, LATEST, at, commit, commit_of, confirmed, exchange, of_all, run, settled};
+use super::builders::{
+    FEED, LATEST, at, commit, commit_of, confirmed, exchange, of_all, run, settled,
+};
 use super::mirror::Mirror;
 use crate::model::{Exchange, Overdue, RunStatus, Verdict};
 use crate::store::reports::Which;

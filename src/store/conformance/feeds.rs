@@ -47,7 +47,11 @@ pub async fn a_task_made_after_the_first_look_at_the_account_has_no_history(mirr
         feed.baseline
     };
     // The first look is at 100, whatever was stored of tasks before.
-    mirror.store.save_task(&task("first"), at(50)).await.unwrap();
+    mirror
+        .store
+        .save_task(&task("first"), at(50))
+        .await
+        .unwrap();
     assert_eq!(open(made("first", 60), 100).await, None);
     let nothing = Some(Baseline::Nothing);
     for (created, baseline) in [(99, None), (100, None), (101, nothing)] {
@@ -55,7 +59,11 @@ pub async fn a_task_made_after_the_first_look_at_the_account_has_no_history(mirr
         assert_eq!(open(task, 500).await, baseline, "made at {created}");
     }
     assert_eq!(open(task("of unknown age"), 500).await, None);
-    mirror.store.save_task(&made(FEED, 200), at(500)).await.unwrap();
+    mirror
+        .store
+        .save_task(&made(FEED, 200), at(500))
+        .await
+        .unwrap();
     assert_eq!(open(task(FEED), 500).await, nothing, "what is known counts");
     fail(&mirror, 501, Condition::Failing, "no answer").await;
     assert_eq!(open(task(FEED), 502).await, nothing, "nothing was read yet");

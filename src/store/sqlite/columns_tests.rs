@@ -77,7 +77,10 @@ fn numbers_of_any_size_keep_their_digits() {
         ("SELECT extra FROM runs", digits),
         ("SELECT payload FROM events", digits),
         ("SELECT json_extract(extra, '$.big[1]') FROM runs", "0.1"),
-        ("SELECT json_type(payload, '$.resource.big[2]') FROM events", "real"),
+        (
+            "SELECT json_type(payload, '$.resource.big[2]') FROM events",
+            "real",
+        ),
     ] {
         let found = column(&db, sql).remove(0);
         assert!(found.contains(expected), "{sql}: {found}");
@@ -96,8 +99,14 @@ fn a_row_shows_where_an_item_that_cannot_be_read_is_and_why() {
     for (now, items) in [
         (10, [(5, item(Some("a"), "cut")), (6, item(None, "odd"))]),
         (11, [(4, item(Some("a"), "cut")), (6, item(None, "odder"))]),
-        (9 + hour, [(4, item(Some("a"), "cut")), (6, item(None, "odder"))]),
-        (11 + hour, [(4, item(Some("a"), "cut")), (5, item(None, "odder"))]),
+        (
+            9 + hour,
+            [(4, item(Some("a"), "cut")), (6, item(None, "odder"))],
+        ),
+        (
+            11 + hour,
+            [(4, item(Some("a"), "cut")), (5, item(None, "odder"))],
+        ),
     ] {
         let step = Commit {
             unreadable: items.to_vec(),

@@ -3,7 +3,8 @@
 use super::connection::Db;
 use crate::model::{Exchange, TEMPORARY_SINK, Verdict};
 use crate::store::conformance::builders::{
-    FEED, HOOK, at, commit, commit_of, confirmed, exchange, of_event, registration, run, settled, task,
+    FEED, HOOK, at, commit, commit_of, confirmed, exchange, of_event, registration, run, settled,
+    task,
 };
 use crate::store::reports::{Selection, Which};
 use crate::store::states::Condition;
