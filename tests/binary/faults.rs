@@ -131,7 +131,7 @@ fn throttled_requests_are_retried() {
 #[test]
 fn a_run_that_cannot_be_read_delays_no_other() {
     let mut setup = Setup::with_runs(3);
-    let open = |setup: &Setup, second| {
+    let open = |setup: &Setup, second: i64| {
         let started = Timestamp::from_millis(PAST + second * 1_000);
         setup.server.world().create(&setup.task, started)
     };
