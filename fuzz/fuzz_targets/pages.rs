@@ -11,10 +11,13 @@ use apify_mirror::api::wire;
 use apify_mirror::model::{Task, Timestamp};
 use apify_mirror::store::{Reader, SqliteReader, SqliteStore, Store};
 use apify_mirror::sync::{
-    Audit, Baseline, Commit, Covered, Cursor, FeedState, Judgement, Observed, Page, Source,
+    Audit, Baseline, Commit, Covered, Cursor, Entry, FeedState, Judgement, Observed, Page, Source,
     Watermark,
 };
 use libfuzzer_sys::fuzz_target;
+
+/// No start is too late to be believed.
+const LATEST: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// Executions between two databases: rows must not pile up.
 const FRESH_EVERY: u32 = 2_000;
@@ -47,20 +50,22 @@ fn store(page: Page) {
     let now = Timestamp::from_millis(1_700_000_000_000);
     let feed = FeedState {
         cursor: Cursor::default().after(&page),
-        baseline: Some(Baseline(None)),
+        baseline: Some(Baseline::Nothing),
         ..FeedState::default()
     };
     let covered = Covered::by(&page);
-    let observed = page
-        .items
-        .into_iter()
-        .map(|seen| Observed {
-            seen,
-            source: Source::List,
-        })
-        .collect();
+    let (mut observed, mut unreadable) = (Vec::new(), Vec::new());
+    for (position, entry) in (0..).zip(page.entries) {
+        match entry {
+            Entry::Run(seen) => observed.push(Observed {
+                seen,
+                source: Source::List,
+            }),
+            Entry::Unreadable(item) => unreadable.push((position, item)),
+        }
+    }
     let judgement = Judgement {
-        history_until: None,
+        history: Baseline::Nothing,
         settle: Duration::from_secs(60),
         now,
         asked_at: now,
@@ -68,6 +73,7 @@ fn store(page: Page) {
     let commit = Commit {
         observed,
         gone: Vec::new(),
+        unreadable,
         covered,
         feed: feed.clone(),
         judgement,
@@ -79,7 +85,7 @@ fn store(page: Page) {
             *current = mirror();
         }
         let (store, reader) = current;
-        ready(store.commit("task", commit.clone(), &[])).expect("what was decoded can be stored");
+        ready(store.commit("task", commit.clone())).expect("what was decoded can be stored");
         assert_eq!(
             ready(reader.feed("task"))
                 .expect("a feed")
@@ -88,20 +94,22 @@ fn store(page: Page) {
             feed.cursor,
             "and read again"
         );
-        let again = ready(store.commit("task", commit.clone(), &[])).expect("twice");
+        let again = ready(store.commit("task", commit.clone())).expect("twice");
+        let written = again.written;
         assert_eq!(
-            (again.added, again.changed(), again.events),
+            (written.added, written.changed(), written.events),
             (0, 0, 0),
             "the same page changes nothing"
         );
+        assert_eq!(again.unreadable, 0, "and tells nothing twice");
     });
 }
 
 fuzz_target!(|body: &[u8]| {
-    let _ = wire::run(body);
+    let _ = wire::run(body, LATEST);
     let _ = wire::task(body);
     let _ = wire::task_page(body);
-    let Ok(page) = wire::run_page(body) else {
+    let Ok(page) = wire::run_page(body, LATEST) else {
         return;
     };
     let watermark = Watermark {
@@ -110,6 +118,7 @@ fuzz_target!(|body: &[u8]| {
     };
     let cursor = Cursor {
         offset: 5,
+        tail: 0,
         watermark: Some(watermark),
     };
     let _ = cursor.joins(&page);

@@ -84,7 +84,8 @@ async fn windows_become_queries() {
         .runs(&task, &Window { offset: 3, ..ALL })
         .await
         .unwrap();
-    assert_eq!((page.offset, page.total, page.items.len()), (3, Some(5), 2));
+    let said = (page.offset, page.total, page.entries.len());
+    assert_eq!(said, (Some(3), Some(5), 2));
     let newest = client
         .runs(
             &task,
@@ -230,6 +231,61 @@ async fn a_run_is_found_or_gone_or_another_run() {
             .ends_with("asked for the run mine, got another"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn single_runs_are_given_up_sooner() {
+    let (server, task) = server().await;
+    let id = server.world().runs(&task).next().unwrap().id.clone();
+    for fault in [Fault::Status(503), Fault::BadJson] {
+        server.set_faults(Faults::always(fault));
+        let client = client(&server.url());
+        client.run(&id).await.unwrap_err();
+        assert_eq!(client.requests(), 3);
+    }
+}
+
+/// Answers one connection with this body and these headers.
+async fn canned_with(headers: &str, body: &str) -> String {
+    let length = body.len();
+    let answer = format!("HTTP/1.1 200 OK\r\n{headers}content-length: {length}\r\n\r\n{body}");
+    canned(answer.into_bytes()).await
+}
+
+#[tokio::test]
+async fn the_date_of_an_answer_limits_which_starts_are_believed() {
+    let at = |text| Timestamp::parse(text).unwrap();
+    let body = r#"{"data": {"items": [{"id": "a", "startedAt": "1994-11-06T08:59:37Z"},
+        {"id": "b", "startedAt": "1994-11-06T08:59:38Z"}]}}"#;
+    let date = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    let client = client(&canned_with(date, body).await);
+    assert_eq!(client.server_time(), None);
+    let page = client.runs("task", &ALL).await.unwrap();
+    let starts: Vec<_> = page.runs().map(|seen| seen.started).collect();
+    assert_eq!(starts, [Some(at("1994-11-06T08:59:37Z")), None]);
+    let said = client.server_time();
+    assert_eq!(said, Some(at("1994-11-06T08:49:37.999Z")));
+}
+
+#[tokio::test]
+async fn without_a_date_the_local_clock_limits_which_starts_are_believed() {
+    let hours = |hours: u64| Timestamp::now().plus(Duration::from_secs(hours * 3_600));
+    for (start, believed) in [(hours(23), true), (hours(25), false)] {
+        let body = format!(r#"{{"data": {{"items": [{{"id": "a", "startedAt": "{start}"}}]}}}}"#);
+        let client = client(&canned_with("", &body).await);
+        let page = client.runs("task", &ALL).await.unwrap();
+        assert_eq!(page.entries[0].started().is_some(), believed);
+        assert_eq!(client.server_time(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_cannot_be_read_does_not_hide_the_others() {
+    let body = r#"{"data": {"total": 3, "items": [{"id": "a"}, null, {"id": "c"}]}}"#;
+    let client = client(&canned_with("", body).await);
+    let tasks = client.tasks().await.unwrap();
+    let ids: Vec<_> = tasks.iter().map(|task| task.id.as_str()).collect();
+    assert_eq!(ids, ["a", "c"]);
 }
 
 #[tokio::test]

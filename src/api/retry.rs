@@ -182,6 +182,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn brief_retries_end_within_seconds() {
+        for (status, retry_after) in [(503, None), (429, Some(3_600))] {
+            let began = tokio::time::Instant::now();
+            let mut attempts = 0;
+            let result: Result<(), _> = RetryPolicy::default()
+                .briefly()
+                .run(|| {
+                    attempts += 1;
+                    std::future::ready(Err(error(status, retry_after)))
+                })
+                .await;
+            result.unwrap_err();
+            assert_eq!(attempts, 3, "{status}");
+            assert!(began.elapsed() <= Duration::from_secs(20), "{status}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn retries_end_with_the_first_success() {
         let mut attempts = 0;
         let answer = RetryPolicy::default()

@@ -209,3 +209,93 @@ fn number(text: &str) -> (&str, usize) {
     }
     (&text[..1], 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn elements(text: &str) -> Result<Vec<&str>, String> {
+        Scanner::new(text).elements()
+    }
+
+    #[test]
+    fn brackets_and_commas_in_strings_divide_nothing() {
+        let items = [
+            r#"{"a": "]},{[", "b": [1, {"c": "\\"}]}"#,
+            r#""\"]""#,
+            r#""\\""#,
+            "[[], {}]",
+            "-1.5e3",
+            "null",
+        ];
+        let text = format!(" [ {} ]", items.join(" ,\n"));
+        assert_eq!(elements(&text).unwrap(), items);
+        assert_eq!(elements("[]").unwrap(), [""; 0]);
+        assert_eq!(elements(" [ ] ").unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn text_that_ends_too_early_is_cut_off_wherever_it_ends() {
+        let whole = r#"[{"a": "b\"c", "ü": [1, 2]}, "\u00e9"]"#;
+        assert_eq!(elements(whole).unwrap().len(), 2);
+        for end in 0..whole.len() {
+            let Some(part) = whole.get(..end) else {
+                continue;
+            };
+            assert_eq!(elements(part), Err("it is cut off".to_owned()), "{part}");
+        }
+    }
+
+    #[test]
+    fn depth_is_no_limit() {
+        let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        assert_eq!(elements(&format!("[1, {deep}]")).unwrap()[1], deep);
+    }
+
+    #[test]
+    fn members_are_passed_with_their_keys() {
+        let mut members = Vec::new();
+        let mut scanner = Scanner::new(r#" {"a" : 1, "b\u0063": {"a": [2]}, "": "x"} , "#);
+        let read = scanner.members(|key, scanner| {
+            members.push((key.to_owned(), scanner.value()?));
+            Ok(())
+        });
+        read.unwrap();
+        let pair = |key: &str, value| (key.to_owned(), value);
+        let expected = [
+            pair("a", "1"),
+            pair("bc", r#"{"a": [2]}"#),
+            pair("", r#""x""#),
+        ];
+        assert_eq!(members, expected);
+        assert!(scanner.end().is_err());
+        for wrong in ["", "[]", "{1: 2}", r#"{"a" 1}"#, r#"{"a": }"#, r#"{"a": 1"#] {
+            let read = Scanner::new(wrong).members(|_, scanner| scanner.value().map(drop));
+            assert!(read.is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_quite_json_is_mended() {
+        for (json, mended) in [
+            (r#""\ud83d\ude00""#, r#""\ud83d\ude00""#),
+            (r#""\ud83d""#, "\"\u{fffd}\""),
+            (r#""\ud83dx\ude00""#, "\"\u{fffd}x\u{fffd}\""),
+            (r#""\ud83d\ud83d\ude00""#, "\"\u{fffd}\\ud83d\\ude00\""),
+            (r#""\\ud83d""#, r#""\\ud83d""#),
+            (r#""\\\ud83d""#, "\"\\\\\u{fffd}\""),
+            (r#""\uD83D\n\u00e9""#, "\"\u{fffd}\\n\\u00e9\""),
+            (
+                r#"["NaN", NaN,-Infinity , Infinity]"#,
+                r#"["NaN", null,null , null]"#,
+            ),
+            (r#"{"a\"": NaN}"#, r#"{"a\"": null}"#),
+            ("[NaNa, -1, Inf]", "[NaNa, -1, Inf]"),
+            ("\"\\ü\" \\", "\"\\ü\" \\"),
+            (r#""\ud8"#, r#""\ud8"#),
+            ("\"\\", "\"\\"),
+        ] {
+            assert_eq!(mend(json), mended, "{json}");
+        }
+    }
+}

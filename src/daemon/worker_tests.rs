@@ -132,6 +132,7 @@ impl Setup {
         let observed = (0..runs).map(|n| Observed {
             seen: Seen::from_json(
                 json!({"id": format!("r{n}"), "status": status, "startedAt": now.to_string()}),
+                now,
             )
             .unwrap(),
             source: Source::List,
@@ -139,13 +140,14 @@ impl Setup {
         let commit = Commit {
             observed: observed.collect(),
             gone: Vec::new(),
+            unreadable: Vec::new(),
             covered: None,
             feed: FeedState {
-                baseline: Some(Baseline(None)),
+                baseline: Some(Baseline::Nothing),
                 ..FeedState::default()
             },
             judgement: Judgement {
-                history_until: None,
+                history: Baseline::Nothing,
                 settle: Duration::ZERO,
                 now,
                 asked_at: now,
@@ -201,8 +203,7 @@ async fn a_notification_wakes_a_worker_that_has_nothing_to_do() {
     let work = setup.start();
     let began = Instant::now();
     for round in 0..10 {
-        let status = ["READY", "RUNNING"][round % 2];
-        setup.raise(status, 1).await;
+        setup.raise(&format!("STATUS-{round}"), 1).await;
         setup.until_empty().await;
     }
     assert_eq!(setup.received(), 10);

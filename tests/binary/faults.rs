@@ -1,9 +1,10 @@
 //! Faults of the API server.
 
+use apify_mirror::model::{RunStatus, Timestamp};
 use apify_mirror::simulator::{Fault, Faults};
 
 use crate::cases::Case;
-use crate::support::{Setup, stderr};
+use crate::support::{PAST, Setup, stderr};
 
 #[test]
 fn the_mirror_is_exact_although_every_third_answer_is_faulty() {
@@ -125,4 +126,40 @@ fn throttled_requests_are_retried() {
         child.wait().unwrap().success(),
         "it retried until it succeeded"
     );
+}
+
+#[test]
+fn a_run_that_cannot_be_read_delays_no_other() {
+    let mut setup = Setup::with_runs(3);
+    let open = |setup: &Setup, second: i64| {
+        let started = Timestamp::from_millis(PAST + second * 1_000);
+        setup.server.world().create(&setup.task, started)
+    };
+    let first = open(&setup, 4);
+    setup.sync();
+    setup.add_runs(2_000);
+    setup.sync();
+    let now = Timestamp::from_millis(PAST + 3_000_000);
+    setup.server.world().finish(&first, RunStatus::Failed, now);
+    let faults = |fault| Faults::matching("/v2/actor-runs/", fault);
+    setup.server.set_faults(faults(Fault::Status(503)));
+    let new = setup.add_runs(1);
+    let output = setup.sync();
+    let log = stderr(&output);
+    let told = log
+        .lines()
+        .filter(|line| line.contains("could not be read singly"));
+    assert_eq!(told.count(), 1, "{log}");
+    assert!(log.contains("runs=1") && log.contains(&first), "{log}");
+    assert!(setup.runs_with("CREATED").contains(&new[0]));
+    assert!(!setup.runs_with("FAILED").contains(&first));
+
+    setup.server.set_faults(faults(Fault::Status(401)));
+    Case::of(&["sync"]).code(77).check(&setup);
+    setup.server.set_faults(faults(Fault::BadJson));
+    setup.sync();
+    setup.server.set_faults(Faults::none());
+    setup.sync();
+    assert!(setup.runs_with("FAILED").contains(&first));
+    setup.assert_exact();
 }

@@ -15,6 +15,7 @@ mod faults;
 mod migration;
 mod mirroring;
 mod mistakes;
+mod odd_answers;
 mod processes;
 mod readers;
 mod reload;

@@ -233,6 +233,7 @@ mod tests {
         let failing = TaskStatus {
             state: Condition::Failing,
             last_error: Some("https://api.apify.com/v2: 503".to_owned()),
+            unreadable_items: 1_234,
             ..task("日本")
         };
         let overview = Overview {
@@ -250,6 +251,7 @@ mod tests {
         id-of-new                0          -          0     2        3  never         never       first sync
         janedoe~日本     1,234,567  1,234,567  1,234,570     2        3  5s ago        2h 3m ago   failing
         janedoe~日本: https://api.apify.com/v2: 503
+        janedoe~日本: 1,234 items of its list cannot be read, see the table unreadable_items
         ~nothing: 404 record-not-found
         ");
         assert_eq!(exit_code(&overview), ExitCode::SomeTasksFailed);

@@ -19,6 +19,9 @@ pub const FEED: &str = "task";
 /// The sink of most checks of the outbox.
 pub const HOOK: &str = "hook";
 
+/// No start is too late to be believed.
+pub const LATEST: Timestamp = Timestamp::from_millis(i64::MAX);
+
 /// The instant `second` seconds after the epoch.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(second * 1_000)
@@ -42,7 +45,7 @@ pub fn run(id: &str, second: i64, status: &str) -> Value {
 /// The last step of a poll that saw `items` at `now` and ended with the cursor at `offset`.
 pub fn commit(now: i64, offset: u64, items: &[Value]) -> Commit {
     let observed = items.iter().map(|item| Observed {
-        seen: Seen::from_json(item.clone()).unwrap(),
+        seen: Seen::from_json(item.clone(), LATEST).unwrap(),
         source: Source::List,
     });
     let watermark = Some(Watermark {
@@ -52,17 +55,22 @@ pub fn commit(now: i64, offset: u64, items: &[Value]) -> Commit {
     Commit {
         observed: observed.collect(),
         gone: Vec::new(),
+        unreadable: Vec::new(),
         covered: None,
         feed: FeedState {
-            cursor: Cursor { offset, watermark },
-            baseline: Some(Baseline(None)),
+            cursor: Cursor {
+                offset,
+                tail: 0,
+                watermark,
+            },
+            baseline: Some(Baseline::Nothing),
             complete: true,
             watched_at: Some(at(now)),
             total: Some(offset),
             ..FeedState::default()
         },
         judgement: Judgement {
-            history_until: None,
+            history: Baseline::Nothing,
             settle: Duration::from_secs(60),
             now: at(now),
             asked_at: at(now),
@@ -75,6 +83,14 @@ pub fn commit(now: i64, offset: u64, items: &[Value]) -> Commit {
 pub fn commit_of(now: i64, runs: &[(&str, &str)]) -> Commit {
     let items: Vec<Value> = runs.iter().map(|(id, status)| run(id, 1, status)).collect();
     commit(now, 0, &items)
+}
+
+/// The same, seen by single reads, so that nothing must be confirmed.
+pub fn confirmed(mut commit: Commit) -> Commit {
+    for observed in &mut commit.observed {
+        observed.source = Source::Detail;
+    }
+    commit
 }
 
 /// A configured sink. It gets every event, or failures only if that is its name.

@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::builders::{FEED, at, commit, commit_of, exchange, of_all, run, settled};
+use super::builders::{
+    FEED, LATEST, at, commit, commit_of, confirmed, exchange, of_all, run, settled,
+};
 use super::mirror::Mirror;
 use crate::model::{Exchange, Overdue, RunStatus, Verdict};
 use crate::store::reports::Which;
 use crate::store::traits::HEARTBEAT;
 use crate::store::written::Written;
-use crate::sync::{Commit, Covered, Cursor, OpenRun, Seen};
+use crate::sync::{Baseline, Commit, Covered, Cursor, OpenRun, Seen};
 
 pub async fn rows_events_deliveries_and_cursor_move_together(mirror: Mirror) {
     mirror.start(&["all", "failures"]).await;
@@ -57,7 +59,7 @@ pub async fn a_run_is_read_back_as_it_was_seen(mirror: Mirror) {
     let step = commit(10, 3, &items);
     assert_eq!(mirror.commit(&step).await.added, 3);
     for item in items {
-        let seen = Seen::from_json(item).unwrap().run;
+        let seen = Seen::from_json(item, LATEST).unwrap().run;
         let stored = mirror.run(&seen.id).await;
         let settles = seen.status.is_terminal();
         assert_eq!((stored.run, stored.removed), (seen, false));
@@ -114,7 +116,7 @@ pub async fn of_two_entries_with_one_id_the_later_counts_and_raises_nothing_by_i
     mirror.start(&[]).await;
     let twice = [run("a", 1, "SUCCEEDED"), run("a", 2, "FAILED")];
     let mut first = commit(10, 2, &twice);
-    first.judgement.history_until = Some(at(2));
+    first.judgement.history = Baseline::UpTo(at(2));
     assert_eq!(mirror.commit(&first).await.added, 1);
     assert_eq!(
         mirror.commit(&commit(11, 2, &twice)).await,
@@ -122,6 +124,39 @@ pub async fn of_two_entries_with_one_id_the_later_counts_and_raises_nothing_by_i
     );
     assert_eq!(mirror.run("a").await.run.status, RunStatus::Failed);
     assert_eq!(mirror.events().await, []);
+}
+
+pub async fn what_a_list_shows_from_before_is_left_to_a_single_read(mirror: Mirror) {
+    mirror.start(&[]).await;
+    let seen = |now, status, end: Option<i64>| {
+        let mut item = run("a", 1, status);
+        item["finishedAt"] = json!(end.map(|second| at(second).to_string()));
+        commit(now, 2, &[item, run("b", 2, "READY")])
+    };
+    mirror.commit(&seen(10, "SUCCEEDED", Some(5))).await;
+    let before = mirror.run("a").await;
+    let events = mirror.events().await;
+    for (now, status, end) in [
+        (11, "RUNNING", None),
+        (12, "READY", None),
+        (13, "FAILED", Some(4)),
+    ] {
+        let lagging = mirror.commit_all(&seen(now, status, end)).await;
+        assert_eq!(lagging.unconfirmed, ["a"], "{status}");
+        assert_eq!(lagging.written, Written::default(), "{status}");
+        assert_eq!(mirror.run("a").await, before, "{status}");
+    }
+    assert_eq!(mirror.events().await, events);
+
+    let resurrected = confirmed(seen(20, "RUNNING", None));
+    assert_eq!(mirror.commit(&resurrected).await.events, 1);
+    let again = mirror.run("a").await;
+    assert_eq!(again.last_end, Some(at(5).to_string()));
+    let lagging = mirror.commit_all(&seen(21, "SUCCEEDED", Some(5))).await;
+    assert_eq!(lagging.unconfirmed, ["a"], "its end from before");
+    assert_eq!(mirror.run("a").await, again);
+    let ended = mirror.commit(&seen(30, "SUCCEEDED", Some(25))).await;
+    assert_eq!((ended.status, ended.events), (1, 1), "a later end");
 }
 
 pub async fn a_run_that_names_another_task_belongs_to_the_feed_that_lists_it(mirror: Mirror) {
@@ -243,7 +278,7 @@ pub async fn a_commit_notifies_when_it_raises_events_and_nothing_else_does(mirro
     let mut notified = mirror.store.notifications();
     mirror.start(&["all"]).await;
     let mut history = commit_of(10, &[("old", "SUCCEEDED")]);
-    history.judgement.history_until = Some(at(5));
+    history.judgement.history = Baseline::UpTo(at(5));
     assert_eq!(mirror.commit(&history).await.added, 1);
     assert!(!notified.has_changed().unwrap(), "rows without events");
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::builders::{FEED, at, commit, commit_of, run, task};
+use super::builders::{FEED, at, commit, commit_of, confirmed, run, task};
 use super::mirror::Mirror;
 
 pub async fn ids_and_bodies_of_events(mirror: Mirror) {
@@ -50,7 +50,7 @@ pub async fn ids_are_made_of_what_happened(mirror: Mirror) {
         let mut item = run("a", 1, status);
         item["finishedAt"] = json!(end.map(|second| at(second).to_string()));
         item["usageTotalUsd"] = json!(cost);
-        mirror.commit(&commit(now, 1, &[item])).await;
+        mirror.commit(&confirmed(commit(now, 1, &[item]))).await;
     }
     let expected = [
         "evt_a_CREATED",
@@ -66,7 +66,8 @@ pub async fn ids_are_made_of_what_happened(mirror: Mirror) {
 pub async fn transitions_that_cannot_be_told_apart_get_different_ids(mirror: Mirror) {
     mirror.start(&[]).await;
     for (now, status) in (10..).zip(["FAILED", "READY", "FAILED", "READY", "ODD", "READY", "ODD"]) {
-        mirror.see(now, &[("a", status)]).await;
+        let step = confirmed(commit_of(now, &[("a", status)]));
+        mirror.commit(&step).await;
     }
     let expected = [
         "evt_a_CREATED",

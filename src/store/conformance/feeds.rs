@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::builders::{FEED, at, commit, run, task};
 use super::mirror::Mirror;
+use crate::model::Task;
 use crate::store::states::Condition;
-use crate::sync::{Audit, Commit, Cursor, FeedState, Gap, Watermark};
+use crate::sync::{Audit, Baseline, Commit, Cursor, FeedState, Gap, Watermark};
 
 pub async fn a_new_feed_is_fresh_and_a_known_one_goes_on(mirror: Mirror) {
     let fresh = mirror.store.open_feed(&task(FEED), at(0)).await.unwrap();
@@ -18,6 +19,58 @@ pub async fn a_new_feed_is_fresh_and_a_known_one_goes_on(mirror: Mirror) {
     assert_eq!(known, step.feed);
     let other = mirror.store.open_feed(&task("other"), at(20)).await;
     assert_eq!(other.unwrap(), FeedState::default());
+}
+
+pub async fn what_counts_as_history_is_kept(mirror: Mirror) {
+    mirror.start(&[]).await;
+    for baseline in [
+        None,
+        Some(Baseline::Nothing),
+        Some(Baseline::UpTo(at(5))),
+        Some(Baseline::Everything),
+        Some(Baseline::Nothing),
+    ] {
+        let mut step = commit(10, 1, &[]);
+        step.feed.baseline = baseline;
+        mirror.commit(&step).await;
+        assert_eq!(mirror.reader.feed(FEED).await.unwrap(), Some(step.feed));
+    }
+}
+
+pub async fn a_task_made_after_the_first_look_at_the_account_has_no_history(mirror: Mirror) {
+    let made = |id: &str, second| Task {
+        created_at: Some(at(second).to_string()),
+        ..task(id)
+    };
+    let open = async |task: Task, now| {
+        let feed = mirror.store.open_feed(&task, at(now)).await.unwrap();
+        feed.baseline
+    };
+    // The first look is at 100, whatever was stored of tasks before.
+    mirror
+        .store
+        .save_task(&task("first"), at(50))
+        .await
+        .unwrap();
+    assert_eq!(open(made("first", 60), 100).await, None);
+    let nothing = Some(Baseline::Nothing);
+    for (created, baseline) in [(99, None), (100, None), (101, nothing)] {
+        let task = made(&format!("made at {created}"), created);
+        assert_eq!(open(task, 500).await, baseline, "made at {created}");
+    }
+    assert_eq!(open(task("of unknown age"), 500).await, None);
+    mirror
+        .store
+        .save_task(&made(FEED, 200), at(500))
+        .await
+        .unwrap();
+    assert_eq!(open(task(FEED), 500).await, nothing, "what is known counts");
+    fail(&mirror, 501, Condition::Failing, "no answer").await;
+    assert_eq!(open(task(FEED), 502).await, nothing, "nothing was read yet");
+    let mut step = commit(503, 0, &[]);
+    step.feed.baseline = Some(Baseline::Everything);
+    mirror.commit(&step).await;
+    assert_eq!(open(task(FEED), 504).await, step.feed.baseline);
 }
 
 async fn fail(mirror: &Mirror, now: i64, condition: Condition, error: &str) {
@@ -114,6 +167,7 @@ pub async fn an_audit_in_progress_is_kept_and_forgotten_with_the_commit(mirror: 
     mirror.start(&[]).await;
     let cursor = Cursor {
         offset: 7,
+        tail: 3,
         watermark: Some(Watermark {
             started: at(6),
             id: "r6".into(),
@@ -151,6 +205,7 @@ pub async fn distances_are_counted_in_the_list_behind_the_watermark(mirror: Mirr
     mirror.commit(&commit(10_000, 50, &items)).await;
     let cursor = Cursor {
         offset: 49,
+        tail: 0,
         watermark: Some(Watermark {
             started: at(48),
             id: "r48".into(),

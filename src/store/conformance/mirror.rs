@@ -13,7 +13,7 @@ use crate::store::reports::{
 };
 use crate::store::states::DeliveryState;
 use crate::store::traits::{Reader, Store};
-use crate::store::written::Written;
+use crate::store::written::{Committed, Written};
 use crate::sync::{Commit, Stored};
 
 /// An empty mirror. Its shortcuts are about the feed [`FEED`] and panic when the database fails.
@@ -57,8 +57,15 @@ impl Mirror {
         self.store.register(&sinks, at(now)).await.unwrap();
     }
 
-    /// Commits to the feed.
+    /// Commits to the feed observations that need no confirmation; returns what changed.
     pub async fn commit(&self, commit: &Commit) -> Written {
+        let committed = self.commit_all(commit).await;
+        assert_eq!(committed.unconfirmed, [""; 0]);
+        committed.written
+    }
+
+    /// Commits to the feed.
+    pub async fn commit_all(&self, commit: &Commit) -> Committed {
         self.store.commit(FEED, commit.clone()).await.unwrap()
     }
 

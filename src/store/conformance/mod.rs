@@ -15,6 +15,7 @@ pub mod mirror;
 pub mod outbox;
 pub mod sinks;
 pub mod tasks;
+pub mod unreadable;
 
 /// Makes a module `$name` of all checks, each on a mirror of its own that `$open` gives: the path of a function without
 /// arguments, from the crate's root.
@@ -32,6 +33,7 @@ macro_rules! suite {
                 a_run_is_read_back_as_it_was_seen,
                 nothing_new_writes_nothing_but_a_heartbeat,
                 of_two_entries_with_one_id_the_later_counts_and_raises_nothing_by_itself,
+                what_a_list_shows_from_before_is_left_to_a_single_read,
                 a_run_that_names_another_task_belongs_to_the_feed_that_lists_it,
                 a_run_that_is_gone_is_marked_kept_and_no_longer_re_read,
                 what_a_commit_changed_is_counted_by_kind,
@@ -46,6 +48,8 @@ macro_rules! suite {
             }
             feeds {
                 a_new_feed_is_fresh_and_a_known_one_goes_on,
+                what_counts_as_history_is_kept,
+                a_task_made_after_the_first_look_at_the_account_has_no_history,
                 a_failure_is_noted_once_and_cleared_by_the_next_success,
                 a_failure_that_goes_on_is_noted_again_after_a_while,
                 lost_tasks_differ_from_failing_ones,
@@ -60,6 +64,12 @@ macro_rules! suite {
                 failures_of_references_no_longer_configured_are_forgotten,
                 what_the_api_leaves_out_of_a_task_is_kept,
                 tasks_are_known_by_their_names,
+            }
+            unreadable {
+                what_cannot_be_read_is_counted_once_wherever_it_is,
+                an_item_that_can_be_read_again_is_forgotten,
+                what_cannot_be_read_is_not_absent,
+                of_too_many_items_the_newest_are_kept,
             }
             outbox {
                 one_event_of_a_run_is_due_at_a_time,

@@ -117,6 +117,8 @@ pub async fn what_the_api_leaves_out_of_a_task_is_kept(mirror: Mirror) {
         act_id: Some("act".into()),
         act_name: Some("actor".into()),
         user_id: Some("user".into()),
+        created_at: Some(at(1).to_string()),
+        modified_at: Some(at(2).to_string()),
         ..named(FEED, "me", "it")
     };
     store

@@ -6,9 +6,11 @@ use rusqlite::Connection;
 
 use super::connection::Db;
 use super::schema::{APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, expect_pragma};
-use crate::store::conformance::builders::{at, commit_of, exchange};
+use crate::model::Task;
+use crate::store::conformance::builders::{at, commit_of, exchange, task};
 use crate::store::error::StoreError;
 use crate::store::states::SinkState;
+use crate::sync::{Baseline, Cursor, FeedState, Watermark};
 
 fn file() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -80,6 +82,11 @@ fn of_version(path: &Path, version: usize) {
     MIGRATIONS[..version]
         .iter()
         .for_each(|step| old.execute_batch(step).unwrap());
+    let (column, position) = if version < 4 {
+        ("booked_seq", 0)
+    } else {
+        ("position", 7)
+    };
     old.execute_batch(&format!(
         "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};
          INSERT INTO tasks (id, first_seen_at, updated_at) VALUES ('t', '', '');
@@ -88,8 +95,8 @@ fn of_version(path: &Path, version: usize) {
          INSERT INTO events (id, run_id, task_id, type, status, occurred_at, observed_at, payload)
          VALUES ('a_1', 'a', 't', 'x', 'x', '', '', ''), ('b_1', 'b', 't', 'x', 'x', '', '', ''),
              ('a_2', 'a', 't', 'x', 'x', '', '', ''), ('a_3', 'a', 't', 'x', 'x', '', '', '');
-         INSERT INTO sinks (name, type, added_at, removed_at, live, booked_seq)
-         VALUES ('hook', 'webhook', '', NULL, 1, 0), ('old', 'file', '', '', 0, 2), ('new', 'file', '', NULL, 0, 1);
+         INSERT INTO sinks (name, type, added_at, removed_at, live, {column})
+         VALUES ('hook', 'webhook', '', NULL, 1, {position}), ('old', 'file', '', '', 0, 2), ('new', 'file', '', NULL, 0, 1);
          INSERT INTO deliveries (sink, seq, run_id, due_at, attempts) VALUES ('hook', 3, 'a', '', 2), ('hook', 4, 'a', NULL, 0);
          DELETE FROM events WHERE seq = 1; UPDATE sqlite_sequence SET seq = 7 WHERE name = 'events';"
     ))
@@ -126,6 +133,81 @@ fn databases_of_later_versions_keep_their_sinks_what_these_are_owed_and_the_numb
             .collect();
         assert_eq!(due, [(3, 2), (8, 0)], "version {version}");
     }
+}
+
+/// A database of version 4 whose first task was seen at `first_seen_at`, with a feed if `feeds`, in which an audit is in
+/// progress.
+fn of_version_4(path: &Path, first_seen_at: &str, feeds: bool) {
+    let old = Connection::open(path).unwrap();
+    MIGRATIONS[..4]
+        .iter()
+        .for_each(|step| old.execute_batch(step).unwrap());
+    old.execute_batch(&format!(
+        "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 4;
+         INSERT INTO tasks (id, first_seen_at, updated_at) VALUES ('t', '{first_seen_at}', ''), ('u', 'x', '');"
+    ))
+    .unwrap();
+    if feeds {
+        old.execute_batch(
+            "INSERT INTO feeds (id, kind, task_id, \"offset\", watermark_started_at, watermark_id, baseline_known, baseline,
+                 first_sync_complete)
+             VALUES ('t', 'task', 't', 7, '1970-01-01T00:00:05.000Z', 'r', 1, '1970-01-01T00:00:04.000Z', 1);
+             INSERT INTO audits (feed_id, began_at, \"offset\") VALUES ('t', '1970-01-01T00:00:06.000Z', 3);",
+        )
+        .unwrap();
+    }
+}
+
+#[test]
+fn feeds_of_version_4_go_on_and_their_account_is_as_old_as_their_first_task() {
+    let (_dir, path) = file();
+    of_version_4(&path, &at(3).to_string(), true);
+    let mut db = Db::open(&path).unwrap();
+    let watermark = Watermark {
+        started: at(5),
+        id: "r".into(),
+    };
+    let expected = FeedState {
+        cursor: Cursor {
+            offset: 7,
+            tail: 0,
+            watermark: Some(watermark),
+        },
+        baseline: Some(Baseline::UpTo(at(4))),
+        complete: true,
+        ..FeedState::default()
+    };
+    assert_eq!(db.feed("t").unwrap(), Some(expected));
+    for (created, baseline) in [(3, None), (4, Some(Baseline::Nothing))] {
+        let made = Task {
+            created_at: Some(at(created).to_string()),
+            ..task(&format!("made at {created}"))
+        };
+        assert_eq!(db.open_feed(&made, at(9)).unwrap().baseline, baseline);
+    }
+}
+
+#[test]
+fn an_account_without_feeds_is_looked_at_from_now_on() {
+    let (_dir, path) = file();
+    of_version_4(&path, &at(3).to_string(), false);
+    let mut db = Db::open(&path).unwrap();
+    let made = Task {
+        created_at: Some(at(4).to_string()),
+        ..task("new")
+    };
+    assert_eq!(db.open_feed(&made, at(9)).unwrap().baseline, None);
+}
+
+#[test]
+fn the_view_of_cursors_keeps_its_columns() {
+    let db = Db::in_memory().unwrap();
+    let mut statement = db.connection.prepare("SELECT * FROM cursors").unwrap();
+    statement.exists([]).unwrap();
+    let columns = "task_id offset watermark_started_at watermark_id baseline_known baseline first_sync_complete \
+        server_total last_success_at last_watch_at last_audit_at next_audit_at condition last_error last_error_at";
+    let found: Vec<&str> = statement.column_names().collect();
+    assert_eq!(found.join(" "), columns);
 }
 
 #[test]

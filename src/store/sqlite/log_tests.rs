@@ -12,7 +12,7 @@ use super::writer::SqliteStore;
 use crate::model::{Task, Timestamp};
 use crate::store::error::StoreError;
 use crate::store::traits::Store;
-use crate::sync::{Commit, FeedState, Judgement};
+use crate::sync::{Baseline, Commit, FeedState, Judgement};
 
 fn file() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -84,13 +84,14 @@ fn the_commits_of_a_first_sync_let_the_log_grow() {
         let commit = Commit {
             observed: Vec::new(),
             gone: Vec::new(),
+            unreadable: Vec::new(),
             covered: None,
             feed: FeedState {
                 complete,
                 ..FeedState::default()
             },
             judgement: Judgement {
-                history_until: None,
+                history: Baseline::Nothing,
                 settle: Duration::ZERO,
                 now: Timestamp::default(),
                 asked_at: Timestamp::default(),

@@ -3,7 +3,8 @@
 use super::connection::Db;
 use crate::model::{Exchange, TEMPORARY_SINK, Verdict};
 use crate::store::conformance::builders::{
-    FEED, HOOK, at, commit, commit_of, exchange, of_event, registration, run, settled, task,
+    FEED, HOOK, at, commit, commit_of, confirmed, exchange, of_event, registration, run, settled,
+    task,
 };
 use crate::store::reports::{Selection, Which};
 use crate::store::states::Condition;
@@ -16,7 +17,8 @@ fn db() -> Db {
 }
 
 fn see(db: &mut Db, now: i64, runs: &[(&str, &str)]) -> u64 {
-    db.commit(FEED, &commit_of(now, runs)).unwrap().events
+    let step = confirmed(commit_of(now, runs));
+    db.commit(FEED, &step).unwrap().written.events
 }
 
 /// The numbers of what is due for [`HOOK`].
@@ -63,10 +65,10 @@ fn a_run_whose_row_was_deleted_and_that_is_seen_as_it_was_before_raises_nothing_
     let mut failed = run("a", 1, "FAILED");
     failed["finishedAt"] = at(30).to_string().into();
     let failed = |now| commit(now, 1, std::slice::from_ref(&failed));
-    assert_eq!(db.commit(FEED, &failed(40)).unwrap().events, 1);
+    assert_eq!(db.commit(FEED, &failed(40)).unwrap().written.events, 1);
     db.by_hand("DELETE FROM runs").unwrap();
     assert_eq!(see(&mut db, 50, &[("a", "RUNNING")]), 0);
-    assert_eq!(db.commit(FEED, &failed(60)).unwrap().events, 0);
+    assert_eq!(db.commit(FEED, &failed(60)).unwrap().written.events, 0);
     assert_eq!(ids(&db), ["evt_a_CREATED", "evt_a_FAILED_30000"]);
 }
 
@@ -185,7 +187,7 @@ fn rows_of_tasks_feeds_and_audits_are_written_again() {
         .unwrap();
     db.by_hand("DELETE FROM tasks; DELETE FROM feeds").unwrap();
     let next = commit(12, 3, &[run("a", 1, "RUNNING"), run("b", 2, "READY")]);
-    assert_eq!(db.commit(FEED, &next).unwrap().events, 2);
+    assert_eq!(db.commit(FEED, &next).unwrap().written.events, 2);
     assert_eq!(db.feed(FEED).unwrap(), Some(next.feed));
     assert_eq!(db.overview(at(13)).unwrap().tasks.len(), 1);
 }

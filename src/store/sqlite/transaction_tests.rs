@@ -14,8 +14,8 @@ use crate::store::conformance::builders::{
 use crate::store::error::StoreError;
 use crate::store::reports::Which;
 use crate::store::traits::HEARTBEAT;
-use crate::store::written::Written;
-use crate::sync::{Audit, Commit, Cursor};
+use crate::store::written::Committed;
+use crate::sync::{Audit, Commit, Cursor, Unreadable};
 
 fn db() -> Db {
     let mut db = Db::in_memory().unwrap();
@@ -88,12 +88,13 @@ fn assert_rolled_back<T: std::fmt::Debug>(
 fn a_commit_is_one_transaction_and_leaves_every_table_as_it_was_when_it_fails() {
     let mut db = db();
     let mut step = commit(10, 2, &[run("a", 1, "RUNNING"), run("b", 2, "FAILED")]);
+    step.unreadable.push((2, odd()));
     step.feed.audit = Some(Audit {
         began_at: at(1),
         cursor: Cursor::default(),
         decided: None,
     });
-    let written = assert_rolled_back(&mut db, 1, |db| db.commit(FEED, &step));
+    let written = assert_rolled_back(&mut db, 1, |db| db.commit(FEED, &step)).written;
     assert_eq!((written.added, written.events), (2, 3));
     for (table, count) in [
         ("runs", 2),
@@ -101,6 +102,7 @@ fn a_commit_is_one_transaction_and_leaves_every_table_as_it_was_when_it_fails() 
         ("deliveries", 3),
         ("feeds", 1),
         ("audits", 1),
+        ("unreadable_items", 1),
     ] {
         assert_eq!(rows(&db, table).len(), count, "{table}");
     }
@@ -161,11 +163,24 @@ fn registering_and_changing_by_hand_are_rolled_back_whole() {
     assert_rolled_back(&mut db, 2, |db| db.drop_deliveries(&all, at(20)));
 }
 
+/// An item that cannot be read.
+fn odd() -> Unreadable {
+    Unreadable {
+        id: None,
+        reason: "null".into(),
+        body: "null".into(),
+    }
+}
+
 #[test]
 fn nothing_new_writes_nothing_but_a_heartbeat() {
     let mut db = db();
     let items: Vec<Value> = vec![run("a", 1, "RUNNING"), run("b", 2, "READY")];
-    db.commit(FEED, &commit(10, 2, &items)).unwrap();
+    let step = |now| Commit {
+        unreadable: vec![(2, odd())],
+        ..commit(now, 2, &items)
+    };
+    db.commit(FEED, &step(10)).unwrap();
     let beat = 10 + HEARTBEAT.as_secs() as i64;
     for (now, writes) in [
         (11, false),
@@ -176,14 +191,14 @@ fn nothing_new_writes_nothing_but_a_heartbeat() {
         (5, false),
     ] {
         let before = db.connection.total_changes();
-        let written = db.commit(FEED, &commit(now, 2, &items)).unwrap();
-        assert_eq!(written, Written::default());
+        let committed = db.commit(FEED, &step(now)).unwrap();
+        assert_eq!(committed, Committed::default());
         assert_eq!(db.connection.total_changes() > before, writes, "at {now}");
     }
     let before = db.connection.total_changes();
     let unfinished = Commit {
         finished: false,
-        ..commit(999, 2, &items)
+        ..step(999)
     };
     db.commit(FEED, &unfinished).unwrap();
     assert_eq!(
