@@ -61,8 +61,14 @@ enum Ended {
 impl Mirror {
     pub fn new(seed: u64, hazards: &Hazards, account: &Account) -> Self {
         let mut rng = Rng::new(seed ^ 0x3170);
+        // Pages smaller than ten cannot show what lies before and after several entries without a start.
+        let least = if hazards.has(Hazard::OddStarts) {
+            10
+        } else {
+            2
+        };
         let settings = Settings {
-            page_size: [2, 3, 5, 10, 10, 30, 30, 1_000][rng.below(8) as usize],
+            page_size: [2, 3, 5, 10, 10, 30, 30, 1_000][rng.below(8) as usize].max(least),
             overlap: [0, 1, 4, 20][rng.below(4) as usize],
             poll_interval: Duration::from_secs(15),
             watch_interval: Duration::from_millis(rng.below(120_000)),

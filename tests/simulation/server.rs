@@ -147,6 +147,16 @@ impl Account {
         Timestamp::from_millis(self.now.as_millis() + 600_000)
     }
 
+    /// The smallest page that a server gives. One of three entries may seem to be the whole list, where its total lies;
+    /// and smaller pages than ten cannot show what lies before and after several entries without a start.
+    pub fn smallest_page(&self) -> u64 {
+        match () {
+            () if self.has(Hazard::OddStarts) => 10,
+            () if self.has(Hazard::LyingTotals) => 3,
+            () => 1,
+        }
+    }
+
     pub fn answer(&mut self, task: &str, window: &Window) -> Page {
         let items = self.all_items(task, window.listing);
         let full = items.len() as u64;
@@ -157,8 +167,7 @@ impl Account {
             true => 1_000,
             false => u64::from(window.limit),
         };
-        // The smallest page that a server was taken to give.
-        let least = if self.has(Hazard::LyingTotals) { 3 } else { 1 };
+        let least = self.smallest_page();
         let limit = asked.min(self.server.max_limit.max(least));
         let mut entries: Vec<Entry> = items
             .into_iter()

@@ -29,18 +29,18 @@ impl Machine {
         self.begin_forward(0)
     }
 
-    /// The baseline after these pages. If the list begins with the entry that was given as the newest, and goes on with
-    /// newer ones, the order that was asked for was ignored.
+    /// The baseline after these pages. If the list begins with the entry that was given as the newest, and may go on after
+    /// it, the order that was asked for was ignored.
     pub(super) fn baseline_after(&self, accepted: &[Placed]) -> Option<Baseline> {
         let Some(Baseline::UpTo(until)) = self.feed.baseline else {
             return self.feed.baseline;
         };
+        let first = accepted.iter().find(|page| page.place == 0);
         let ignored = !self.feed.complete
-            && accepted.iter().filter(|page| page.place == 0).any(|page| {
-                let entries = &page.page.entries;
-                let first = entries.first().and_then(Entry::id);
-                let newer = |entry: &Entry| entry.started() > Some(until);
-                first.is_some() && first == self.newest.as_deref() && entries.iter().any(newer)
+            && first.is_some_and(|page| {
+                let first = page.page.entries.first().and_then(Entry::id);
+                let is_alone = page.page.len() == 1 && page.agrees();
+                first.is_some() && first == self.newest.as_deref() && !is_alone
             });
         Some(if ignored {
             Baseline::Everything

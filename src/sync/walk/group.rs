@@ -40,6 +40,11 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// Whether its entries start at this instant.
+    pub fn is_at(&self, at: Option<Timestamp>) -> bool {
+        self.at == at
+    }
+
     fn add(&mut self, entries: &[Entry]) {
         for entry in entries {
             // Only a page that entries shifted to shows others.

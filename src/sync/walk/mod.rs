@@ -258,11 +258,12 @@ impl Walk {
         Step::ReadOn
     }
 
-    /// Whether the server says that it gives another page than was asked for, and it is not known yet whether that is
-    /// true.
+    /// Whether the server says that it gives another page than was asked for, it is not known yet whether that is true,
+    /// and it matters: the page does not lead to the watermark.
     fn must_know_first_page(&self, window: &Window, page: &Page) -> bool {
         let says_another = page.offset.is_some_and(|offset| offset != window.offset);
-        window.offset > 0 && says_another && self.first_page.is_none()
+        let leads_on = self.cursor.joins(page) && self.cursor.is_reached_by(page);
+        window.offset > 0 && says_another && !leads_on && self.first_page.is_none()
     }
 
     /// Where a page lies: where it was asked for, unless its entries show that it is another one.
@@ -276,10 +277,15 @@ impl Walk {
             .last
             .as_ref()
             .filter(|last| last.asked != window.offset && page.len() > 1 && last.ids == ids(&page));
+        // Where it says that it lies, if that and `total` agree.
+        let said = page.offset.filter(|said| {
+            let ends = |offset: u64| page.total == Some(offset.saturating_add(page.len()));
+            ends(*said) && !ends(window.offset)
+        });
         let place = match repeated {
             _ if is_first => 0,
             Some(last) => last.place,
-            None => window.offset,
+            None => said.unwrap_or(window.offset),
         };
         Placed { place, page }
     }
@@ -350,7 +356,7 @@ impl Walk {
         let (page, len) = (&placed.page, placed.page.len());
         let is_first = self.last.is_none() && self.start.may_end_at_once;
         if placed.place == 0 {
-            let tiny = len < SMALLEST_PAGE && placed.agrees();
+            let tiny = len < SMALLEST_PAGE && len < u64::from(window.limit) && placed.agrees();
             let empty = len == 0 && page.total.is_none();
             if tiny || empty {
                 return After::End;
@@ -408,7 +414,9 @@ impl Walk {
         let ends_undated = entries
             .last()
             .is_some_and(|entry| entry.started().is_none());
-        if !entries.is_empty() && (stays || last.is_none() || (ends_undated && !reached)) {
+        let is_next_round = self.group.as_ref().is_some_and(|group| group.is_at(last));
+        let leads_nowhere = stays || last.is_none() || (ends_undated && !reached);
+        if !entries.is_empty() && (leads_nowhere || is_next_round) {
             let older = |entry: &Entry| entry.started().is_some() && entry.started() < last;
             let anchor = entries.iter().rposition(older);
             self.enter_group(placed, from + anchor.map_or(0, |anchor| anchor + 1), last);
