@@ -22,5 +22,5 @@ pub use reports::{
 };
 pub use sqlite::{SqliteReader, SqliteStore, Writer};
 pub use states::{Condition, DeliveryState, SinkState};
-pub use traits::{MAX_UNSEEN, Reader, Store};
+pub use traits::{MAX_UNREADABLE, MAX_UNSEEN, Reader, Store};
 pub use written::{Committed, Written};

@@ -63,6 +63,7 @@ pub struct Unreadable {
 
 /// One entry of a list.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every entry is a run")]
 pub enum Entry {
     /// A run.
     Run(Seen),
