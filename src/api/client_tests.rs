@@ -97,7 +97,10 @@ async fn windows_become_queries() {
         )
         .await
         .unwrap();
-    assert_eq!(newest.newest_start(), Some(Timestamp::from_millis(4_000)));
+    assert_eq!(
+        newest.entries[0].started(),
+        Some(Timestamp::from_millis(4_000))
+    );
     client
         .runs(
             &task,

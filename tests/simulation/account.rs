@@ -93,7 +93,7 @@ impl Account {
     }
 
     /// Whether this history has changes that only an audit finds.
-    fn is_unwatched(&self) -> bool {
+    pub(super) fn is_unwatched(&self) -> bool {
         self.has(Hazard::Unwatched)
     }
 

@@ -294,7 +294,7 @@ fn history(seed: u64, hazards: &Hazards, account: &mut Account) -> Totals {
     }
     account.rest();
     mirror.settle_down(account);
-    if hazards.polling_suffices() {
+    if hazards.polling_suffices() && account.shows_activity() && !mirror.went_past {
         mirror.checks.equal(&mirror.reader, account);
         mirror.checks.open(&mirror.reader, account);
     }

@@ -30,6 +30,8 @@ pub struct Mirror {
     pub requests: u64,
     pub stepped_back: u64,
     pub audits: u64,
+    /// Whether a poll went past entries that it could not read, and said so. Only an audit finds them.
+    pub went_past: bool,
 }
 
 /// One feed, between two steps of its machine.
@@ -62,11 +64,8 @@ impl Mirror {
     pub fn new(seed: u64, hazards: &Hazards, account: &Account) -> Self {
         let mut rng = Rng::new(seed ^ 0x3170);
         // Pages smaller than ten cannot show what lies before and after several entries without a start.
-        let least = if hazards.has(Hazard::OddStarts) {
-            10
-        } else {
-            2
-        };
+        let undated = hazards.has(Hazard::OddStarts) || hazards.has(Hazard::OddItems);
+        let least = if undated { 10 } else { 2 };
         let settings = Settings {
             page_size: [2, 3, 5, 10, 10, 30, 30, 1_000][rng.below(8) as usize].max(least),
             overlap: [0, 1, 4, 20][rng.below(4) as usize],
@@ -101,6 +100,7 @@ impl Mirror {
             requests: 0,
             stepped_back: 0,
             audits: 0,
+            went_past: false,
         }
     }
 
@@ -277,7 +277,12 @@ impl Mirror {
             Some(Command::Commit(commit)) => self.commit(n, &commit, account)?,
         };
         let feed = &mut self.feeds[n];
-        match feed.machine.step(input, account.local_now()) {
+        let command = feed.machine.step(input, account.local_now());
+        if feed.machine.take_missed() > 0 {
+            account.note("gone past", "");
+            self.went_past = true;
+        }
+        match command {
             Command::Sleep { wait, outcome } => {
                 assert!(wait <= Duration::from_secs(330), "a wait without bound");
                 self.audits += u64::from(outcome == Outcome::Audited);
@@ -340,7 +345,7 @@ impl Mirror {
 
     pub fn catch_up(&mut self, account: &mut Account) {
         let mut behind: Vec<usize> = (0..self.feeds.len()).collect();
-        for _ in 0..500 {
+        for _ in 0..100 {
             self.round(account);
             behind.retain(|n| self.feeds[*n].outcome != Some(Outcome::CaughtUp));
             if behind.is_empty() {

@@ -147,11 +147,16 @@ impl Account {
         Timestamp::from_millis(self.now.as_millis() + 600_000)
     }
 
+    /// Whether the list of active runs is one. Otherwise only audits find what happens far behind the cursor.
+    pub fn shows_activity(&self) -> bool {
+        !self.server.ignores_status
+    }
+
     /// The smallest page that a server gives. One of three entries may seem to be the whole list, where its total lies;
     /// and smaller pages than ten cannot show what lies before and after several entries without a start.
     pub fn smallest_page(&self) -> u64 {
         match () {
-            () if self.has(Hazard::OddStarts) => 10,
+            () if self.has(Hazard::OddStarts) || self.has(Hazard::OddItems) => 10,
             () if self.has(Hazard::LyingTotals) => 3,
             () => 1,
         }
@@ -249,7 +254,9 @@ impl Account {
     fn entry(&mut self, item: Value) -> Entry {
         let id = item["id"].as_str().unwrap_or_default().to_owned();
         let hidden = self.is_unreadable(&id);
-        if hidden || self.misbehaves(Hazard::OddItems, 0.5) {
+        // One that the mirror reads singly and fails, or dies before that, is left to an audit.
+        let for_a_while = self.is_unwatched() && self.misbehaves(Hazard::OddItems, 0.5);
+        if hidden || for_a_while {
             // Of an entry that cannot be read for a while, only the id tells which run to read singly.
             let has_id = !hidden || self.server.lot(&id, 3) < 50;
             return Entry::Unreadable(Unreadable {
