@@ -13,7 +13,7 @@
 //!
 //! `SIM_SEEDS=100000 cargo test --release --test simulation` plays more histories, from `SIM_FROM` on. A history that
 //! fails is shrunk (not with `SIM_NOSHRINK=1`) and printed, or with `SIM_SURVEY=1` only named, and the others played on.
-//! `SIM_SEED=42 SIM_POLLS=7 SIM_WITHOUT=ties,late` plays it again.
+//! `SIM_TRACE` lines of its trace are printed. `SIM_SEED=42 SIM_POLLS=7 SIM_WITHOUT=ties,late` plays it again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -207,7 +207,8 @@ fn play(seed: u64) -> Totals {
                 ..small.clone()
             };
             let (trace, problem) = attempt(seed, &traced).err().unwrap_or_default();
-            let skipped = trace.len().saturating_sub(MAX_TRACE);
+            let most = number("SIM_TRACE").map_or(MAX_TRACE, |most| most as usize);
+            let skipped = trace.len().saturating_sub(most);
             eprintln!(
                 "\nthe history of seed {seed} failed. What happened, as small as it gets ({skipped} lines left out):"
             );

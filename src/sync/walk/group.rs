@@ -5,6 +5,9 @@
 //! before it, until as many different entries are known as it has places. Before the walk goes past it, a round must
 //! also have shown nothing that the round before did not. After [`MAX_ROUNDS`] it goes past, and counts what it may have
 //! missed; an audit finds that.
+//!
+//! Each page begins with an entry of the one before it. So the page that leads out of the group begins in the group, and
+//! what it shows beyond is what follows. A page that begins elsewhere leads nowhere.
 
 use std::collections::BTreeSet;
 
@@ -25,6 +28,8 @@ pub(super) struct Group {
     from: u64,
     /// The offset to read next.
     pub next: u64,
+    /// The offset up to which this round has read.
+    read_to: u64,
     /// The ids known, of all rounds.
     ids: BTreeSet<String>,
     /// Those without a start.
@@ -45,8 +50,10 @@ impl Group {
         self.at == at
     }
 
-    fn add(&mut self, entries: &[Entry]) {
-        for entry in entries {
+    /// Adds a page, of which the entries from `from` to `to` are the group's.
+    fn add(&mut self, page: &Placed, from: usize, to: usize) {
+        let entries = page.page.entries.iter().enumerate().take(to).skip(from);
+        for (n, entry) in entries {
             // Only a page that entries shifted to shows others.
             if entry
                 .started()
@@ -55,7 +62,8 @@ impl Group {
                 continue;
             }
             let Some(id) = entry.id() else {
-                self.nameless += 1;
+                let is_repeated = page.place.saturating_add(n as u64) < self.read_to;
+                self.nameless += u64::from(!is_repeated);
                 continue;
             };
             self.news |= self.ids.insert(id.to_owned());
@@ -63,6 +71,25 @@ impl Group {
                 self.undated.insert(id.to_owned());
             }
         }
+        let end = page.page.entries.len();
+        let named = page
+            .page
+            .entries
+            .iter()
+            .rposition(|entry| entry.id().is_some());
+        let next = named.filter(|named| *named > 0).unwrap_or(end);
+        self.next = page.place.saturating_add(next as u64);
+        self.read_to = page.end();
+    }
+
+    /// Whether a page certainly begins with an entry of the group.
+    fn begins(&self, page: &Page) -> bool {
+        page.entries
+            .first()
+            .is_some_and(|first| match first.started() {
+                Some(started) => Some(started) == self.at,
+                None => first.id().is_some_and(|id| self.ids.contains(id)),
+            })
     }
 
     /// The index of the first entry beyond the group.
@@ -82,6 +109,7 @@ impl Walk {
             at,
             from: page.place.saturating_add(from as u64),
             next: page.end(),
+            read_to: page.place,
             ids: BTreeSet::new(),
             undated: BTreeSet::new(),
             nameless: 0,
@@ -95,7 +123,7 @@ impl Walk {
             group.round = known.round + 1;
             group.places = known.places;
         }
-        group.add(&page.page.entries[from..]);
+        group.add(page, from, page.page.entries.len());
         self.reading = Reading::Group(group);
     }
 
@@ -123,17 +151,17 @@ impl Walk {
         }
         let entries = &placed.page.entries;
         let beyond = group.beyond(entries);
-        group.add(&entries[..beyond.unwrap_or(entries.len())]);
+        let begins = group.begins(&placed.page);
+        group.add(&placed, 0, beyond.unwrap_or(entries.len()));
         let is_short = placed.page.len() < known.largest() && placed.agrees();
         let step = match beyond {
-            Some(index) => self.end_round(group, &placed, index, known, sizes),
+            Some(index) => self.end_round(group, &placed, (index, begins), known, sizes),
             None if entries.is_empty() || is_short => {
                 self.end_of_list(group, placed.end(), known.asked())
             }
             None => {
-                group.next = placed.end();
-                self.cursor.offset = group.next;
-                self.cursor.tail = group.next.saturating_sub(group.from);
+                self.cursor.offset = group.read_to;
+                self.cursor.tail = group.read_to.saturating_sub(group.from);
                 self.reading = Reading::Group(group);
                 Step::ReadOn
             }
@@ -142,20 +170,23 @@ impl Walk {
         step
     }
 
-    /// Ends a round with a page whose entry number `index` lies beyond the group.
+    /// Ends a round with a page whose entry number `index` lies beyond the group, and that certainly `begins` in it or not.
     fn end_round(
         &mut self,
         group: Group,
         placed: &Placed,
-        index: usize,
+        (index, begins): (usize, bool),
         known: PageSizes,
         sizes: &mut PageSizes,
     ) -> Step {
         let end = placed.place.saturating_add(index as u64);
         let (places, read) = count(&group, end);
         let settled = read >= places && !group.news && group.places == Some(places);
-        if !settled && group.round < MAX_ROUNDS {
+        if !(settled && begins) && group.round < MAX_ROUNDS {
             return self.next_round(group, places, known.asked());
+        }
+        if !begins {
+            return Step::Stuck(Stall::NoProgress);
         }
         if !settled {
             self.missed += places.saturating_sub(read).max(1);

@@ -37,6 +37,9 @@ pub(crate) use sizes::PageSizes;
 /// seen to give larger ones: no server limits pages to that.
 const SMALLEST_PAGE: u64 = 3;
 
+/// A page of that many entries with equal starts, in the same order, is the same page.
+const DISTINCT_PAGE: u64 = 8;
+
 /// The most reads in a row that show nothing beyond those before them, or that are answered by another page than asked
 /// for.
 const MAX_BARREN: u32 = 10;
@@ -273,10 +276,9 @@ impl Walk {
             return Placed { place: 0, page };
         }
         let is_first = self.is_first_page(window, &page);
-        let repeated = self
-            .last
-            .as_ref()
-            .filter(|last| last.asked != window.offset && page.len() > 1 && last.ids == ids(&page));
+        let repeated = self.last.as_ref().filter(|last| {
+            last.asked != window.offset && is_distinct(&page) && last.ids == ids(&page)
+        });
         // Where it says that it lies, if that and `total` agree.
         let said = page.offset.filter(|said| {
             let ends = |offset: u64| page.total == Some(offset.saturating_add(page.len()));
@@ -471,6 +473,13 @@ impl Walk {
 
 fn started(cursor: &Cursor) -> Option<crate::model::Timestamp> {
     cursor.watermark.as_ref().map(|watermark| watermark.started)
+}
+
+/// Whether a page is unlikely to occur twice: not just a few entries with equal starts, or without any.
+fn is_distinct(page: &Page) -> bool {
+    let mut starts = page.entries.iter().map(Entry::started);
+    let first = starts.next();
+    page.len() >= DISTINCT_PAGE || starts.any(|started| Some(started) != first)
 }
 
 fn ids(page: &Page) -> Vec<Option<String>> {
