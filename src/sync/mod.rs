@@ -25,6 +25,8 @@
 mod audit;
 mod cursor;
 mod diff;
+#[cfg(test)]
+mod diff_tests;
 mod machine;
 mod page;
 mod protocol;
@@ -35,11 +37,11 @@ mod walk;
 
 pub use audit::{Audit, Covered, Gap};
 pub use cursor::{Cursor, Placed, Watermark};
+pub use diff::{Baseline, Judgement, Observed, Source, Stored};
 pub(crate) use diff::{Change, Difference, Transition, leads_back, observe};
-pub use diff::{Judgement, Observed, Source, Stored};
 pub use machine::Machine;
 pub use page::{Entry, Listing, Page, Seen, Unreadable, Window};
 pub use protocol::{
-    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings,
-    Single, Stall,
+    Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings, Single,
+    Stall,
 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::audit::{Audit, Covered, Gap};
 use super::cursor::Cursor;
-use super::diff::{Judgement, Observed};
+use super::diff::{Baseline, Judgement, Observed};
 use super::page::{Page, Seen, Unreadable, Window};
 use crate::model::{Seed, Timestamp};
 
@@ -29,17 +29,6 @@ pub struct Settings {
     pub history_events: bool,
     /// This feed's seed for jitter.
     pub seed: Seed,
-}
-
-/// Which runs are history: those that existed when the first sync began. Discovering them raises no events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Baseline {
-    /// None are.
-    Nothing,
-    /// Runs that started up to this instant, and runs without a start.
-    UpTo(Timestamp),
-    /// Whatever is found, until the first sync is complete: the newest run's start was not to be had.
-    Everything,
 }
 
 /// What survives of a feed between polls and restarts: one row of `feeds`.

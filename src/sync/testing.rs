@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::cursor::{Cursor, Placed, Watermark};
+use super::diff::Baseline;
 use super::machine::Machine;
 use super::page::{Entry, Listing, Page, Seen, Window};
-use super::protocol::{Baseline, Command, FeedState, Input, OpenRuns, Outcome, Settings, Single};
+use super::protocol::{Command, FeedState, Input, OpenRuns, Outcome, Settings, Single};
 use crate::model::{Seed, Timestamp};
 
 /// The latest start that is believed.

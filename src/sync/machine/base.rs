@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::state::{NextStep, State};
 use crate::model::Timestamp;
 use crate::sync::cursor::Placed;
-use crate::sync::diff::{Judgement, Observed, Source};
+use crate::sync::diff::{Baseline, Judgement, Observed, Source};
 use crate::sync::page::{Entry, Page};
-use crate::sync::protocol::{Baseline, Command, Commit, FeedState, Outcome, Settings, Single};
+use crate::sync::protocol::{Command, Commit, FeedState, Outcome, Settings, Single};
 use crate::sync::walk::{PageSizes, Walk};
 
 /// How often an entry that a list shows unreadable is read singly, in one process.

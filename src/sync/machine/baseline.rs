@@ -3,8 +3,9 @@
 use super::base::Machine;
 use crate::model::Timestamp;
 use crate::sync::cursor::Placed;
+use crate::sync::diff::Baseline;
 use crate::sync::page::{Entry, Listing, Page, Window};
-use crate::sync::protocol::{Baseline, Command};
+use crate::sync::protocol::Command;
 
 use super::state::State;
 

@@ -4,8 +4,9 @@ use super::base::Machine;
 use super::state::{NextStep, State};
 use crate::model::Timestamp;
 use crate::sync::cursor::Placed;
+use crate::sync::diff::Baseline;
 use crate::sync::page::Page;
-use crate::sync::protocol::{Baseline, Command, FeedState, Outcome, Stall};
+use crate::sync::protocol::{Command, FeedState, Outcome, Stall};
 use crate::sync::walk::{Start, Step, Walk};
 
 /// The most list reads in the forward phase of one poll. The next poll continues at once.

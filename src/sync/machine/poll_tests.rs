@@ -4,10 +4,11 @@ use std::cell::Cell;
 
 use super::base::Machine;
 use crate::sync::cursor::{Cursor, Watermark};
+use crate::sync::diff::Baseline;
 use crate::sync::page::{Listing, Page, Window};
 use crate::sync::protocol::{
-    Baseline, Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings,
-    Single, Stall,
+    Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings, Single,
+    Stall,
 };
 use crate::sync::testing::{self, List, at, drive, item, settings, stored};
 
