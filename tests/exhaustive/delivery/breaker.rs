@@ -13,7 +13,9 @@ const RUNS: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Breaker {
     threshold: usize,
+    /// The runs that failed since the last success, and how many others.
     failed: BTreeSet<String>,
+    others: usize,
     /// Since the threshold was reached: no attempt before this, by the wall clock.
     until: Option<i64>,
     /// The last attempt since then, and when it began.
@@ -29,6 +31,7 @@ impl Breaker {
         Self {
             threshold,
             failed: BTreeSet::new(),
+            others: 0,
             until: None,
             probe: None,
         }
@@ -36,7 +39,7 @@ impl Breaker {
 
     /// So many other runs have failed in a row.
     pub fn tire(&mut self, runs: usize) {
-        self.failed = (0..runs).map(|n| format!("x{n}")).collect();
+        self.others = runs;
     }
 
     /// An attempt begins.
@@ -68,13 +71,14 @@ impl Breaker {
         if failed.len() < events.len() {
             (self.until, self.probe) = (None, None);
             self.failed.clear();
+            self.others = 0;
         }
         if failed.is_empty() {
             return;
         }
         self.failed.extend(failed.iter().map(|due| due.run_id.clone()));
         let is_probe = self.probe.is_some_and(|(probe, _)| probe == id);
-        if self.failed.len() >= self.threshold && (self.until.is_none() || is_probe) {
+        if self.failed.len() + self.others >= self.threshold && (self.until.is_none() || is_probe) {
             (self.until, self.probe) = (Some(now + MIN_WAIT.as_millis() as i64), None);
         }
     }
@@ -90,6 +94,6 @@ impl Breaker {
         use std::fmt::Write;
         let until = self.until.map(|until| (until - now).max(0));
         let probe = self.probe.map(|(id, began)| (rank(id), (now - began).min(MAX_OPEN.as_millis() as i64)));
-        let _ = write!(text, "{until:?}{probe:?}{:?}", self.failed);
+        let _ = write!(text, "{until:?}{probe:?}{}{:?}", self.others, self.failed);
     }
 }

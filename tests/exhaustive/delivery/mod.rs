@@ -100,8 +100,9 @@ impl search::World for World {
         for (nth, sink) in self.sinks.iter().enumerate() {
             sink.acts(self.now, &mut |act| steps.push(Step::Sink(nth, act)));
         }
-        // Whoever can be woken is, before more time passes.
-        if self.wakes().min().is_some_and(|at| at > self.now) {
+        // Whoever can be woken is, before more time passes; and what was read arrives at once.
+        let answers = self.sinks.iter().any(Sink::is_about_to_be_answered);
+        if self.wakes().min().is_some_and(|at| at > self.now) && !answers {
             steps.push(Step::Pass);
         }
         if self.plan.crashes {
@@ -180,6 +181,12 @@ fn sinks_that_leave_and_come_back() {
 #[test]
 fn an_operator_retries_and_drops() {
     check(&plans::BY_HAND);
+}
+
+#[test]
+#[ignore = "an exchange that took place and is repeated, as its answer was lost, undoes a retry by hand"]
+fn an_operator_retries_while_exchanges_fail() {
+    check(&plans::BY_HAND_WITH_FAILURES);
 }
 
 #[test]

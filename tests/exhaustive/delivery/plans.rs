@@ -77,7 +77,7 @@ pub static STREAM: Plan = Plan {
     at_once: 1,
     sinks: &[FILE],
     crashes: true,
-    depth: 9,
+    depth: 12,
 };
 
 pub static WEBHOOK: Plan = Plan {
@@ -86,7 +86,7 @@ pub static WEBHOOK: Plan = Plan {
     at_once: 2,
     sinks: &[HOOK],
     crashes: true,
-    depth: 9,
+    depth: 11,
 };
 
 pub static REFUSING: Plan = Plan {
@@ -97,6 +97,7 @@ pub static REFUSING: Plan = Plan {
         give_up_after: Duration::from_secs(2),
         ..HOOK
     }],
+    depth: 10,
     ..WEBHOOK
 };
 
@@ -109,6 +110,7 @@ pub static TIRED: Plan = Plan {
         give_up_after: Duration::from_secs(2),
         ..HOOK
     }],
+    depth: 9,
     ..WEBHOOK
 };
 
@@ -119,17 +121,31 @@ pub static RELOADED: Plan = Plan {
         ..HOOK
     }],
     crashes: false,
+    depth: 9,
     ..WEBHOOK
 };
 
 pub static BY_HAND: Plan = Plan {
     name: "deliveries changed by hand",
     sinks: &[Policy {
+        exchanges_fail: false,
         refuses: true,
         by_hand: true,
         ..HOOK
     }],
     crashes: false,
+    depth: 9,
+    ..WEBHOOK
+};
+
+pub static BY_HAND_WITH_FAILURES: Plan = Plan {
+    name: "deliveries changed by hand while exchanges fail",
+    sinks: &[Policy {
+        by_hand: true,
+        ..HOOK
+    }],
+    crashes: false,
+    depth: 9,
     ..WEBHOOK
 };
 

@@ -19,8 +19,10 @@ struct Fate {
     refused: bool,
     /// When it was dropped by hand.
     dropped: Option<i64>,
-    /// When an attempt failed first, since it was last retried by hand, and last.
-    failed: Option<(i64, i64)>,
+    /// When an attempt failed first, since it was last retried by hand.
+    failed: Option<i64>,
+    /// When an attempt failed last.
+    ended: i64,
 }
 
 /// One sink's side, by the number of the event less one. Times are in milliseconds of the wall clock.
@@ -66,8 +68,8 @@ impl Receiver {
         let fate = self.fate(seq);
         fate.refused |= matches!(outcome, AttemptOutcome::Refused { .. } | AttemptOutcome::Gone { .. });
         if *outcome != AttemptOutcome::Delivered {
-            let first = fate.failed.map_or(now, |(first, _)| first);
-            fate.failed = Some((first, now));
+            fate.failed.get_or_insert(now);
+            fate.ended = now;
         }
         self.gone |= matches!(outcome, AttemptOutcome::Gone { .. });
     }
@@ -100,16 +102,16 @@ impl Receiver {
         let seq = settled.seq;
         let counts = outbox.pending(seq).is_some_and(|row| row.attempts == settled.attempts);
         let fate = self.fate(seq);
-        let (first, last) = fate.failed.unwrap_or((now, now));
         match settled.verdict {
             Verdict::Delivered if !fate.received => return Err(format!("event {seq} is recorded, and was not received")),
             Verdict::Delivered => fate.done = true,
-            Verdict::Retry { at } if at.as_millis() < last + MIN_WAIT.as_millis() as i64 => {
+            Verdict::Retry { at } if at.as_millis() < fate.ended + MIN_WAIT.as_millis() as i64 => {
                 return Err(format!("event {seq} is retried too early"));
             }
             Verdict::Retry { .. } => {}
             Verdict::SetAside => {
-                let old = last - first >= give_up_after.as_millis() as i64;
+                let waited = fate.ended - fate.failed.unwrap_or(fate.ended);
+                let old = waited >= give_up_after.as_millis() as i64;
                 if counts && !old && !fate.refused && settled.attempts + 1 < MAX_REJECTIONS {
                     return Err(format!("event {seq} is given up too early"));
                 }
@@ -158,11 +160,9 @@ impl Receiver {
         for fate in &self.fates {
             let flags = [fate.received, fate.excused, fate.done, fate.refused].map(u8::from);
             let dropped = fate.dropped.map(|at| (now - at).min(FRESH.as_millis() as i64 + 1));
-            let failed = fate.failed.filter(|_| !fate.done);
-            let since = failed.map(|(first, last)| ((now - first).min(give_up_after), (now - last).min(1_000)));
             let _ = write!(text, "{flags:?}{dropped:?}");
-            if let (Some((first, last)), true) = (since, give_up_after > 0) {
-                let _ = write!(text, "{first},{last}");
+            if let Some(first) = fate.failed.filter(|_| !fate.done && give_up_after > 0) {
+                let _ = write!(text, "{},{}", (now - first).min(give_up_after), (now - fate.ended).min(1_000));
             }
         }
         text.push(if self.gone { 'g' } else { '-' });

@@ -110,6 +110,12 @@ impl Sink {
         self.worker.as_ref().map(|worker| worker.wake_at).or(next_pass)
     }
 
+    /// Whether an exchange has taken place that is not answered yet.
+    pub fn is_about_to_be_answered(&self) -> bool {
+        let exchanging = self.worker.as_ref().and_then(|worker| worker.exchanging.as_ref());
+        exchanging.is_some_and(|exchanging| exchanging.answer.is_some())
+    }
+
     /// Its worker is gone.
     fn end_worker(&mut self, now: i64) {
         self.worker = None;
