@@ -15,7 +15,7 @@ pub enum Number<'a> {
     Wrapped(&'a str, i64),
 }
 
-/// Copies `text` to `to`, with each [`Number`] replaced by what `of` makes of it.
+/// Copies `text` to `to` without the names of fields, and with each [`Number`] replaced by what `of` makes of it.
 pub fn write(text: &str, to: &mut String, mut of: impl FnMut(Number<'_>) -> i64) {
     let bytes = text.as_bytes();
     let (mut at, mut copied) = (0, 0);
@@ -27,10 +27,12 @@ pub fn write(text: &str, to: &mut String, mut of: impl FnMut(Number<'_>) -> i64)
             b'a'..=b'z' | b'A'..=b'Z' | b'_' => {
                 let end = end_of(bytes, at, |byte| byte.is_ascii_alphanumeric() || byte == b'_');
                 word = &text[at..end];
+                at = end;
                 if bytes.get(end) == Some(&b':') {
                     field = word;
+                    to.push_str(&text[copied..end - word.len()]);
+                    copied = end + 1;
                 }
-                at = end;
             }
             b'0'..=b'9' => {
                 let end = end_of(bytes, at, |byte| byte.is_ascii_digit() || byte == b'.');
@@ -117,6 +119,6 @@ fn numbers_are_found_with_their_names() {
     );
     assert_eq!(
         to,
-        r#"M { a: 0, n: 3, s: "b: 2s (7)", at: Some(Timestamp(0)), id: Id(0), m: {Id(0): [2]} }"#
+        r#"M {  0,  3,  "b: 2s (7)",  Some(Timestamp(0)),  Id(0),  {Id(0): [2]} }"#
     );
 }

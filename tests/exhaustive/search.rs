@@ -238,15 +238,15 @@ fn key<W: World>(world: &W) -> u64 {
 
 /// A hash of 64 bits, eight bytes at a time.
 fn hash(bytes: &[u8]) -> u64 {
-    let mut hash = 0x9e37_79b9_7f4a_7c15_u64;
-    for chunk in bytes.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        let mixed = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        hash = (mixed ^ (mixed >> 32)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-        hash ^= hash >> 29;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut hash = bytes.len() as u64;
+    for word in words.iter().chain([&last]) {
+        hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash ^= hash >> 32;
     }
-    hash ^ bytes.len() as u64
+    hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53) ^ (hash >> 29)
 }
 
 /// Searches `start` and prints what was seen; `EXHAUSTIVE_DEEPER` adds to the depth.

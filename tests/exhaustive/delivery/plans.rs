@@ -134,7 +134,7 @@ pub static BY_HAND: Plan = Plan {
         ..HOOK
     }],
     crashes: false,
-    depth: 9,
+    depth: 8,
     ..WEBHOOK
 };
 
@@ -161,6 +161,6 @@ pub static PASSES: Plan = Plan {
 pub static TWO: Plan = Plan {
     name: "two sinks",
     sinks: &[FILE, HOOK],
-    depth: 7,
+    depth: 6,
     ..STREAM
 };

@@ -98,7 +98,7 @@ impl Receiver {
     ///
     /// # Errors
     /// When the verdict is not what the sink has answered.
-    pub fn judged(&mut self, settled: &Settled, outbox: &Outbox, give_up_after: Duration, now: i64) -> Result<(), String> {
+    pub fn judged(&mut self, settled: &Settled, outbox: &Outbox, give_up_after: Duration) -> Result<(), String> {
         let seq = settled.seq;
         let counts = outbox.pending(seq).is_some_and(|row| row.attempts == settled.attempts);
         let fate = self.fate(seq);

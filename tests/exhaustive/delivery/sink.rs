@@ -310,7 +310,7 @@ impl Sink {
     fn perform(&mut self, log: &[&'static str], now: i64) -> Result<(), String> {
         let exchange = self.worker().exchanging.as_ref().expect("one is in flight").exchange.clone();
         for settled in &exchange.settled {
-            self.receiver.judged(settled, &self.outbox, self.policy.give_up_after, now)?;
+            self.receiver.judged(settled, &self.outbox, self.policy.give_up_after)?;
         }
         if let Some((apify_mirror::model::Overdue::All, _)) = exchange.set_aside
             && !self.receiver.gone

@@ -38,6 +38,8 @@ enum News {
 #[derive(Clone, Debug)]
 pub struct Worker {
     machine: Machine,
+    /// Where the settings end in its text.
+    settings_end: usize,
     limits: SinkLimits,
     /// Its uptime counts from here.
     born: i64,
@@ -67,8 +69,11 @@ impl Worker {
             seed: Seed(1),
             mode,
         };
+        let machine = Machine::new(settings);
+        let settings_end = format!("{machine:?}").find(", phase: ").expect("the phase comes after the settings");
         Self {
-            machine: Machine::new(settings),
+            machine,
+            settings_end,
             limits,
             born: now,
             in_flight: Vec::new(),
@@ -286,8 +291,9 @@ impl Worker {
     pub fn write(&self, text: &mut String, now: i64, gives_up: bool) {
         use std::fmt::Write;
         let machine = format!("{:?}", self.machine);
-        let machine = &machine[machine.find(", phase: ").expect("the machine has a phase")..];
-        let nothing_ready = machine.contains("ready: [], ");
+        let machine = &machine[self.settings_end..];
+        let in_flight: usize = self.in_flight.iter().map(|(_, events)| events.len()).sum();
+        let nothing_ready = self.machine.held() == in_flight;
         let uptime = now - self.born;
         canonical::write(machine, text, |number| match number {
             Number::Duration("until" | "look_again", at) => (at - uptime).max(0),
