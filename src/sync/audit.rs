@@ -77,7 +77,7 @@ impl Covered {
     }
 
     /// Whether a run that started at `started` and is not on the page is certainly not listed.
-    pub(crate) fn proves_absent(&self, started: Timestamp) -> bool {
+    pub fn proves_absent(&self, started: Timestamp) -> bool {
         self.after.is_none_or(|after| after < started) && started < self.before
     }
 }

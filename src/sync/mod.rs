@@ -34,8 +34,7 @@ mod testing;
 
 pub use audit::{Audit, Covered, Gap};
 pub use cursor::{Cursor, Watermark};
-pub(crate) use diff::{Change, Difference, Transition, observe};
-pub use diff::{Judgement, Observed, Source, Stored};
+pub use diff::{Change, Difference, Judgement, Observed, Source, Stored, Transition, observe};
 pub use machine::Machine;
 pub use page::{Listing, Page, Seen, Window};
 pub use protocol::{

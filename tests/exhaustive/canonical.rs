@@ -13,6 +13,8 @@ pub enum Number<'a> {
     Instant(&'a str, i64),
     /// Another number in parentheses, with the name of its type.
     Wrapped(&'a str, i64),
+    /// Another number, with the name of the field that it is in.
+    Plain(&'a str, i64),
 }
 
 /// Copies `text` to `to` without the names of fields, and with each [`Number`] replaced by what `of` makes of it.
@@ -25,7 +27,9 @@ pub fn write(text: &str, to: &mut String, mut of: impl FnMut(Number<'_>) -> i64)
         match bytes[at] {
             b'"' => at = after_string(bytes, at),
             b'a'..=b'z' | b'A'..=b'Z' | b'_' => {
-                let end = end_of(bytes, at, |byte| byte.is_ascii_alphanumeric() || byte == b'_');
+                let end = end_of(bytes, at, |byte| {
+                    byte.is_ascii_alphanumeric() || byte == b'_'
+                });
                 word = &text[at..end];
                 at = end;
                 if bytes.get(end) == Some(&b':') {
@@ -36,21 +40,22 @@ pub fn write(text: &str, to: &mut String, mut of: impl FnMut(Number<'_>) -> i64)
             }
             b'0'..=b'9' => {
                 let end = end_of(bytes, at, |byte| byte.is_ascii_digit() || byte == b'.');
-                let unit_end = end_of(bytes, end, |byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
+                let unit_end = end_of(bytes, end, |byte| {
+                    byte.is_ascii_alphabetic() || !byte.is_ascii()
+                });
                 let unit = &text[end..unit_end];
                 let wrapped = at > 0 && bytes[at - 1] == b'(' && unit.is_empty();
                 let number = match (wrapped, unit) {
-                    (true, _) if word == "Timestamp" => Some(Number::Instant(field, parse(&text[at..end], 1.0))),
-                    (true, _) => Some(Number::Wrapped(word, parse(&text[at..end], 1.0))),
-                    (false, "") => None,
-                    (false, _) => Some(Number::Duration(field, parse(&text[at..end], factor(unit)))),
+                    (true, _) if word == "Timestamp" => {
+                        Number::Instant(field, parse(&text[at..end], 1.0))
+                    }
+                    (true, _) => Number::Wrapped(word, parse(&text[at..end], 1.0)),
+                    (false, "") => Number::Plain(field, parse(&text[at..end], 1.0)),
+                    (false, _) => Number::Duration(field, parse(&text[at..end], factor(unit))),
                 };
-                if let Some(number) = number {
-                    to.push_str(&text[copied..at]);
-                    push(to, of(number));
-                    copied = unit_end;
-                }
-                at = unit_end;
+                to.push_str(&text[copied..at]);
+                push(to, of(number));
+                (at, copied) = (unit_end, unit_end);
             }
             _ => at += 1,
         }
@@ -92,7 +97,9 @@ fn factor(unit: &str) -> f64 {
 }
 
 fn parse(digits: &str, factor: f64) -> i64 {
-    if factor == 1.0 && let Ok(number) = digits.parse() {
+    if factor == 1.0
+        && let Ok(number) = digits.parse()
+    {
         return number;
     }
     let number: f64 = digits.parse().expect("digits are a number");
@@ -112,13 +119,15 @@ fn numbers_are_found_with_their_names() {
         seen,
         [
             r#"Duration("a", 1500)"#,
+            r#"Plain("n", 3)"#,
             r#"Instant("at", 42)"#,
             r#"Wrapped("Id", 9)"#,
-            r#"Wrapped("Id", 1)"#
+            r#"Wrapped("Id", 1)"#,
+            r#"Plain("m", 2)"#
         ]
     );
     assert_eq!(
         to,
-        r#"M {  0,  3,  "b: 2s (7)",  Some(Timestamp(0)),  Id(0),  {Id(0): [2]} }"#
+        r#"M {  0,  0,  "b: 2s (7)",  Some(Timestamp(0)),  Id(0),  {Id(0): [0]} }"#
     );
 }

@@ -14,3 +14,4 @@
 mod canonical;
 mod delivery;
 mod search;
+mod sync;

@@ -115,7 +115,10 @@ impl<W: World> Search<'_, W> {
                     next.extend(reached.filter(|_| !is_last));
                 }
                 if next.len() > MAX_KEPT {
-                    println!("too many states: not every history of {} steps is played", depth + 1);
+                    println!(
+                        "too many states: not every history of {} steps is played",
+                        depth + 1
+                    );
                     return Ok(self.searched(steps, depth));
                 }
             }
@@ -186,7 +189,8 @@ impl<W: World> Search<'_, W> {
         }
         for at in path.into_iter().rev() {
             rest += 1;
-            self.settled_in.insert(at, u16::try_from(rest).expect("few steps"));
+            self.settled_in
+                .insert(at, u16::try_from(rest).expect("few steps"));
         }
         self.longest = self.longest.max(rest);
         Ok(())
@@ -225,7 +229,11 @@ fn take<W: World>(world: &mut W, step: W::Step) -> Result<(), String> {
     let taken = panic::catch_unwind(AssertUnwindSafe(|| world.take(step)));
     taken.unwrap_or_else(|panicked| {
         let text = panicked.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panicked.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let text = text.or_else(|| {
+            panicked
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+        });
         Err(format!("panicked: {}", text.unwrap_or_default()))
     })
 }
@@ -260,7 +268,7 @@ pub fn check<W: World>(name: &str, start: &W, limits: Limits) {
     });
     let limits = Limits {
         depth: limits.depth + deeper,
-        ..limits
+        kind: limits.kind + 4 * deeper,
     };
     let began = Instant::now();
     match search(start, limits) {

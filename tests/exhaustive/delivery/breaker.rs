@@ -62,12 +62,25 @@ impl Breaker {
     }
 
     /// An attempt ended; the events without an outcome have failed.
-    pub fn ended(&mut self, id: AttemptId, events: &Arc<[Due]>, outcomes: &[AttemptOutcome], now: i64) {
+    pub fn ended(
+        &mut self,
+        id: AttemptId,
+        events: &Arc<[Due]>,
+        outcomes: &[AttemptOutcome],
+        now: i64,
+    ) {
         let answered = |outcome: &AttemptOutcome| {
-            !matches!(outcome, AttemptOutcome::Failed { .. } | AttemptOutcome::Rejected { .. })
+            !matches!(
+                outcome,
+                AttemptOutcome::Failed { .. } | AttemptOutcome::Rejected { .. }
+            )
         };
-        let failed: Vec<&Due> =
-            events.iter().enumerate().filter(|(nth, _)| !outcomes.get(*nth).is_some_and(answered)).map(|(_, due)| due).collect();
+        let failed: Vec<&Due> = events
+            .iter()
+            .enumerate()
+            .filter(|(nth, _)| !outcomes.get(*nth).is_some_and(answered))
+            .map(|(_, due)| due)
+            .collect();
         if failed.len() < events.len() {
             (self.until, self.probe) = (None, None);
             self.failed.clear();
@@ -76,7 +89,8 @@ impl Breaker {
         if failed.is_empty() {
             return;
         }
-        self.failed.extend(failed.iter().map(|due| due.run_id.clone()));
+        self.failed
+            .extend(failed.iter().map(|due| due.run_id.clone()));
         let is_probe = self.probe.is_some_and(|(probe, _)| probe == id);
         if self.failed.len() + self.others >= self.threshold && (self.until.is_none() || is_probe) {
             (self.until, self.probe) = (Some(now + MIN_WAIT.as_millis() as i64), None);
@@ -93,7 +107,9 @@ impl Breaker {
     pub fn write(&self, text: &mut String, now: i64, rank: impl Fn(AttemptId) -> i64) {
         use std::fmt::Write;
         let until = self.until.map(|until| (until - now).max(0));
-        let probe = self.probe.map(|(id, began)| (rank(id), (now - began).min(MAX_OPEN.as_millis() as i64)));
+        let probe = self
+            .probe
+            .map(|(id, began)| (rank(id), (now - began).min(MAX_OPEN.as_millis() as i64)));
         let _ = write!(text, "{until:?}{probe:?}{}{:?}", self.others, self.failed);
     }
 }

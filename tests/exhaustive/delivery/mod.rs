@@ -20,8 +20,9 @@ use worker::EPOCH;
 
 use crate::search::{self, Limits};
 
-/// The most steps until everything has arrived, once nothing fails any more.
-const SETTLED_WITHIN: usize = 120;
+/// The most steps for each sink until everything has arrived, once nothing fails any more. Waiting for a minute takes more,
+/// as the outbox is looked at every five seconds.
+const SETTLED_WITHIN: usize = 24;
 
 /// The world of a [`Plan`].
 #[derive(Clone)]
@@ -74,7 +75,9 @@ impl World {
         for _ in 0..self.plan.at_once.min(self.plan.events.len() - self.raised) {
             self.raised += 1;
             let log = self.log();
-            self.sinks.iter_mut().for_each(|sink| sink.raised(log, self.now));
+            self.sinks
+                .iter_mut()
+                .for_each(|sink| sink.raised(log, self.now));
         }
         Ok(())
     }
@@ -84,7 +87,11 @@ impl World {
     }
 
     fn pass(&mut self) -> Result<(), String> {
-        self.now = self.wakes().min().ok_or("nobody is ever woken")?.max(self.now);
+        self.now = self
+            .wakes()
+            .min()
+            .ok_or("nobody is ever woken")?
+            .max(self.now);
         Ok(())
     }
 }
@@ -115,8 +122,15 @@ impl search::World for World {
         if self.sinks.iter().all(Sink::is_settled) {
             return None;
         }
-        let next = |(nth, sink): (usize, &Sink)| sink.kind(self.now).map(|act| Step::Sink(nth, act));
-        Some(self.sinks.iter().enumerate().find_map(next).unwrap_or(Step::Pass))
+        let next =
+            |(nth, sink): (usize, &Sink)| sink.kind(self.now).map(|act| Step::Sink(nth, act));
+        Some(
+            self.sinks
+                .iter()
+                .enumerate()
+                .find_map(next)
+                .unwrap_or(Step::Pass),
+        )
     }
 
     fn take(&mut self, step: Step) -> Result<(), String> {
@@ -124,14 +138,19 @@ impl search::World for World {
         match step {
             Step::Raise => self.raise(),
             Step::Pass => self.pass(),
-            Step::Crash => self.sinks.iter_mut().try_for_each(|sink| sink.crash(log, now)),
+            Step::Crash => self
+                .sinks
+                .iter_mut()
+                .try_for_each(|sink| sink.crash(log, now)),
             Step::Sink(nth, act) => self.sinks[nth].act(act, log, now),
         }
     }
 
     fn write(&self, text: &mut String) {
         let _ = write!(text, "{}", self.raised);
-        self.sinks.iter().for_each(|sink| sink.write(text, self.now));
+        self.sinks
+            .iter()
+            .for_each(|sink| sink.write(text, self.now));
     }
 
     fn tell(&self, step: Step) -> String {
@@ -140,7 +159,11 @@ impl search::World for World {
             Step::Raise => format!("{time:.3} s: a commit raises the next events"),
             Step::Pass => format!("{time:.3} s: time passes until a machine is to be woken"),
             Step::Crash => format!("{time:.3} s: the process dies and is started again"),
-            Step::Sink(nth, act) => format!("{time:.3} s: {}: {}", self.plan.sinks[nth].name, self.sinks[nth].tell(act)),
+            Step::Sink(nth, act) => format!(
+                "{time:.3} s: {}: {}",
+                self.plan.sinks[nth].name,
+                self.sinks[nth].tell(act)
+            ),
         }
     }
 }
@@ -148,7 +171,7 @@ impl search::World for World {
 fn check(plan: &'static Plan) {
     let limits = Limits {
         depth: plan.depth,
-        kind: SETTLED_WITHIN,
+        kind: SETTLED_WITHIN * plan.sinks.len(),
     };
     search::check(plan.name, &World::new(plan), limits);
 }

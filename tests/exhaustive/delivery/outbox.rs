@@ -82,7 +82,12 @@ impl Outbox {
 
     /// Everything that is dead or was attempted in vain is retried by hand; returns the numbers of these.
     pub fn retry(&mut self, log: &[&'static str], now: i64) -> Vec<i64> {
-        let chosen: Vec<i64> = self.rows.iter().filter(|row| row.dead || row.attempts > 0).map(|row| row.seq).collect();
+        let chosen: Vec<i64> = self
+            .rows
+            .iter()
+            .filter(|row| row.dead || row.attempts > 0)
+            .map(|row| row.seq)
+            .collect();
         for seq in &chosen {
             for row in self.rows.iter_mut().filter(|row| row.seq == *seq) {
                 (row.dead, row.attempts, row.last, row.waited, row.wait) = (false, 0, None, 0, 0);
@@ -90,11 +95,17 @@ impl Outbox {
             self.retries += 1;
             (self.failed_at_delivery, self.last_failed) = (self.failed, None);
             let run = run_of(log, *seq);
-            for row in self.rows.iter_mut().filter(|row| !row.dead && run_of(log, row.seq) == run) {
+            for row in self
+                .rows
+                .iter_mut()
+                .filter(|row| !row.dead && run_of(log, row.seq) == run)
+            {
                 row.due = None;
             }
         }
-        chosen.iter().for_each(|seq| self.promote(run_of(log, *seq), log, now));
+        chosen
+            .iter()
+            .for_each(|seq| self.promote(run_of(log, *seq), log, now));
         chosen
     }
 
@@ -129,7 +140,10 @@ impl Outbox {
         if self.rows.iter().any(|row| row.seq == seq) {
             return;
         }
-        let mut of_run = self.rows.iter().filter(|row| !row.dead && run_of(log, row.seq) == run_of(log, seq));
+        let mut of_run = self
+            .rows
+            .iter()
+            .filter(|row| !row.dead && run_of(log, row.seq) == run_of(log, seq));
         let row = Row {
             seq,
             due: of_run.next().is_none().then_some(now),
@@ -146,7 +160,10 @@ impl Outbox {
 
     /// Makes the oldest event of a run due that is owed.
     fn promote(&mut self, run: &str, log: &[&'static str], now: i64) {
-        let oldest = self.rows.iter_mut().find(|row| !row.dead && run_of(log, row.seq) == run);
+        let oldest = self
+            .rows
+            .iter_mut()
+            .find(|row| !row.dead && run_of(log, row.seq) == run);
         if let Some(row) = oldest {
             row.due.get_or_insert(now);
         }
@@ -158,7 +175,8 @@ impl Outbox {
                 self.rows.retain(|row| row.seq != done.seq);
                 continue;
             }
-            let counts = |row: &&mut Row| row.seq == done.seq && !row.dead && row.attempts == done.attempts;
+            let counts =
+                |row: &&mut Row| row.seq == done.seq && !row.dead && row.attempts == done.attempts;
             let Some(row) = self.rows.iter_mut().find(counts) else {
                 continue;
             };
@@ -170,24 +188,40 @@ impl Outbox {
                 }
                 _ => (row.due, row.dead) = (None, true),
             }
-            (row.attempts, row.waited, row.last) = (row.attempts + 1, millis(done.waited), Some(now));
+            (row.attempts, row.waited, row.last) =
+                (row.attempts + 1, millis(done.waited), Some(now));
         }
-        settled.iter().for_each(|done| self.promote(&done.run_id, log, now));
+        settled
+            .iter()
+            .for_each(|done| self.promote(&done.run_id, log, now));
     }
 
     fn update_health(&mut self, settled: &[Settled], pause: Duration, now: i64) {
-        if settled.iter().any(|done| done.verdict == Verdict::Delivered) {
+        if settled
+            .iter()
+            .any(|done| done.verdict == Verdict::Delivered)
+        {
             (self.failed_at_delivery, self.last_failed) = (self.failed, None);
         } else if !settled.is_empty() {
-            self.failed += self.last_failed.map_or(0, |last| (now - last).min(self.pause));
+            self.failed += self
+                .last_failed
+                .map_or(0, |last| (now - last).min(self.pause));
             (self.last_failed, self.pause) = (Some(now), millis(pause));
         }
     }
 
-    fn set_aside(&mut self, which: Overdue, fetch: &FetchLimits, log: &[&'static str], now: i64) -> usize {
+    fn set_aside(
+        &mut self,
+        which: Overdue,
+        fetch: &FetchLimits,
+        log: &[&'static str],
+        now: i64,
+    ) -> usize {
         let until = match which {
             Overdue::All => i64::MAX,
-            Overdue::OwedFor(long) if self.failed - millis(long) >= self.failed_at_delivery => self.failed - millis(long),
+            Overdue::OwedFor(long) if self.failed - millis(long) >= self.failed_at_delivery => {
+                self.failed - millis(long)
+            }
             Overdue::OwedFor(_) => return 0,
         };
         let mut runs = Vec::new();
@@ -211,10 +245,21 @@ impl Outbox {
         due.truncate(limit);
         let all = due.len() < limit;
         due.retain(|row| !limits.except.contains(&row.seq));
-        let later = self.rows.iter().filter_map(|row| row.due).filter(|due| *due > now).min();
+        let later = self
+            .rows
+            .iter()
+            .filter_map(|row| row.due)
+            .filter(|due| *due > now)
+            .min();
         Fetched {
-            events: due.into_iter().take(limits.events).map(|row| row.read(log, now)).collect(),
-            next_due: later.filter(|_| all && limits.order == Order::Run).map(Timestamp::from_millis),
+            events: due
+                .into_iter()
+                .take(limits.events)
+                .map(|row| row.read(log, now))
+                .collect(),
+            next_due: later
+                .filter(|_| all && limits.order == Order::Run)
+                .map(Timestamp::from_millis),
         }
     }
 
@@ -222,23 +267,55 @@ impl Outbox {
     /// given up for that.
     pub fn write(&self, text: &mut String, now: i64, gives_up: bool) {
         use std::fmt::Write;
-        let mut past: Vec<i64> = self.rows.iter().filter_map(|row| row.due).filter(|due| *due <= now).collect();
+        let mut past: Vec<i64> = self
+            .rows
+            .iter()
+            .filter_map(|row| row.due)
+            .filter(|due| *due <= now)
+            .collect();
         past.sort_unstable();
         past.dedup();
         // Of what is due, only the order counts.
-        let due = |at: i64| past.binary_search(&at).map_or(at - now, |nth| -1 - nth as i64);
+        let due = |at: i64| {
+            past.binary_search(&at)
+                .map_or(at - now, |nth| -1 - nth as i64)
+        };
         for row in &self.rows {
-            let _ = write!(text, "{}{:?}{}{} ", row.seq, row.due.map(due), u8::from(row.dead), row.attempts);
+            let _ = write!(
+                text,
+                "{}{:?}{}{} ",
+                row.seq,
+                row.due.map(due),
+                u8::from(row.dead),
+                row.attempts
+            );
             if gives_up {
                 let gap = row.last.map_or(0, |last| (now - last).min(row.wait));
-                let _ = write!(text, "w{},{},{} ", row.waited + gap, row.wait - gap, self.failed - row.owed);
+                let _ = write!(
+                    text,
+                    "w{},{},{} ",
+                    row.waited + gap,
+                    row.wait - gap,
+                    self.failed - row.owed
+                );
             }
         }
-        let _ = write!(text, "|{}{}{},{}", u8::from(self.removed), u8::from(self.live), self.position, self.retries);
+        let _ = write!(
+            text,
+            "|{}{}{},{}",
+            u8::from(self.removed),
+            u8::from(self.live),
+            self.position,
+            self.retries
+        );
         if gives_up {
             let gap = self.last_failed.map(|last| (now - last).min(self.pause));
             let left = gap.map(|gap| self.pause - gap);
-            let _ = write!(text, "f{},{gap:?},{left:?}", self.failed - self.failed_at_delivery);
+            let _ = write!(
+                text,
+                "f{},{gap:?},{left:?}",
+                self.failed - self.failed_at_delivery
+            );
         }
     }
 }

@@ -52,7 +52,8 @@ impl Receiver {
     /// # Errors
     /// When an earlier one, of its run or of all, should have come first.
     pub fn takes(&mut self, seq: i64, order: Order, log: &[&'static str]) -> Result<(), String> {
-        let earlier = (1..seq).filter(|earlier| order == Order::Stream || run_of(log, *earlier) == run_of(log, seq));
+        let earlier = (1..seq)
+            .filter(|earlier| order == Order::Stream || run_of(log, *earlier) == run_of(log, seq));
         for earlier in earlier {
             let fate = self.fates[earlier as usize - 1];
             if !fate.received && !fate.excused {
@@ -66,7 +67,10 @@ impl Receiver {
     /// The sink answered for an event.
     pub fn answered(&mut self, seq: i64, outcome: &AttemptOutcome, now: i64) {
         let fate = self.fate(seq);
-        fate.refused |= matches!(outcome, AttemptOutcome::Refused { .. } | AttemptOutcome::Gone { .. });
+        fate.refused |= matches!(
+            outcome,
+            AttemptOutcome::Refused { .. } | AttemptOutcome::Gone { .. }
+        );
         if *outcome != AttemptOutcome::Delivered {
             fate.failed.get_or_insert(now);
             fate.ended = now;
@@ -78,18 +82,30 @@ impl Receiver {
     ///
     /// # Errors
     /// When the event is not owed, or not yet due.
-    pub fn attempted(&self, due: &Due, order: Order, outbox: &Outbox, now: i64) -> Result<(), String> {
+    pub fn attempted(
+        &self,
+        due: &Due,
+        order: Order,
+        outbox: &Outbox,
+        now: i64,
+    ) -> Result<(), String> {
         let fate = self.fates[due.seq as usize - 1];
         let seq = due.seq;
         match outbox.pending(seq) {
-            None if fate.dropped.is_some_and(|at| now - at <= FRESH.as_millis() as i64) => Ok(()),
+            None if fate
+                .dropped
+                .is_some_and(|at| now - at <= FRESH.as_millis() as i64) =>
+            {
+                Ok(())
+            }
             None => Err(format!("event {seq} is attempted, and is not owed")),
             Some(row) if order == Order::Run && row.due.is_some_and(|due| due > now) => {
                 Err(format!("event {seq} is attempted before it is due"))
             }
-            Some(row) if row.attempts != due.attempts => {
-                Err(format!("event {seq} is attempted as after {} attempts, not {}", due.attempts, row.attempts))
-            }
+            Some(row) if row.attempts != due.attempts => Err(format!(
+                "event {seq} is attempted as after {} attempts, not {}",
+                due.attempts, row.attempts
+            )),
             Some(_) => Ok(()),
         }
     }
@@ -98,12 +114,21 @@ impl Receiver {
     ///
     /// # Errors
     /// When the verdict is not what the sink has answered.
-    pub fn judged(&mut self, settled: &Settled, outbox: &Outbox, give_up_after: Duration) -> Result<(), String> {
+    pub fn judged(
+        &mut self,
+        settled: &Settled,
+        outbox: &Outbox,
+        give_up_after: Duration,
+    ) -> Result<(), String> {
         let seq = settled.seq;
-        let counts = outbox.pending(seq).is_some_and(|row| row.attempts == settled.attempts);
+        let counts = outbox
+            .pending(seq)
+            .is_some_and(|row| row.attempts == settled.attempts);
         let fate = self.fate(seq);
         match settled.verdict {
-            Verdict::Delivered if !fate.received => return Err(format!("event {seq} is recorded, and was not received")),
+            Verdict::Delivered if !fate.received => {
+                return Err(format!("event {seq} is recorded, and was not received"));
+            }
             Verdict::Delivered => fate.done = true,
             Verdict::Retry { at } if at.as_millis() < fate.ended + MIN_WAIT.as_millis() as i64 => {
                 return Err(format!("event {seq} is retried too early"));
@@ -159,10 +184,17 @@ impl Receiver {
         use std::fmt::Write;
         for fate in &self.fates {
             let flags = [fate.received, fate.excused, fate.done, fate.refused].map(u8::from);
-            let dropped = fate.dropped.map(|at| (now - at).min(FRESH.as_millis() as i64 + 1));
+            let dropped = fate
+                .dropped
+                .map(|at| (now - at).min(FRESH.as_millis() as i64 + 1));
             let _ = write!(text, "{flags:?}{dropped:?}");
             if let Some(first) = fate.failed.filter(|_| !fate.done && give_up_after > 0) {
-                let _ = write!(text, "{},{}", (now - first).min(give_up_after), (now - fate.ended).min(1_000));
+                let _ = write!(
+                    text,
+                    "{},{}",
+                    (now - first).min(give_up_after),
+                    (now - fate.ended).min(1_000)
+                );
             }
         }
         text.push(if self.gone { 'g' } else { '-' });

@@ -107,12 +107,18 @@ impl Sink {
     /// When its worker is to be woken, or begins a pass.
     pub fn wake_at(&self) -> Option<i64> {
         let next_pass = self.policy.passes.then_some(self.next_pass);
-        self.worker.as_ref().map(|worker| worker.wake_at).or(next_pass)
+        self.worker
+            .as_ref()
+            .map(|worker| worker.wake_at)
+            .or(next_pass)
     }
 
     /// Whether an exchange has taken place that is not answered yet.
     pub fn is_about_to_be_answered(&self) -> bool {
-        let exchanging = self.worker.as_ref().and_then(|worker| worker.exchanging.as_ref());
+        let exchanging = self
+            .worker
+            .as_ref()
+            .and_then(|worker| worker.exchanging.as_ref());
         exchanging.is_some_and(|exchanging| exchanging.answer.is_some())
     }
 
@@ -153,7 +159,10 @@ impl Sink {
         if let Some(worker) = &self.worker {
             self.acts_of_worker(worker, now, may);
         }
-        let stops = self.worker.as_ref().is_some_and(|worker| worker.stopped.is_some());
+        let stops = self
+            .worker
+            .as_ref()
+            .is_some_and(|worker| worker.stopped.is_some());
         if self.policy.passes && self.worker.is_none() {
             may(Act::Start);
         }
@@ -161,12 +170,19 @@ impl Sink {
             if self.outbox.removed {
                 may(Act::Restore);
             } else if !stops {
-                [Act::Remove, Act::Flicker, Act::Change].into_iter().for_each(&mut *may);
+                [Act::Remove, Act::Flicker, Act::Change]
+                    .into_iter()
+                    .for_each(&mut *may);
             }
         }
         if self.policy.by_hand && !self.outbox.rows.is_empty() {
             may(Act::Drop);
-            if self.outbox.rows.iter().any(|row| row.dead || row.attempts > 0) {
+            if self
+                .outbox
+                .rows
+                .iter()
+                .any(|row| row.dead || row.attempts > 0)
+            {
                 may(Act::Retry);
             }
         }
@@ -181,9 +197,15 @@ impl Sink {
         }
         match &worker.exchanging {
             None => {}
-            Some(Exchanging { answer: None, .. }) if !self.policy.exchanges_fail => may(Act::Exchange),
-            Some(Exchanging { answer: None, .. }) => [Act::Exchange, Act::Perform, Act::Fail].into_iter().for_each(&mut *may),
-            Some(Exchanging { answer: Some(_), .. }) => [Act::Answer, Act::Fail].into_iter().for_each(&mut *may),
+            Some(Exchanging { answer: None, .. }) if !self.policy.exchanges_fail => {
+                may(Act::Exchange)
+            }
+            Some(Exchanging { answer: None, .. }) => [Act::Exchange, Act::Perform, Act::Fail]
+                .into_iter()
+                .for_each(&mut *may),
+            Some(Exchanging {
+                answer: Some(_), ..
+            }) => [Act::Answer, Act::Fail].into_iter().for_each(&mut *may),
         }
         for (nth, (_, events)) in worker.in_flight.iter().enumerate() {
             for accepted in 0..=events.len() {
@@ -210,7 +232,11 @@ impl Sink {
             return (now >= self.next_pass).then_some(Act::Start);
         };
         if let Some(Exchanging { answer, .. }) = &worker.exchanging {
-            return Some(if answer.is_some() { Act::Answer } else { Act::Exchange });
+            return Some(if answer.is_some() {
+                Act::Answer
+            } else {
+                Act::Exchange
+            });
         }
         if let Some((_, events)) = worker.in_flight.first() {
             return Some(Act::End(0, Ending::Accepted(events.len())));
@@ -259,7 +285,9 @@ impl Sink {
             Act::Start => self.start(log, now),
             Act::Retry => {
                 let retried = self.outbox.retry(log, now);
-                retried.into_iter().for_each(|seq| self.receiver.retried(seq));
+                retried
+                    .into_iter()
+                    .for_each(|seq| self.receiver.retried(seq));
                 Ok(())
             }
             Act::Drop => {
@@ -308,9 +336,16 @@ impl Sink {
     }
 
     fn perform(&mut self, log: &[&'static str], now: i64) -> Result<(), String> {
-        let exchange = self.worker().exchanging.as_ref().expect("one is in flight").exchange.clone();
+        let exchange = self
+            .worker()
+            .exchanging
+            .as_ref()
+            .expect("one is in flight")
+            .exchange
+            .clone();
         for settled in &exchange.settled {
-            self.receiver.judged(settled, &self.outbox, self.policy.give_up_after)?;
+            self.receiver
+                .judged(settled, &self.outbox, self.policy.give_up_after)?;
         }
         if let Some((apify_mirror::model::Overdue::All, _)) = exchange.set_aside
             && !self.receiver.gone
@@ -320,7 +355,11 @@ impl Sink {
         let answer = self.outbox.exchange(&exchange, log, now);
         self.receiver.cleared(&self.outbox);
         self.receiver.check_kept(&self.outbox)?;
-        self.worker().exchanging.as_mut().expect("one is in flight").answer = Some(answer);
+        self.worker()
+            .exchanging
+            .as_mut()
+            .expect("one is in flight")
+            .answer = Some(answer);
         Ok(())
     }
 
@@ -328,7 +367,11 @@ impl Sink {
         let worker = self.worker();
         let exchanging = worker.exchanging.take().expect("one is in flight");
         worker.recorded(&exchanging.exchange);
-        self.input(Input::Exchanged(exchanging.answer.expect("it took place")), log, now)
+        self.input(
+            Input::Exchanged(exchanging.answer.expect("it took place")),
+            log,
+            now,
+        )
     }
 
     /// A pass that cannot exchange with the outbox ends.
@@ -343,10 +386,18 @@ impl Sink {
 
     fn takes(&mut self, events: &[Due], log: &[&'static str]) -> Result<(), String> {
         let order = self.limits().order;
-        events.iter().try_for_each(|due| self.receiver.takes(due.seq, order, log))
+        events
+            .iter()
+            .try_for_each(|due| self.receiver.takes(due.seq, order, log))
     }
 
-    fn end(&mut self, nth: usize, ending: Ending, log: &[&'static str], now: i64) -> Result<(), String> {
+    fn end(
+        &mut self,
+        nth: usize,
+        ending: Ending,
+        log: &[&'static str],
+        now: i64,
+    ) -> Result<(), String> {
         let events = self.worker().in_flight[nth].1.clone();
         let taken = match ending {
             Ending::Accepted(taken) => taken,
@@ -368,7 +419,8 @@ impl Sink {
         let gives_up = give_up_after < 3_600_000;
         text.push(if self.variant == 0 { 'A' } else { 'B' });
         self.outbox.write(text, now, gives_up);
-        self.receiver.write(text, now, if gives_up { give_up_after } else { 0 });
+        self.receiver
+            .write(text, now, if gives_up { give_up_after } else { 0 });
         match &self.worker {
             Some(worker) => worker.write(text, now, gives_up),
             None => text.push_str(&(self.next_pass - now).max(0).to_string()),
@@ -379,17 +431,32 @@ impl Sink {
     pub fn tell(&self, act: Act) -> String {
         let events = |nth: usize| {
             let events = self.worker.as_ref().map(|worker| &worker.in_flight[nth].1);
-            let seqs: Vec<i64> = events.iter().flat_map(|events| events.iter().map(|due| due.seq)).collect();
+            let seqs: Vec<i64> = events
+                .iter()
+                .flat_map(|events| events.iter().map(|due| due.seq))
+                .collect();
             format!("{seqs:?}")
         };
         let exchange = || {
-            let exchanging = self.worker.as_ref().and_then(|worker| worker.exchanging.as_ref());
+            let exchanging = self
+                .worker
+                .as_ref()
+                .and_then(|worker| worker.exchanging.as_ref());
             exchanging.map_or_else(String::new, |exchanging| {
                 let exchange = &exchanging.exchange;
-                let settled: Vec<String> =
-                    exchange.settled.iter().map(|done| format!("{} {:?}", done.seq, done.verdict)).collect();
-                let fetched = exchanging.answer.as_ref().map(|answer| answer.fetched.events.len());
-                format!(" (records {settled:?}, reads up to {}, has read {fetched:?})", exchange.fetch.events)
+                let settled: Vec<String> = exchange
+                    .settled
+                    .iter()
+                    .map(|done| format!("{} {:?}", done.seq, done.verdict))
+                    .collect();
+                let fetched = exchanging
+                    .answer
+                    .as_ref()
+                    .map(|answer| answer.fetched.events.len());
+                format!(
+                    " (records {settled:?}, reads up to {}, has read {fetched:?})",
+                    exchange.fetch.events
+                )
             })
         };
         match act {
@@ -403,7 +470,9 @@ impl Sink {
             Act::End(nth, ending) => format!("the attempt at {} ends: {ending:?}", events(nth)),
             Act::Remove => "leaves the configuration; the machine is stopped".to_owned(),
             Act::Restore => "is configured again".to_owned(),
-            Act::Flicker => "leaves the configuration and comes back, unnoticed by its worker".to_owned(),
+            Act::Flicker => {
+                "leaves the configuration and comes back, unnoticed by its worker".to_owned()
+            }
             Act::Change => "its settings change; the machine is stopped".to_owned(),
             Act::Start => "a pass begins".to_owned(),
             Act::Retry => "what failed is retried by hand".to_owned(),
@@ -422,7 +491,15 @@ impl Ending {
         };
         let first = match self {
             Self::Accepted(accepted) => {
-                return (0..count).map(|nth| if nth < accepted { AttemptOutcome::Delivered } else { failed() }).collect();
+                return (0..count)
+                    .map(|nth| {
+                        if nth < accepted {
+                            AttemptOutcome::Delivered
+                        } else {
+                            failed()
+                        }
+                    })
+                    .collect();
             }
             Self::Lost => failed(),
             Self::Rejected => AttemptOutcome::Rejected { error: error() },

@@ -70,7 +70,9 @@ impl Worker {
             mode,
         };
         let machine = Machine::new(settings);
-        let settings_end = format!("{machine:?}").find(", phase: ").expect("the phase comes after the settings");
+        let settings_end = format!("{machine:?}")
+            .find(", phase: ")
+            .expect("the phase comes after the settings");
         Self {
             machine,
             settings_end,
@@ -169,7 +171,9 @@ impl Worker {
             return Err("the machine does not sleep".to_owned());
         }
         self.wake_at = now + wait;
-        let late = self.stopped.filter(|at| self.wake_at > at + DRAIN.as_millis() as i64 + 1);
+        let late = self
+            .stopped
+            .filter(|at| self.wake_at > at + DRAIN.as_millis() as i64 + 1);
         match late {
             Some(_) => Err("a machine that was stopped sleeps on".to_owned()),
             None => Ok((attempted, false)),
@@ -179,7 +183,9 @@ impl Worker {
     fn note(&mut self, input: &Input, now: i64) {
         self.news = match input {
             Input::Exchanged(answer) => match self.news {
-                News::Asked if answer.fetched.events.is_empty() && answer.set_aside == 0 => News::None,
+                News::Asked if answer.fetched.events.is_empty() && answer.set_aside == 0 => {
+                    News::None
+                }
                 _ => News::Some,
             },
             _ => News::Some,
@@ -202,21 +208,31 @@ impl Worker {
         if self.exchanging.is_some() {
             return Err("two exchanges at once".to_owned());
         }
-        let writes = !exchange.settled.is_empty() || exchange.backlog || exchange.set_aside.is_some();
+        let writes =
+            !exchange.settled.is_empty() || exchange.backlog || exchange.set_aside.is_some();
         if !writes && self.news == News::None {
             return Err("an exchange after one without effect".to_owned());
         }
         let settled: Vec<i64> = exchange.settled.iter().map(|settled| settled.seq).collect();
         if settled != self.unrecorded {
-            return Err(format!("the exchange records {settled:?}, and {:?} have ended", self.unrecorded));
+            return Err(format!(
+                "the exchange records {settled:?}, and {:?} have ended",
+                self.unrecorded
+            ));
         }
         let in_flight = self.in_flight.iter().flat_map(|(_, events)| events.iter());
         let fetches = exchange.fetch.events > 0;
         if fetches && self.stopped.is_some() {
             return Err("reads events after it was stopped".to_owned());
         }
-        if let Some(due) = in_flight.into_iter().find(|due| !exchange.fetch.except.contains(&due.seq)) {
-            return Err(format!("reads or sets aside event {}, which is in flight", due.seq));
+        if let Some(due) = in_flight
+            .into_iter()
+            .find(|due| !exchange.fetch.except.contains(&due.seq))
+        {
+            return Err(format!(
+                "reads or sets aside event {}, which is in flight",
+                due.seq
+            ));
         }
         if fetches && exchange.fetch.except.is_empty() {
             self.news = News::Asked;
@@ -246,14 +262,21 @@ impl Worker {
         if !events.is_sorted_by_key(|due| due.seq) && self.limits.order == Order::Stream {
             return Err("a batch out of order".to_owned());
         }
-        let all: Vec<&Due> = self.in_flight.iter().flat_map(|(_, events)| events.iter()).collect();
+        let all: Vec<&Due> = self
+            .in_flight
+            .iter()
+            .flat_map(|(_, events)| events.iter())
+            .collect();
         for (nth, due) in all.iter().enumerate() {
             let same = |other: &&&Due| match self.limits.order {
                 Order::Stream => other.seq == due.seq,
                 Order::Run => other.run_id == due.run_id,
             };
             if let Some(other) = all[..nth].iter().find(same) {
-                return Err(format!("events {} and {} of {} are in flight", other.seq, due.seq, due.run_id));
+                return Err(format!(
+                    "events {} and {} of {} are in flight",
+                    other.seq, due.seq, due.run_id
+                ));
             }
         }
         Ok(())
@@ -270,12 +293,16 @@ impl Worker {
     /// The outbox has answered: what the exchange recorded is recorded.
     pub fn recorded(&mut self, exchange: &Exchange) {
         let settled = &exchange.settled;
-        self.unrecorded.retain(|seq| !settled.iter().any(|settled| settled.seq == *seq));
+        self.unrecorded
+            .retain(|seq| !settled.iter().any(|settled| settled.seq == *seq));
     }
 
     fn finish(&self, now: i64) -> Result<(), String> {
-        let in_time = self.stopped.is_some_and(|at| now < at + DRAIN.as_millis() as i64);
-        let pending = !self.unrecorded.is_empty() || !self.in_flight.is_empty() || self.exchanging.is_some();
+        let in_time = self
+            .stopped
+            .is_some_and(|at| now < at + DRAIN.as_millis() as i64);
+        let pending =
+            !self.unrecorded.is_empty() || !self.in_flight.is_empty() || self.exchanging.is_some();
         match in_time && pending {
             true => Err("finishes before everything is recorded".to_owned()),
             false => Ok(()),
@@ -284,7 +311,10 @@ impl Worker {
 
     /// Whether it waits for nothing but time.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.is_empty() && self.exchanging.is_none() && !self.notified && self.unrecorded.is_empty()
+        self.in_flight.is_empty()
+            && self.exchanging.is_none()
+            && !self.notified
+            && self.unrecorded.is_empty()
     }
 
     /// Writes what decides how it goes on, with times relative to now.
@@ -300,30 +330,66 @@ impl Worker {
             Number::Duration("answered", at) => (uptime - at).min(5_000),
             Number::Duration("ready_since", _) if nothing_ready => 0,
             Number::Duration("ready_since", at) => (uptime - at).min(FRESH.as_millis() as i64 + 1),
-            Number::Duration("waited", waited) => if gives_up { waited } else { 0 },
+            Number::Duration("waited", waited) => {
+                if gives_up {
+                    waited
+                } else {
+                    0
+                }
+            }
             Number::Duration(_, other) => other,
             Number::Instant(_, at) => (at - now).max(0),
             Number::Wrapped("AttemptId", id) => self.rank(AttemptId(id as u64)),
-            Number::Wrapped(_, other) => other,
+            Number::Wrapped(_, other) | Number::Plain(_, other) => other,
         });
         if let Some(Exchanging { exchange, answer }) = &self.exchanging {
             let (pause, aside) = (exchange.pause.as_millis(), exchange.set_aside.is_some());
-            let except = exchange.fetch.except.iter().fold(0, |bits, seq| bits | 1_u64 << seq);
-            let _ = write!(text, "x{}{aside}{},{except},{pause}", exchange.backlog, exchange.fetch.events);
+            let except = exchange
+                .fetch
+                .except
+                .iter()
+                .fold(0, |bits, seq| bits | 1_u64 << seq);
+            let _ = write!(
+                text,
+                "x{}{aside}{},{except},{pause}",
+                exchange.backlog, exchange.fetch.events
+            );
             if let Some(answer) = answer {
-                let fetched: Vec<_> = answer.fetched.events.iter().map(|due| (due.seq, due.attempts)).collect();
-                let next = answer.fetched.next_due.map(|due| (due.as_millis() - now).max(0));
-                let _ = write!(text, "a{}{}{}{next:?}{fetched:?}", answer.live, answer.retries, answer.set_aside);
+                let fetched: Vec<_> = answer
+                    .fetched
+                    .events
+                    .iter()
+                    .map(|due| (due.seq, due.attempts))
+                    .collect();
+                let next = answer
+                    .fetched
+                    .next_due
+                    .map(|due| (due.as_millis() - now).max(0));
+                let _ = write!(
+                    text,
+                    "a{}{}{}{next:?}{fetched:?}",
+                    answer.live, answer.retries, answer.set_aside
+                );
             }
         }
         let stopped = self.stopped.map(|at| now - at);
-        let flags = (self.notified, self.news, self.unavailable, (self.wake_at - now).max(0), stopped, self.retries);
+        let flags = (
+            self.notified,
+            self.news,
+            self.unavailable,
+            (self.wake_at - now).max(0),
+            stopped,
+            self.retries,
+        );
         let _ = write!(text, "{flags:?}{:?}", self.unrecorded);
         self.breaker.write(text, now, |id| self.rank(id));
     }
 
     /// The place of an attempt among those in flight.
     fn rank(&self, id: AttemptId) -> i64 {
-        self.in_flight.iter().position(|(other, _)| *other == id).map_or(-1, |nth| nth as i64)
+        self.in_flight
+            .iter()
+            .position(|(other, _)| *other == id)
+            .map_or(-1, |nth| nth as i64)
     }
 }
