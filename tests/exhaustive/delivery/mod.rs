@@ -5,6 +5,7 @@
 //! before or after they took place, crashes, sinks that leave the configuration and come back, changed settings, an
 //! operator who retries and drops, and time that passes.
 
+mod acts;
 mod breaker;
 mod outbox;
 mod plans;
@@ -14,8 +15,9 @@ mod worker;
 
 use std::fmt::Write;
 
+use acts::Act;
 use plans::Plan;
-use sink::{Act, Sink};
+use sink::Sink;
 use worker::EPOCH;
 
 use crate::search::{self, Limits};

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use apify_mirror::delivery::{DRAIN, Input, Mode};
-use apify_mirror::model::{AttemptOutcome, Due, SinkLimits};
+use apify_mirror::model::{Due, SinkLimits};
 
+use super::acts::{Act, Ending};
 use super::outbox::Outbox;
 use super::plans::Policy;
 use super::receiver::Receiver;
@@ -16,56 +17,6 @@ const PASS: Duration = Duration::from_secs(20);
 /// How long after a pass the next one begins by itself, in milliseconds.
 const BETWEEN_PASSES: i64 = 60_000;
 
-/// What can happen to a sink and its worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// The machine's sleep is over.
-    Wake,
-    /// The worker is notified of events.
-    Notify,
-    /// The exchange takes place and is answered.
-    Exchange,
-    /// The exchange takes place; the answer comes later.
-    Perform,
-    /// The exchange that took place is answered.
-    Answer,
-    /// The exchange fails, before or after it took place.
-    Fail,
-    /// The sink takes the events of an attempt, and has not answered yet.
-    Take(usize),
-    /// An attempt ends.
-    End(usize, Ending),
-    /// The sink leaves the configuration, and its worker is stopped.
-    Remove,
-    /// It is configured again.
-    Restore,
-    /// It leaves the configuration and comes back before its worker is stopped.
-    Flicker,
-    /// Its settings change: another worker takes over when the first has stopped.
-    Change,
-    /// Another pass begins.
-    Start,
-    /// An operator retries what is dead or has failed.
-    Retry,
-    /// An operator drops the oldest delivery.
-    Drop,
-}
-
-/// How an attempt ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The sink accepts so many events, and fails at the next.
-    Accepted(usize),
-    /// The sink takes everything, but what arrives is a failure.
-    Lost,
-    /// The sink rejects the first event.
-    Rejected,
-    /// The sink will never take the first event.
-    Refused,
-    /// The sink is gone for good.
-    Gone,
-}
-
 /// A sink.
 #[derive(Clone)]
 pub struct Sink {
@@ -74,7 +25,7 @@ pub struct Sink {
     variant: usize,
     outbox: Outbox,
     receiver: Receiver,
-    worker: Option<Worker>,
+    pub worker: Option<Worker>,
     /// When the next pass begins by itself.
     next_pass: i64,
 }
@@ -167,12 +118,16 @@ impl Sink {
             may(Act::Start);
         }
         if self.policy.reloads {
-            if self.outbox.removed {
-                may(Act::Restore);
-            } else if !stops {
-                [Act::Remove, Act::Flicker, Act::Change]
-                    .into_iter()
-                    .for_each(&mut *may);
+            match self.outbox.removed {
+                true => may(Act::Restore),
+                false => may(Act::Leave),
+            }
+            if self.worker.is_some() && !stops {
+                may(if self.outbox.removed {
+                    Act::Stop
+                } else {
+                    Act::Change
+                });
             }
         }
         if self.policy.by_hand && !self.outbox.rows.is_empty() {
@@ -281,7 +236,7 @@ impl Sink {
                 self.takes(&events, log)
             }
             Act::End(nth, ending) => self.end(nth, ending, log, now),
-            Act::Remove | Act::Change | Act::Flicker | Act::Restore => self.reload(act, log, now),
+            Act::Leave | Act::Stop | Act::Change | Act::Restore => self.reload(act, log, now),
             Act::Start => self.start(log, now),
             Act::Retry => {
                 let retried = self.outbox.retry(log, now);
@@ -305,17 +260,14 @@ impl Sink {
     fn reload(&mut self, act: Act, log: &[&'static str], now: i64) -> Result<(), String> {
         let last = log.len() as i64;
         match act {
-            Act::Change => self.variant = 1 - self.variant,
+            Act::Leave => self.outbox.end(last),
             Act::Restore => self.outbox.register(last),
-            _ => self.outbox.end(last),
+            Act::Change => self.variant = 1 - self.variant,
+            _ => {}
         }
         match act {
-            Act::Flicker => {
-                self.outbox.register(last);
-                Ok(())
-            }
             Act::Restore if self.worker.is_none() => self.start(log, now),
-            Act::Remove | Act::Change if self.worker.is_some() => self.input(Input::Stop, log, now),
+            Act::Stop | Act::Change => self.input(Input::Stop, log, now),
             _ => Ok(()),
         }
     }
@@ -425,88 +377,5 @@ impl Sink {
             Some(worker) => worker.write(text, now, gives_up),
             None => text.push_str(&(self.next_pass - now).max(0).to_string()),
         }
-    }
-
-    /// Describes `act`, for people.
-    pub fn tell(&self, act: Act) -> String {
-        let events = |nth: usize| {
-            let events = self.worker.as_ref().map(|worker| &worker.in_flight[nth].1);
-            let seqs: Vec<i64> = events
-                .iter()
-                .flat_map(|events| events.iter().map(|due| due.seq))
-                .collect();
-            format!("{seqs:?}")
-        };
-        let exchange = || {
-            let exchanging = self
-                .worker
-                .as_ref()
-                .and_then(|worker| worker.exchanging.as_ref());
-            exchanging.map_or_else(String::new, |exchanging| {
-                let exchange = &exchanging.exchange;
-                let settled: Vec<String> = exchange
-                    .settled
-                    .iter()
-                    .map(|done| format!("{} {:?}", done.seq, done.verdict))
-                    .collect();
-                let fetched = exchanging
-                    .answer
-                    .as_ref()
-                    .map(|answer| answer.fetched.events.len());
-                format!(
-                    " (records {settled:?}, reads up to {}, has read {fetched:?})",
-                    exchange.fetch.events
-                )
-            })
-        };
-        match act {
-            Act::Wake => "the machine is woken".to_owned(),
-            Act::Notify => "the machine is notified".to_owned(),
-            Act::Exchange => format!("the exchange takes place and is answered{}", exchange()),
-            Act::Perform => format!("the exchange takes place{}", exchange()),
-            Act::Answer => format!("the exchange is answered{}", exchange()),
-            Act::Fail => format!("the exchange fails{}", exchange()),
-            Act::Take(nth) => format!("the sink takes {}, and has not answered", events(nth)),
-            Act::End(nth, ending) => format!("the attempt at {} ends: {ending:?}", events(nth)),
-            Act::Remove => "leaves the configuration; the machine is stopped".to_owned(),
-            Act::Restore => "is configured again".to_owned(),
-            Act::Flicker => {
-                "leaves the configuration and comes back, unnoticed by its worker".to_owned()
-            }
-            Act::Change => "its settings change; the machine is stopped".to_owned(),
-            Act::Start => "a pass begins".to_owned(),
-            Act::Retry => "what failed is retried by hand".to_owned(),
-            Act::Drop => "the oldest delivery is dropped by hand".to_owned(),
-        }
-    }
-}
-
-impl Ending {
-    /// What is answered for each of `count` events.
-    fn outcomes(self, count: usize) -> Vec<AttemptOutcome> {
-        let error = || "x".to_owned();
-        let failed = || AttemptOutcome::Failed {
-            error: error(),
-            retry_after: None,
-        };
-        let first = match self {
-            Self::Accepted(accepted) => {
-                return (0..count)
-                    .map(|nth| {
-                        if nth < accepted {
-                            AttemptOutcome::Delivered
-                        } else {
-                            failed()
-                        }
-                    })
-                    .collect();
-            }
-            Self::Lost => failed(),
-            Self::Rejected => AttemptOutcome::Rejected { error: error() },
-            Self::Refused => AttemptOutcome::Refused { error: error() },
-            Self::Gone => AttemptOutcome::Gone { error: error() },
-        };
-        let rest = (1..count).map(|_| failed());
-        std::iter::once(first).chain(rest).collect()
     }
 }
