@@ -42,6 +42,11 @@ impl Breaker {
         self.others = runs;
     }
 
+    /// Whether the sink accepted nothing when it was last attempted.
+    pub fn is_open(&self) -> bool {
+        self.until.is_some()
+    }
+
     /// An attempt begins.
     ///
     /// # Errors

@@ -110,7 +110,7 @@ pub static TIRED: Plan = Plan {
         give_up_after: Duration::from_secs(2),
         ..HOOK
     }],
-    depth: 9,
+    depth: 10,
     ..WEBHOOK
 };
 
@@ -155,6 +155,7 @@ pub static PASSES: Plan = Plan {
         passes: true,
         ..HOOK
     }],
+    depth: 10,
     ..WEBHOOK
 };
 

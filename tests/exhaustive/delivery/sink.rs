@@ -110,10 +110,7 @@ impl Sink {
         if let Some(worker) = &self.worker {
             self.acts_of_worker(worker, now, may);
         }
-        let stops = self
-            .worker
-            .as_ref()
-            .is_some_and(|worker| worker.stopped.is_some());
+        let stops = self.worker.as_ref().is_some_and(|worker| worker.stopped);
         if self.policy.passes && self.worker.is_none() {
             may(Act::Start);
         }
@@ -209,7 +206,7 @@ impl Sink {
 
     /// Whether nothing is left to do.
     pub fn is_settled(&self) -> bool {
-        let idle = |worker: &Worker| worker.is_idle() && worker.stopped.is_none();
+        let idle = |worker: &Worker| worker.is_idle() && !worker.stopped;
         self.is_delivered() && self.worker.as_ref().map_or(self.policy.passes, idle)
     }
 

@@ -48,8 +48,10 @@ pub struct Worker {
     pub exchanging: Option<Exchanging>,
     pub notified: bool,
     pub wake_at: i64,
-    /// When it was asked to stop.
-    pub stopped: Option<i64>,
+    /// Whether it was asked to stop.
+    pub stopped: bool,
+    /// When it must have finished; until then it may leave nothing behind.
+    ends_by: Option<i64>,
     news: News,
     /// Events whose attempts ended and that no exchange has recorded.
     unrecorded: Vec<i64>,
@@ -82,7 +84,8 @@ impl Worker {
             exchanging: None,
             notified: false,
             wake_at: now,
-            stopped: None,
+            stopped: false,
+            ends_by: pass_end(mode, now),
             news: News::Some,
             unrecorded: Vec::new(),
             unavailable: false,
@@ -171,12 +174,10 @@ impl Worker {
             return Err("the machine does not sleep".to_owned());
         }
         self.wake_at = now + wait;
-        let late = self
-            .stopped
-            .filter(|at| self.wake_at > at + DRAIN.as_millis() as i64 + 1);
+        let late = self.ends_by.is_some_and(|at| self.wake_at > at + 1);
         match late {
-            Some(_) => Err("a machine that was stopped sleeps on".to_owned()),
-            None => Ok((attempted, false)),
+            true => Err("sleeps longer than it may run".to_owned()),
+            false => Ok((attempted, false)),
         }
     }
 
@@ -191,7 +192,10 @@ impl Worker {
             _ => News::Some,
         };
         match input {
-            Input::Stop => self.stopped = self.stopped.or(Some(now)),
+            Input::Stop => {
+                self.stopped = true;
+                self.ends_by = Some(now + DRAIN.as_millis() as i64);
+            }
             Input::ExchangeFailed => self.unavailable = true,
             Input::Exchanged(answer) => {
                 self.unavailable = false;
@@ -222,7 +226,7 @@ impl Worker {
         }
         let in_flight = self.in_flight.iter().flat_map(|(_, events)| events.iter());
         let fetches = exchange.fetch.events > 0;
-        if fetches && self.stopped.is_some() {
+        if fetches && self.stopped {
             return Err("reads events after it was stopped".to_owned());
         }
         if let Some(due) = in_flight
@@ -245,11 +249,18 @@ impl Worker {
     }
 
     fn attempt(&mut self, id: AttemptId, events: &Arc<[Due]>, now: i64) -> Result<(), String> {
-        if self.stopped.is_some() {
+        if self.stopped {
             return Err("an attempt begins after the machine was stopped".to_owned());
         }
         if self.unavailable {
             return Err("an attempt begins while the outbox fails".to_owned());
+        }
+        let recording = self
+            .exchanging
+            .as_ref()
+            .map_or(0, |exchanging| exchanging.exchange.settled.len());
+        if self.breaker.is_open() && self.unrecorded.len() > recording {
+            return Err("tests the sink before what has ended is recorded".to_owned());
         }
         self.breaker.attempt(id, now)?;
         self.in_flight.push((id, Arc::clone(events)));
@@ -298,9 +309,7 @@ impl Worker {
     }
 
     fn finish(&self, now: i64) -> Result<(), String> {
-        let in_time = self
-            .stopped
-            .is_some_and(|at| now < at + DRAIN.as_millis() as i64);
+        let in_time = self.ends_by.is_some_and(|at| now < at);
         let pending =
             !self.unrecorded.is_empty() || !self.in_flight.is_empty() || self.exchanging.is_some();
         match in_time && pending {
@@ -372,13 +381,13 @@ impl Worker {
                 );
             }
         }
-        let stopped = self.stopped.map(|at| now - at);
+        let ends = (self.stopped, self.ends_by.map(|at| at - now));
         let flags = (
             self.notified,
             self.news,
             self.unavailable,
             (self.wake_at - now).max(0),
-            stopped,
+            ends,
             self.retries,
         );
         let _ = write!(text, "{flags:?}{:?}", self.unrecorded);
@@ -391,5 +400,15 @@ impl Worker {
             .iter()
             .position(|(other, _)| *other == id)
             .map_or(-1, |nth| nth as i64)
+    }
+}
+
+/// When a pass that begins at `now` must have finished.
+fn pass_end(mode: Mode, now: i64) -> Option<i64> {
+    match mode {
+        Mode::UntilStopped => None,
+        Mode::UntilNothingIsDue { deadline, grace } => {
+            Some(now + (deadline + grace).as_millis() as i64)
+        }
     }
 }

@@ -59,7 +59,7 @@ pub static FIRST: Plan = Plan {
         crash: true,
         ..NOTHING
     },
-    depth: 8,
+    depth: 9,
 };
 
 pub static FIRST_TIES: Plan = Plan {
@@ -67,6 +67,7 @@ pub static FIRST_TIES: Plan = Plan {
     starts: &[10, 20, 30, 30],
     listed: 4,
     page: 3,
+    depth: 10,
     ..FIRST
 };
 
@@ -111,6 +112,7 @@ pub static RESURRECTED: Plan = Plan {
         crash: true,
         ..NOTHING
     },
+    depth: 8,
     ..FIRST
 };
 
@@ -125,6 +127,7 @@ pub static LATE: Plan = Plan {
         crash: true,
         ..NOTHING
     },
+    depth: 8,
     ..FIRST
 };
 
