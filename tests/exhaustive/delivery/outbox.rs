@@ -57,6 +57,12 @@ impl Outbox {
         self.rows.iter().find(|row| row.seq == seq && !row.dead)
     }
 
+    /// Whether something can be delivered now.
+    pub fn has_due(&self, order: Order, now: i64) -> bool {
+        let is_due = |row: &Row| order == Order::Stream || row.due.is_some_and(|due| due <= now);
+        self.rows.iter().any(|row| !row.dead && is_due(row))
+    }
+
     /// A commit raised the last event of `log`.
     pub fn raised(&mut self, log: &[&'static str], now: i64) {
         if self.live {

@@ -9,7 +9,7 @@ use super::acts::{Act, Ending};
 use super::outbox::Outbox;
 use super::plans::Policy;
 use super::receiver::Receiver;
-use super::worker::{Exchanging, Worker};
+use super::worker::{Exchanging, Progress, Worker};
 
 /// How long a pass begins attempts.
 const PASS: Duration = Duration::from_secs(20);
@@ -91,6 +91,7 @@ impl Sink {
         let mut worker = Worker::new(self.limits(), self.policy.give_up_after, mode, now);
         if self.policy.failed_before > 0 {
             worker.tire(self.policy.failed_before, now);
+            worker.notified = !log.is_empty();
         }
         self.worker = Some(worker);
         self.input(Input::Wake, log, now)
@@ -270,18 +271,26 @@ impl Sink {
     }
 
     fn input(&mut self, input: Input, log: &[&'static str], now: i64) -> Result<(), String> {
-        let (attempted, finished) = self.worker().input(input, now)?;
+        let Progress {
+            attempted,
+            finished,
+        } = self.worker().input(input, now)?;
         let order = self.limits().order;
         for due in attempted.iter().flat_map(|events| events.iter()) {
             self.receiver.attempted(due, order, &self.outbox, now)?;
         }
         if finished {
             self.end_worker(now);
-            if !self.outbox.removed && !self.policy.passes {
-                return self.start(log, now);
-            }
+            return match self.outbox.removed || self.policy.passes {
+                true => Ok(()),
+                false => self.start(log, now),
+            };
         }
-        Ok(())
+        // Nobody tells a worker what an operator does.
+        match self.worker().is_free() && !self.policy.by_hand && self.outbox.has_due(order, now) {
+            true => Err("sleeps although something is due".to_owned()),
+            false => Ok(()),
+        }
     }
 
     fn perform(&mut self, log: &[&'static str], now: i64) -> Result<(), String> {

@@ -7,7 +7,8 @@ use apify_mirror::delivery::{
     AHEAD, AttemptId, Command, DRAIN, FRESH, Input, Machine, Mode, Next, Settings, Step,
 };
 use apify_mirror::model::{
-    AttemptOutcome, Due, Exchange, Exchanged, Fetched, Moment, Order, Seed, SinkLimits, Timestamp,
+    AttemptOutcome, Due, Exchange, Exchanged, Fetched, Moment, Order, Overdue, Seed, SinkLimits,
+    Timestamp,
 };
 
 use super::breaker::Breaker;
@@ -34,6 +35,13 @@ enum News {
     None,
 }
 
+/// What a step of a machine has led to.
+pub struct Progress {
+    /// The attempts that began.
+    pub attempted: Vec<Arc<[Due]>>,
+    pub finished: bool,
+}
+
 /// A machine and what it waits for. Times are in milliseconds of the wall clock.
 #[derive(Clone, Debug)]
 pub struct Worker {
@@ -57,6 +65,8 @@ pub struct Worker {
     unrecorded: Vec<i64>,
     /// The last exchange failed.
     unavailable: bool,
+    /// The sink is gone for good, and what it is owed is not set aside yet.
+    gone: bool,
     breaker: Breaker,
     retries: Option<u64>,
 }
@@ -89,6 +99,7 @@ impl Worker {
             news: News::Some,
             unrecorded: Vec::new(),
             unavailable: false,
+            gone: false,
             breaker: Breaker::new(limits),
             retries: None,
         }
@@ -144,11 +155,11 @@ impl Worker {
         self.breaker.tire(runs);
     }
 
-    /// Gives the machine an input; returns its step, with the commands checked and taken note of.
+    /// Gives the machine an input, checks its commands and takes note of them.
     ///
     /// # Errors
     /// When it breaks a rule.
-    pub fn input(&mut self, input: Input, now: i64) -> Result<(Vec<Arc<[Due]>>, bool), String> {
+    pub fn input(&mut self, input: Input, now: i64) -> Result<Progress, String> {
         self.note(&input, now);
         let Step { commands, next } = self.machine.step(input, self.moment(now));
         let mut attempted = Vec::new();
@@ -167,7 +178,11 @@ impl Worker {
             return Err(format!("{} events in memory", self.machine.held()));
         }
         let Next::Sleep { wait } = next else {
-            return self.finish(now).map(|()| (attempted, true));
+            let finished = true;
+            return self.finish(now).map(|()| Progress {
+                attempted,
+                finished,
+            });
         };
         let wait = wait.as_millis() as i64;
         if wait < 1 {
@@ -177,7 +192,10 @@ impl Worker {
         let late = self.ends_by.is_some_and(|at| self.wake_at > at + 1);
         match late {
             true => Err("sleeps longer than it may run".to_owned()),
-            false => Ok((attempted, false)),
+            false => Ok(Progress {
+                attempted,
+                finished: false,
+            }),
         }
     }
 
@@ -252,6 +270,9 @@ impl Worker {
         if self.stopped {
             return Err("an attempt begins after the machine was stopped".to_owned());
         }
+        if self.gone {
+            return Err("an attempt begins although the sink is gone".to_owned());
+        }
         if self.unavailable {
             return Err("an attempt begins while the outbox fails".to_owned());
         }
@@ -297,12 +318,16 @@ impl Worker {
     pub fn ended(&mut self, nth: usize, outcomes: &[AttemptOutcome], now: i64) -> AttemptId {
         let (id, events) = self.in_flight.remove(nth);
         self.unrecorded.extend(events.iter().map(|due| due.seq));
+        self.gone |= outcomes
+            .iter()
+            .any(|outcome| matches!(outcome, AttemptOutcome::Gone { .. }));
         self.breaker.ended(id, &events, outcomes, now);
         id
     }
 
     /// The outbox has answered: what the exchange recorded is recorded.
     pub fn recorded(&mut self, exchange: &Exchange) {
+        self.gone &= !matches!(exchange.set_aside, Some((Overdue::All, _)));
         let settled = &exchange.settled;
         self.unrecorded
             .retain(|seq| !settled.iter().any(|settled| settled.seq == *seq));
@@ -324,6 +349,12 @@ impl Worker {
             && self.exchanging.is_none()
             && !self.notified
             && self.unrecorded.is_empty()
+    }
+
+    /// Whether it does nothing, and may attempt whatever is due that it was told of.
+    pub fn is_free(&self) -> bool {
+        let may_attempt = !self.stopped && !self.unavailable && !self.breaker.is_open();
+        may_attempt && self.is_idle()
     }
 
     /// Writes what decides how it goes on, with times relative to now.
@@ -390,7 +421,7 @@ impl Worker {
             ends,
             self.retries,
         );
-        let _ = write!(text, "{flags:?}{:?}", self.unrecorded);
+        let _ = write!(text, "{flags:?}{}{:?}", self.gone, self.unrecorded);
         self.breaker.write(text, now, |id| self.rank(id));
     }
 

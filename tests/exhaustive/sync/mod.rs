@@ -138,6 +138,14 @@ impl World {
             .fold(0, |runs, (nth, _)| runs | bit(nth))
     }
 
+    /// In how many orders the next answer can list the runs.
+    fn orders(&self) -> usize {
+        match self.plan.stable {
+            true => 1,
+            false => self.account.orders(),
+        }
+    }
+
     fn row(&self, run: usize) -> Option<&Row> {
         self.mirror.rows.get(NAMES[run])
     }
@@ -218,7 +226,7 @@ impl search::World for World {
         let mut steps = match &self.feed.wait {
             Wait::Asleep(_) => vec![Step::Wake],
             Wait::Runs(_) => vec![Step::Answer(0)],
-            Wait::Pages(..) => (0..self.account.orders()).map(Step::Answer).collect(),
+            Wait::Pages(..) => (0..self.orders()).map(Step::Answer).collect(),
         };
         let may = self.plan.may;
         if may.fail && !matches!(self.feed.wait, Wait::Asleep(_)) {
@@ -256,9 +264,7 @@ impl search::World for World {
             }
             Wait::Asleep(_) => Some(Step::Wake),
             // Equal starts come in another order each time.
-            _ => Some(Step::Answer(
-                usize::from(self.reads) % self.account.orders(),
-            )),
+            _ => Some(Step::Answer(usize::from(self.reads) % self.orders())),
         }
     }
 

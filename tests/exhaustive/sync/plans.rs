@@ -16,6 +16,8 @@ pub struct Plan {
     pub read_ahead: usize,
     /// Whether every poll reads the active runs too, so that those registered late or resurrected are found.
     pub watched: bool,
+    /// Whether equal starts come in the same order in every answer.
+    pub stable: bool,
     /// What can happen besides new runs and reads.
     pub may: May,
     /// How many steps are searched by default.
@@ -53,6 +55,7 @@ pub static FIRST: Plan = Plan {
     overlap: 1,
     read_ahead: 1,
     watched: false,
+    stable: false,
     may: May {
         delete: true,
         fail: true,
@@ -93,7 +96,7 @@ pub static TIES_OF_THREE: Plan = Plan {
 
 pub static DELETED: Plan = Plan {
     name: "deletions",
-    listed: 4,
+    listed: 3,
     synced: true,
     ..FIRST
 };
@@ -146,12 +149,17 @@ pub static AUDITED_TIES: Plan = Plan {
     name: "audits of equal starts",
     starts: &[10, 20, 20, 30],
     listed: 2,
+    page: 2,
+    stable: false,
     ..AUDITED
 };
 
 pub static AUDITED: Plan = Plan {
     name: "audits",
+    starts: &[10, 20, 30, 30, 40],
+    page: 3,
     listed: 4,
+    stable: true,
     synced: true,
     may: May {
         delete: true,
