@@ -29,6 +29,13 @@ impl World {
             if created != usize::from(!is_history) {
                 return Err(format!("{name} has raised CREATED {created} times"));
             }
+            let began = |event: &EventType| matches!(event, EventType::Entered(status) if !status.is_terminal());
+            if row.events.iter().any(began) {
+                return Err(format!(
+                    "{name} was resurrected, and has raised {:?}",
+                    row.events
+                ));
+            }
             if row.events.windows(2).any(|pair| pair[0] == pair[1]) {
                 return Err(format!("{name} has raised {:?}", row.events));
             }
