@@ -136,6 +136,7 @@ pub static LATE: Plan = Plan {
 
 pub static AT_ONCE: Plan = Plan {
     name: "two pages at once",
+    listed: 5,
     read_ahead: 2,
     may: May {
         delete: true,
