@@ -6,7 +6,7 @@
 //! for all; waits double with every failure. Attempts that began before are not waited for, and neither is a probe that
 //! hangs.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::policy::backoff;
@@ -30,7 +30,7 @@ enum State {
     /// Attempts are made freely.
     Closed {
         /// The runs that failed since the last success; fewer than the threshold.
-        failed: HashSet<String>,
+        failed: BTreeSet<String>,
     },
     /// No attempt is made.
     Open {
@@ -59,7 +59,7 @@ impl CircuitBreaker {
     /// A closed breaker, which opens when `threshold` different runs in a row have failed.
     pub fn new(threshold: usize, seed: Seed) -> Self {
         let state = State::Closed {
-            failed: HashSet::new(),
+            failed: BTreeSet::new(),
         };
         Self {
             threshold,
@@ -71,7 +71,7 @@ impl CircuitBreaker {
     /// An attempt was answered: closes the breaker.
     pub fn succeeded(&mut self) {
         self.state = State::Closed {
-            failed: HashSet::new(),
+            failed: BTreeSet::new(),
         };
     }
 

@@ -6,7 +6,7 @@ use super::status::RunStatus;
 
 /// The type of an event. Where Apify's webhooks have a name for it, that name is used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum EventType {
+pub enum EventType {
     /// A run not known before.
     Created,
     /// A run that had ended became active again.
@@ -17,7 +17,7 @@ pub(crate) enum EventType {
 
 impl EventType {
     /// The event's name, e.g. `ACTOR.RUN.TIMED_OUT`.
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         let suffix = match self {
             Self::Created => Cow::Borrowed("CREATED"),
             Self::Resurrected => Cow::Borrowed("RESURRECTED"),

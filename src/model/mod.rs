@@ -10,7 +10,7 @@ mod status;
 mod task;
 mod time;
 
-pub(crate) use event::EventType;
+pub use event::EventType;
 pub use jitter::Seed;
 pub use outbox::{
     AttemptOutcome, Due, EXCHANGE_CHUNK, Exchange, Exchanged, FetchLimits, Fetched, MAX_RETRY_WAIT,

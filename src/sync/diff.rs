@@ -45,7 +45,7 @@ impl Stored {
 
 /// One observed transition, which becomes a row of `events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Transition {
+pub struct Transition {
     /// Its event type.
     pub kind: EventType,
     /// The status before it; `None` for a run not known before.
@@ -54,7 +54,7 @@ pub(crate) struct Transition {
 
 /// How an observation differs from its row. If several apply, the first of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Difference {
+pub enum Difference {
     /// There was no row.
     New,
     /// The row was marked as removed.
@@ -71,7 +71,7 @@ pub(crate) enum Difference {
 
 /// What to write for an observation.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Change {
+pub struct Change {
     /// The new row.
     pub row: Stored,
     /// How it differs from the old row.
@@ -105,11 +105,7 @@ pub struct Judgement {
 }
 
 /// What to write for `observed`; `None` if the stored row needs no change.
-pub(crate) fn observe(
-    stored: Option<&Stored>,
-    observed: &Observed,
-    by: &Judgement,
-) -> Option<Change> {
+pub fn observe(stored: Option<&Stored>, observed: &Observed, by: &Judgement) -> Option<Change> {
     let seen = &observed.seen.run;
     let Some(stored) = stored else {
         let settles_at = if seen.status.is_terminal() {
@@ -151,7 +147,7 @@ pub(crate) fn observe(
 
 /// Whether `observed` shows `stored` in a state from before the one that is stored: a status that comes earlier in a run's
 /// life, or an end that was followed by another or by a resurrection. A list may lag, so only a single read is believed.
-pub(crate) fn leads_back(stored: &Stored, observed: &Observed) -> bool {
+pub fn leads_back(stored: &Stored, observed: &Observed) -> bool {
     let (before, after) = (&stored.run, &observed.seen.run);
     if observed.source == Source::Detail {
         return false;

@@ -37,8 +37,10 @@ mod walk;
 
 pub use audit::{Audit, Covered, Gap};
 pub use cursor::{Cursor, Placed, Watermark};
-pub use diff::{Baseline, Judgement, Observed, Source, Stored};
-pub(crate) use diff::{Change, Difference, Transition, leads_back, observe};
+pub use diff::{
+    Baseline, Change, Difference, Judgement, Observed, Source, Stored, Transition, leads_back,
+    observe,
+};
 pub use machine::Machine;
 pub use page::{Entry, Listing, Page, Seen, Unreadable, Window};
 pub use protocol::{

@@ -1,0 +1,85 @@
+//! What must hold of a mirror, see [the module](super).
+
+use apify_mirror::model::EventType;
+
+use super::account::{NAMES, Run};
+use super::{MAX_READS, World, bit};
+
+impl World {
+    /// Checks what holds at any time.
+    pub fn check(&self) -> Result<(), String> {
+        if self.reads > MAX_READS {
+            return Err(format!("{} reads without a sleep", self.reads));
+        }
+        for (nth, run) in self.runs() {
+            let (name, Some(row)) = (NAMES[nth], self.row(nth)) else {
+                continue;
+            };
+            if row.stored.removed && run != Run::Deleted {
+                return Err(format!("{name} is marked as removed, and is listed"));
+            }
+            let created = row
+                .events
+                .iter()
+                .filter(|event| **event == EventType::Created)
+                .count();
+            let is_history = self
+                .history
+                .is_some_and(|newest| self.account.starts[nth] <= newest);
+            if created != usize::from(!is_history) {
+                return Err(format!("{name} has raised CREATED {created} times"));
+            }
+            let began = |event: &EventType| matches!(event, EventType::Entered(status) if !status.is_terminal());
+            if row.events.iter().any(began) {
+                return Err(format!(
+                    "{name} was resurrected, and has raised {:?}",
+                    row.events
+                ));
+            }
+            if row.events.windows(2).any(|pair| pair[0] == pair[1]) {
+                return Err(format!("{name} has raised {:?}", row.events));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what holds after a poll that caught up.
+    pub fn check_poll(&self) -> Result<(), String> {
+        for (nth, run) in self.runs() {
+            let name = NAMES[nth];
+            let is_kept = self.row(nth).is_some_and(|row| !row.stored.removed);
+            if self.throughout & bit(nth) != 0 && !is_kept {
+                return Err(format!(
+                    "{name} was listed throughout the poll, and is not in the mirror"
+                ));
+            }
+            if self.unchanged & bit(nth) != 0 && !self.is_mirrored(nth) {
+                return Err(format!(
+                    "{name} was {run:?} throughout the poll, and is not in the mirror"
+                ));
+            }
+        }
+        match self.quiet && !self.equals() {
+            true => Err(
+                "nothing changed during the poll, and the mirror is not as the account".to_owned(),
+            ),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks what holds after an audit during which nothing changed.
+    pub fn check_audit(&self) -> Result<(), String> {
+        let marked = |nth: usize| self.row(nth).is_none_or(|row| row.stored.removed);
+        let unmarked = self
+            .runs()
+            .find(|(nth, run)| *run == Run::Deleted && !marked(*nth));
+        match unmarked {
+            Some((nth, _)) => Err(format!(
+                "{} was deleted, and is not marked after an audit",
+                NAMES[nth]
+            )),
+            None if !self.equals() => Err("an audit left a difference".to_owned()),
+            None => Ok(()),
+        }
+    }
+}

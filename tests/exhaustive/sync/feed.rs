@@ -1,0 +1,213 @@
+//! The adapter between the real machine and the models: it answers what the store answers at once, and leaves reads of
+//! the API to the search. Only this file and the mirror know the machine's commands.
+//!
+//! That a commit is acknowledged at once leaves nothing out: a process that dies before it is as one that died before the
+//! read, and one that dies after it as one that dies before the next read.
+
+use apify_mirror::model::Timestamp;
+use apify_mirror::sync::{
+    Command, FeedState, Input, Listing, Machine, Outcome, Page, ReadFailure, Settings, Window,
+};
+
+use super::account::{Account, Run};
+use super::mirror::Mirror;
+use crate::canonical::{self, Number};
+
+/// The time, which stands still: what depends on it is tested elsewhere, and the search sees each state once.
+pub const NOW: Timestamp = Timestamp::from_millis(2_000_000);
+
+/// What the machine waits for.
+#[derive(Clone, Debug)]
+pub enum Wait {
+    /// To be woken.
+    Asleep(Outcome),
+    /// For pages; those of the first windows were read.
+    Pages(Vec<Window>, Vec<Page>),
+    /// For single runs.
+    Runs(Vec<String>),
+}
+
+/// A machine and what it waits for.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    settings: Settings,
+    machine: Machine,
+    /// Where the settings end in its text.
+    settings_end: usize,
+    pub wait: Wait,
+}
+
+impl Feed {
+    /// A feed that has yet to be woken, as after a start of the process.
+    pub fn new(settings: &Settings, state: FeedState) -> Self {
+        let machine = Machine::new(settings.clone(), state);
+        let settings_end = format!("{machine:?}")
+            .find(", feed: ")
+            .expect("the feed comes after the settings");
+        Self {
+            settings: settings.clone(),
+            machine,
+            settings_end,
+            wait: Wait::Asleep(Outcome::Failed),
+        }
+    }
+
+    /// The process dies and is started again.
+    pub fn restart(&mut self, mirror: &Mirror) {
+        *self = Self::new(&self.settings, mirror.feed.clone());
+    }
+
+    pub fn request_audit(&mut self) {
+        self.machine.request_audit();
+    }
+
+    /// Whether the next read is the one that decides what is history.
+    pub fn reads_baseline(&self) -> bool {
+        matches!(&self.wait, Wait::Pages(windows, _) if windows[0].listing == Listing::Newest)
+    }
+
+    pub fn wake(&mut self, mirror: &mut Mirror) -> Option<Outcome> {
+        self.input(Input::Wake, mirror)
+    }
+
+    /// The API answers the next read, with equal starts in the order numbered `order`.
+    pub fn answer(
+        &mut self,
+        account: &Account,
+        order: usize,
+        mirror: &mut Mirror,
+    ) -> Option<Outcome> {
+        let input = match &mut self.wait {
+            Wait::Asleep(_) => panic!("nothing is read"),
+            Wait::Runs(ids) => {
+                let show = |id: &String| (id.clone(), account.show(account.place(id)).cloned());
+                Input::Runs(ids.iter().map(show).collect())
+            }
+            Wait::Pages(windows, pages) => {
+                pages.push(page(&windows[pages.len()], account, order));
+                if pages.len() < windows.len() {
+                    return None;
+                }
+                Input::Pages(std::mem::take(pages))
+            }
+        };
+        self.input(input, mirror)
+    }
+
+    /// The next read fails, and so do its retries. Pages that were read before it still count.
+    pub fn fail(&mut self, mirror: &mut Mirror) -> Option<Outcome> {
+        let input = match &mut self.wait {
+            Wait::Pages(_, pages) if !pages.is_empty() => Input::Pages(std::mem::take(pages)),
+            _ => Input::Failed(ReadFailure::Temporary),
+        };
+        self.input(input, mirror)
+    }
+
+    /// Gives the machine an input, and answers for the store until it reads or sleeps.
+    fn input(&mut self, input: Input, mirror: &mut Mirror) -> Option<Outcome> {
+        let mut command = self.machine.step(input, NOW);
+        loop {
+            let cursor = &self.machine.feed().cursor;
+            let input = match command {
+                Command::LoadOpen { within } => Input::Open(mirror.open_runs(cursor, within)),
+                Command::Locate(ids) => Input::Located(mirror.distances(cursor, &ids)),
+                Command::LoadUnseen { gaps, except } => {
+                    Input::Unseen(mirror.unseen(&gaps, &except))
+                }
+                Command::Commit(commit) => {
+                    mirror.commit(&commit);
+                    Input::Committed
+                }
+                Command::Read(windows) => {
+                    self.wait = Wait::Pages(windows, Vec::new());
+                    return None;
+                }
+                Command::ReadRuns(ids) => {
+                    self.wait = Wait::Runs(ids);
+                    return None;
+                }
+                Command::Sleep { outcome, .. } => {
+                    self.wait = Wait::Asleep(outcome);
+                    return Some(outcome);
+                }
+            };
+            command = self.machine.step(input, NOW);
+        }
+    }
+
+    /// How it went to sleep, if it sleeps.
+    pub fn slept(&self) -> Option<Outcome> {
+        match self.wait {
+            Wait::Asleep(outcome) => Some(outcome),
+            Wait::Pages(..) | Wait::Runs(_) => None,
+        }
+    }
+
+    /// Writes what decides how it goes on.
+    pub fn write(&self, text: &mut String) {
+        use std::fmt::Write;
+        let machine = format!("{:?}", self.machine);
+        canonical::write(&machine[self.settings_end..], text, |number| match number {
+            // How many polls there were only makes the waits between them differ.
+            Number::Plain("polls", _) => 0,
+            Number::Plain("failures", failures) => failures.min(1),
+            Number::Duration("until_poll", left) => left.min(1),
+            Number::Plain(_, other)
+            | Number::Duration(_, other)
+            | Number::Instant(_, other)
+            | Number::Wrapped(_, other) => other,
+        });
+        if let Wait::Pages(_, pages) = &self.wait {
+            for page in pages {
+                let items = page
+                    .items
+                    .iter()
+                    .map(|seen| (&seen.run.id, &seen.run.status, &seen.run.finished_at));
+                let _ = write!(
+                    text,
+                    "{} {:?} {:?}",
+                    page.offset,
+                    page.total,
+                    items.collect::<Vec<_>>()
+                );
+            }
+        }
+    }
+
+    /// Describes what it waits for, for people.
+    pub fn tell(&self) -> String {
+        match &self.wait {
+            Wait::Asleep(outcome) => format!("asleep after {outcome:?}"),
+            Wait::Pages(windows, pages) => {
+                let Window {
+                    listing,
+                    offset,
+                    limit,
+                } = windows[pages.len()];
+                format!("{listing:?} from {offset}, up to {limit}")
+            }
+            Wait::Runs(ids) => format!("runs {ids:?}"),
+        }
+    }
+}
+
+/// What the API answers.
+pub fn page(window: &Window, account: &Account, order: usize) -> Page {
+    let mut listed = account.listed(order);
+    match window.listing {
+        Listing::All => {}
+        Listing::Newest => listed.reverse(),
+        Listing::Active => listed.retain(|run| matches!(account.runs[*run], Run::Running(_))),
+    }
+    let total = listed.len() as u64;
+    let shown = listed
+        .into_iter()
+        .skip(window.offset as usize)
+        .take(window.limit as usize);
+    Page {
+        offset: window.offset,
+        limit: Some(u64::from(window.limit)),
+        total: Some(total),
+        items: shown.filter_map(|run| account.show(run).cloned()).collect(),
+    }
+}

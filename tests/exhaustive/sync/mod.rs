@@ -1,0 +1,427 @@
+//! All histories of a small account and of the mirror that polls it.
+//!
+//! The machine and its judgement of observations are real; the account and the store are models. Each history mixes runs
+//! that are created, also late and with equal starts, that end, are resurrected and deleted, reads that are answered
+//! with equal starts in any order, or fail, audits, and crashes, each between any two reads. Time stands still.
+//!
+//! What must hold:
+//!
+//! - after a poll that caught up, every run that was listed throughout it is in the mirror, with the status that it has if
+//!   that did not change meanwhile; if nothing changed, the mirror equals the account;
+//! - no listed run is ever marked as removed; after an audit during which nothing changed, every other run is;
+//! - a run raises CREATED, once, unless it started no later than those that existed when the mirror first looked;
+//! - a poll, or a page of an audit, ends within [`MAX_READS`] reads;
+//! - once nothing changes or fails, the mirror comes to equal the account within [`SETTLED_WITHIN`] steps.
+//!
+//! One thing cannot be promised: a run that was registered late or resurrected, and ends before a poll has seen it
+//! active, is found by an audit only. Such runs do not end before that here.
+
+mod account;
+mod checks;
+mod feed;
+mod mirror;
+mod plans;
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use apify_mirror::model::Seed;
+use apify_mirror::sync::{FeedState, Outcome, Settings};
+
+use account::{Account, NAMES, Run};
+use feed::{Feed, Wait};
+use mirror::{Mirror, Row};
+use plans::Plan;
+
+use crate::search::{self, Limits};
+
+/// The most reads between two sleeps.
+const MAX_READS: u8 = 24;
+
+/// The most steps until the mirror equals the account, once nothing changes or fails any more.
+const SETTLED_WITHIN: usize = 40;
+
+/// A set of runs, a bit for each.
+type Runs = u8;
+
+/// The world of a [`Plan`].
+#[derive(Clone)]
+struct World {
+    plan: &'static Plan,
+    account: Account,
+    mirror: Mirror,
+    feed: Feed,
+    /// The runs that were listed ever since the machine was woken, and those of which nothing changed since.
+    throughout: Runs,
+    unchanged: Runs,
+    /// Nothing has changed since the machine was woken, and since an audit was requested.
+    quiet: bool,
+    audit_quiet: bool,
+    /// An audit was requested that has not ended.
+    audit_wanted: bool,
+    /// Runs registered late or resurrected that no poll has seen active since.
+    unseen: Runs,
+    /// The newest start when the mirror first looked.
+    history: Option<i64>,
+    /// Reads since the machine was woken.
+    reads: u8,
+}
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Create(usize),
+    End(usize),
+    Resurrect(usize),
+    Delete(usize),
+    /// The machine's sleep is over.
+    Wake,
+    /// The next read is answered, with equal starts in the order of this number.
+    Answer(usize),
+    /// The next read fails.
+    Fail,
+    /// The process dies and is started again.
+    Crash,
+    /// An audit is requested.
+    Audit,
+}
+
+const fn bit(run: usize) -> Runs {
+    1 << run
+}
+
+impl World {
+    /// The world before the mirror has ever looked at it, or when it has caught up.
+    fn new(plan: &'static Plan) -> Self {
+        let settings = Settings {
+            page_size: plan.page,
+            overlap: plan.overlap,
+            poll_interval: Duration::from_secs(15),
+            watch_interval: if plan.watched {
+                Duration::ZERO
+            } else {
+                Duration::from_secs(1_000)
+            },
+            settle: Duration::ZERO,
+            audit_interval: None,
+            read_ahead: plan.read_ahead,
+            history_events: false,
+            seed: Seed(1),
+        };
+        let mut world = Self {
+            plan,
+            account: Account::new(plan.starts, plan.listed),
+            mirror: Mirror::default(),
+            feed: Feed::new(&settings, FeedState::default()),
+            throughout: 0,
+            unchanged: 0,
+            quiet: false,
+            audit_quiet: false,
+            audit_wanted: false,
+            unseen: 0,
+            history: None,
+            reads: 0,
+        };
+        while let Some(step) = search::World::kind(&world).filter(|_| plan.synced) {
+            search::World::take(&mut world, step).expect("a first sync keeps the rules");
+        }
+        world
+    }
+
+    fn runs(&self) -> impl Iterator<Item = (usize, Run)> {
+        self.account.runs.iter().copied().enumerate()
+    }
+
+    fn listed(&self) -> Runs {
+        self.runs()
+            .filter(|(_, run)| run.is_listed())
+            .fold(0, |runs, (nth, _)| runs | bit(nth))
+    }
+
+    /// In how many orders the next answer can list the runs.
+    fn orders(&self) -> usize {
+        match self.plan.stable {
+            true => 1,
+            false => self.account.orders(),
+        }
+    }
+
+    fn row(&self, run: usize) -> Option<&Row> {
+        self.mirror.rows.get(NAMES[run])
+    }
+
+    /// Whether the mirror has a run as the account lists it.
+    fn is_mirrored(&self, run: usize) -> bool {
+        match (self.account.show(run), self.row(run)) {
+            (Some(seen), Some(Row { stored, .. })) => {
+                !stored.removed
+                    && (&stored.run.status, &stored.run.finished_at)
+                        == (&seen.run.status, &seen.run.finished_at)
+            }
+            _ => false,
+        }
+    }
+
+    fn equals(&self) -> bool {
+        self.runs()
+            .all(|(nth, run)| !run.is_listed() || self.is_mirrored(nth))
+    }
+
+    /// Changes a run of the account.
+    fn change(&mut self, step: Step) {
+        let (Step::Create(run) | Step::End(run) | Step::Resurrect(run) | Step::Delete(run)) = step
+        else {
+            return;
+        };
+        let active = self
+            .row(run)
+            .is_some_and(|row| !row.stored.run.status.is_terminal());
+        match (step, self.account.runs[run]) {
+            (Step::Create(_), _) => {
+                if self.account.create(run) {
+                    self.unseen |= bit(run);
+                }
+            }
+            (Step::Delete(_), _) => {
+                self.account.runs[run] = Run::Deleted;
+                (self.throughout, self.unseen) =
+                    (self.throughout & !bit(run), self.unseen & !bit(run));
+            }
+            (_, Run::Running(life)) => self.account.runs[run] = Run::Ended(life),
+            (_, Run::Ended(life)) => {
+                self.account.runs[run] = Run::Running(life + 1);
+                if !active {
+                    self.unseen |= bit(run);
+                }
+            }
+            (step, run) => panic!("{step:?} cannot happen to {run:?}"),
+        }
+        self.unchanged &= !bit(run);
+        (self.quiet, self.audit_quiet) = (false, false);
+    }
+
+    fn wake(&mut self) -> Option<Outcome> {
+        self.throughout = self.listed();
+        (self.unchanged, self.quiet, self.reads) = (self.throughout, true, 0);
+        self.feed.wake(&mut self.mirror)
+    }
+
+    fn answer(&mut self, order: usize) -> Option<Outcome> {
+        if self.feed.reads_baseline() {
+            self.history = self
+                .runs()
+                .filter(|(_, run)| run.is_listed())
+                .map(|(nth, _)| self.account.starts[nth])
+                .max();
+        }
+        self.reads += 1;
+        self.feed.answer(&self.account, order, &mut self.mirror)
+    }
+}
+
+impl search::World for World {
+    type Step = Step;
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = match &self.feed.wait {
+            Wait::Asleep(_) => vec![Step::Wake],
+            Wait::Runs(_) => vec![Step::Answer(0)],
+            Wait::Pages(..) => (0..self.orders()).map(Step::Answer).collect(),
+        };
+        let may = self.plan.may;
+        if may.fail && !matches!(self.feed.wait, Wait::Asleep(_)) {
+            steps.push(Step::Fail);
+        }
+        if may.crash {
+            steps.push(Step::Crash);
+        }
+        if may.audit && !self.audit_wanted {
+            steps.push(Step::Audit);
+        }
+        for (nth, run) in self.runs() {
+            let late = self.account.starts[nth] < self.account.newest;
+            match run {
+                Run::Unborn if may.late || !late => steps.push(Step::Create(nth)),
+                Run::Running(_) if may.end && self.unseen & bit(nth) == 0 => {
+                    steps.push(Step::End(nth))
+                }
+                Run::Ended(0) if may.resurrect => steps.push(Step::Resurrect(nth)),
+                _ => {}
+            }
+            if may.delete && run.is_listed() {
+                steps.push(Step::Delete(nth));
+            }
+        }
+        steps
+    }
+
+    fn kind(&self) -> Option<Step> {
+        match &self.feed.wait {
+            Wait::Asleep(Outcome::CaughtUp | Outcome::Audited)
+                if self.equals() && !self.audit_wanted =>
+            {
+                None
+            }
+            Wait::Asleep(_) => Some(Step::Wake),
+            // Equal starts come in another order each time.
+            _ => Some(Step::Answer(usize::from(self.reads) % self.orders())),
+        }
+    }
+
+    fn take(&mut self, step: Step) -> Result<(), String> {
+        let slept = match step {
+            Step::Wake => self.wake(),
+            Step::Answer(order) => self.answer(order),
+            Step::Fail => self.feed.fail(&mut self.mirror),
+            Step::Crash => {
+                self.feed.restart(&self.mirror);
+                self.audit_wanted = false;
+                None
+            }
+            Step::Audit => {
+                self.feed.request_audit();
+                (self.audit_wanted, self.audit_quiet) = (true, true);
+                None
+            }
+            change => {
+                self.change(change);
+                None
+            }
+        };
+        for nth in 0..self.account.runs.len() {
+            if self
+                .row(nth)
+                .is_some_and(|row| !row.stored.removed && !row.stored.run.status.is_terminal())
+            {
+                self.unseen &= !bit(nth);
+            }
+        }
+        self.check()?;
+        match slept {
+            Some(Outcome::CaughtUp) => self.check_poll(),
+            Some(Outcome::Audited) => {
+                self.audit_wanted = false;
+                if self.audit_quiet {
+                    self.check_audit()
+                } else {
+                    Ok(())
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&self, text: &mut String) {
+        for (nth, run) in self.runs() {
+            let row = self.row(nth).map(|row| {
+                let stored = &row.stored;
+                (
+                    stored.run.status.is_terminal(),
+                    stored.run.finished_at.as_ref(),
+                    stored.removed,
+                    row.events.len(),
+                )
+            });
+            let _ = write!(text, "{run:?}{row:?}");
+        }
+        let sets = (
+            self.throughout,
+            self.unchanged,
+            self.unseen,
+            self.history,
+            self.reads,
+        );
+        let _ = write!(
+            text,
+            "{sets:?}{}{}{}",
+            self.quiet, self.audit_quiet, self.audit_wanted
+        );
+        let _ = write!(text, "{:?}{:?}", self.feed.slept(), self.mirror.feed.audit);
+        self.feed.write(text);
+    }
+
+    fn tell(&self, step: Step) -> String {
+        let run =
+            |nth: usize| format!("{} (started at {} s)", NAMES[nth], self.account.starts[nth]);
+        match step {
+            Step::Create(nth) => format!("{} is created", run(nth)),
+            Step::End(nth) => format!("{} ends", run(nth)),
+            Step::Resurrect(nth) => format!("{} is resurrected", run(nth)),
+            Step::Delete(nth) => format!("{} is deleted", run(nth)),
+            Step::Wake => "the machine is woken".to_owned(),
+            Step::Answer(order) => {
+                let listed: String = self
+                    .account
+                    .listed(order)
+                    .into_iter()
+                    .map(|nth| NAMES[nth])
+                    .collect();
+                format!("read: {}; the list is {listed}", self.feed.tell())
+            }
+            Step::Fail => format!("a read fails: {}", self.feed.tell()),
+            Step::Crash => "the process dies and is started again".to_owned(),
+            Step::Audit => "an audit is requested".to_owned(),
+        }
+    }
+}
+
+fn check(plan: &'static Plan) {
+    let limits = Limits {
+        depth: plan.depth,
+        kind: SETTLED_WITHIN,
+    };
+    search::check(plan.name, &World::new(plan), limits);
+}
+
+#[test]
+fn a_first_sync() {
+    check(&plans::FIRST);
+}
+
+#[test]
+fn a_first_sync_of_equal_starts() {
+    check(&plans::FIRST_TIES);
+}
+
+#[test]
+#[ignore = "equal starts that come in another order in each answer hold up a poll for good"]
+fn equal_starts_in_pages_of_two() {
+    check(&plans::TIES_OF_TWO);
+}
+
+#[test]
+#[ignore = "a page that begins with the watermark is accepted although equal starts may lie before it"]
+fn equal_starts_in_pages_of_three() {
+    check(&plans::TIES_OF_THREE);
+}
+
+#[test]
+fn runs_that_are_deleted() {
+    check(&plans::DELETED);
+}
+
+#[test]
+fn runs_that_end_and_are_resurrected() {
+    check(&plans::RESURRECTED);
+}
+
+#[test]
+fn runs_registered_late() {
+    check(&plans::LATE);
+}
+
+#[test]
+fn pages_that_are_asked_for_at_once() {
+    check(&plans::AT_ONCE);
+}
+
+#[test]
+fn audits() {
+    check(&plans::AUDITED);
+}
+
+#[test]
+#[ignore = "equal starts that come in another order in each answer hold up a poll for good"]
+fn audits_of_equal_starts() {
+    check(&plans::AUDITED_TIES);
+}
