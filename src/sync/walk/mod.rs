@@ -279,15 +279,10 @@ impl Walk {
         let repeated = self.last.as_ref().filter(|last| {
             last.asked != window.offset && is_distinct(&page) && last.ids == ids(&page)
         });
-        // Where it says that it lies, if that and `total` agree.
-        let said = page.offset.filter(|said| {
-            let ends = |offset: u64| page.total == Some(offset.saturating_add(page.len()));
-            ends(*said) && !ends(window.offset)
-        });
         let place = match repeated {
             _ if is_first => 0,
             Some(last) => last.place,
-            None => said.unwrap_or(window.offset),
+            None => window.offset,
         };
         Placed { place, page }
     }
