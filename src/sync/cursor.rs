@@ -22,7 +22,8 @@ pub struct Cursor {
     /// Where the next unread entry is expected. Only a hint about where to read.
     pub offset: u64,
     /// How many entries lie between `offset` and the last one before it that started strictly before the watermark: what
-    /// ties with the watermark, in whatever order, is among them. 0 if `offset` lies before the watermark.
+    /// ties with the watermark, in whatever order, is among them. If `offset` lies before the watermark, how many entries
+    /// before it have no start.
     pub tail: u64,
     /// The newest accepted entry; `None` before the first.
     pub watermark: Option<Watermark>,
@@ -100,8 +101,11 @@ impl Cursor {
             tail: 0,
             watermark,
         };
+        let undated = |entry: &&Entry| entry.started().is_none();
         let tail = match next.anchor(entries) {
-            _ if !next.is_reached_by(&page.page) && !page.page.entries.is_empty() => 0,
+            _ if !next.is_reached_by(&page.page) => {
+                entries.iter().rev().take_while(undated).count()
+            }
             Some(anchor) => entries.len() - anchor - 1,
             None => entries.len(),
         };

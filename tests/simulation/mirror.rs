@@ -398,11 +398,14 @@ impl Mirror {
             .rev()
             .take_while(|started| started.is_none() || Some(*started) == newest)
             .count() as u64;
+        // After the newest run was deleted, nothing but an honest total shows that the list ends before it.
+        let watermark = feed.machine.feed().cursor.watermark.as_ref();
+        let is_listed = watermark.is_none_or(|mark| account.world.run(&mark.id).is_some());
         let page = u64::from(self.settings.page_size);
         let back = match () {
             () if ties + 2 > page => 5 * (2 + ties / page),
             // Of a list as short as that, no page can be short.
-            () if shown.len() < 3 || ties > 1 => 2,
+            () if shown.len() < 3 || ties > 1 || !is_listed => 2,
             () => 0,
         };
         if open == 0 {

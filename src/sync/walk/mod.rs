@@ -190,13 +190,14 @@ impl Walk {
             .saturating_sub(self.start.back.max(1))
     }
 
-    /// Where to read on after an accepted page: one entry before the first that ties with the last.
+    /// Where to read on after an accepted page: one entry before the first that ties with the last, or at the last one
+    /// while the watermark is not reached.
     fn next_offset(&self) -> u64 {
         let Cursor { offset, tail, .. } = self.cursor;
-        if tail == 0 {
-            offset
-        } else {
-            offset.saturating_sub(tail).saturating_sub(1)
+        let shown = self.last.as_ref().map_or(0, |last| last.ids.len());
+        match tail {
+            0 if shown == 1 => offset,
+            tail => offset.saturating_sub(tail).saturating_sub(1),
         }
     }
 
