@@ -37,7 +37,8 @@ impl Machine {
             return self.feed.baseline;
         };
         let first = accepted.iter().find(|page| page.begins);
-        let ignored = !self.feed.complete
+        // Later on, whatever came before the newest may have been deleted.
+        let ignored = self.feed.cursor.watermark.is_none()
             && first.is_some_and(|page| {
                 let first = page.page.entries.first().and_then(Entry::id);
                 let is_alone = page.page.len() == 1 && page.agrees();
