@@ -236,7 +236,6 @@ fn an_item_that_is_no_run_does_not_stop_the_others() {
 }
 
 #[test]
-#[ignore = "needs the stricter cursor"]
 fn an_item_that_is_no_run_is_kept_counted_and_told_once() {
     for (case, why) in [
         (
@@ -275,7 +274,6 @@ fn an_item_that_is_not_json_does_not_stop_the_others() {
 }
 
 #[test]
-#[ignore = "needs the stricter cursor"]
 fn an_item_that_is_nested_too_deeply_is_kept_by_its_id() {
     let odd = Odd::case("item-deep");
     odd.sync();
@@ -332,7 +330,6 @@ fn total(total: &str) -> Answer {
 }
 
 #[test]
-#[ignore = "needs the stricter cursor"]
 fn a_list_without_a_total_is_complete_and_audited() {
     for said in ["", "\"total\": null,", "\"total\": -1,"] {
         let odd = Odd::answering(total(said));
@@ -347,7 +344,6 @@ fn a_list_without_a_total_is_complete_and_audited() {
 }
 
 #[test]
-#[ignore = "needs the stricter cursor"]
 fn an_idle_poll_of_a_list_without_a_total_is_one_request() {
     for said in ["", "\"total\": null,", "\"total\": -1,"] {
         Odd::answering(total(said)).assert_idle_polls_are_one_request();
@@ -355,7 +351,6 @@ fn an_idle_poll_of_a_list_without_a_total_is_one_request() {
 }
 
 #[test]
-#[ignore = "needs the stricter cursor"]
 fn a_total_below_what_the_page_shows_hides_nothing() {
     let mut answer = Answer::of("total-below-the-page");
     for (id, second) in [("RunDDDDDDDDDDDDDD", 4), ("RunEEEEEEEEEEEEEE", 5)] {
@@ -372,7 +367,6 @@ fn a_total_below_what_the_page_shows_hides_nothing() {
 }
 
 #[test]
-#[ignore = "needs the stricter cursor"]
 fn a_newest_run_without_a_start_makes_no_news_of_history() {
     let odd = Odd::case("start-null-newest");
     odd.sync();
