@@ -67,7 +67,7 @@ impl Covered {
         if !starts.is_sorted() || entries.iter().any(|entry| entry.id().is_none()) {
             return None;
         }
-        let after = (page.place > 0).then_some(first);
+        let after = (!page.begins).then_some(first);
         after.is_none_or(|after| after < last).then_some(Self {
             after,
             before: last,

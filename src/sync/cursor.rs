@@ -34,6 +34,8 @@ pub struct Cursor {
 pub struct Placed {
     /// The offset of its first entry.
     pub place: u64,
+    /// Whether it certainly is the beginning of the list.
+    pub begins: bool,
     /// The page.
     pub page: Page,
 }

@@ -50,6 +50,7 @@ pub fn page(offset: u64, total: u64, items: &[(&str, i64)]) -> Page {
 pub fn placed(place: u64, total: u64, items: &[(&str, i64)]) -> Placed {
     Placed {
         place,
+        begins: place == 0,
         page: page(place, total, items),
     }
 }

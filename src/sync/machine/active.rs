@@ -55,6 +55,7 @@ impl Machine {
         self.sizes.given(page.len());
         let placed = Placed {
             place: read.offset,
+            begins: false,
             page,
         };
         let mut feed = self.feed.clone();

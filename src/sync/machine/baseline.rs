@@ -36,7 +36,7 @@ impl Machine {
         let Some(Baseline::UpTo(until)) = self.feed.baseline else {
             return self.feed.baseline;
         };
-        let first = accepted.iter().find(|page| page.place == 0);
+        let first = accepted.iter().find(|page| page.begins);
         let ignored = !self.feed.complete
             && first.is_some_and(|page| {
                 let first = page.page.entries.first().and_then(Entry::id);

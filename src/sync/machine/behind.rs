@@ -63,7 +63,11 @@ impl Machine {
         for page in pages {
             self.mark_seen(&page);
             let place = page.offset.unwrap_or_default();
-            commit.add(Placed { place, page });
+            commit.add(Placed {
+                place,
+                begins: false,
+                page,
+            });
         }
         self.commit(commit, NextStep::Behind { remaining })
     }

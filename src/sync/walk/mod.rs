@@ -274,7 +274,13 @@ impl Walk {
     fn place(&mut self, window: &Window, page: Page) -> Placed {
         if window.offset == 0 {
             self.first_page = Some(ids(&page));
-            return Placed { place: 0, page };
+            // Contradicted by an answer that claims to lie elsewhere, unless it shows the whole list by its own words.
+            let elsewhere = page.offset.is_some_and(|offset| offset != 0);
+            return Placed {
+                place: 0,
+                begins: !elsewhere || page.total == Some(page.len()),
+                page,
+            };
         }
         let is_first = self.is_first_page(window, &page);
         let repeated = self.last.as_ref().filter(|last| {
@@ -285,7 +291,11 @@ impl Walk {
             Some(last) => last.place,
             None => window.offset,
         };
-        Placed { place, page }
+        Placed {
+            place,
+            begins: false,
+            page,
+        }
     }
 
     /// Whether the server gave the list's first page, though asked for another, and does not say otherwise.
@@ -306,9 +316,7 @@ impl Walk {
     fn joins(&self, window: &Window, placed: &Placed) -> bool {
         let page = &placed.page;
         if window.offset == 0 {
-            // Contradicted by an answer that claims to lie elsewhere, unless it shows the whole list by its own words.
-            let elsewhere = page.offset.is_some_and(|offset| offset != 0);
-            return !elsewhere || placed.agrees() || self.cursor.joins(page);
+            return placed.begins || self.cursor.joins(page);
         }
         let first = page.entries.first().and_then(Entry::id);
         placed.place == 0
@@ -353,7 +361,7 @@ impl Walk {
     fn judge(&self, window: &Window, placed: &Placed, moved: bool, known: PageSizes) -> After {
         let (page, len) = (&placed.page, placed.page.len());
         let is_first = self.last.is_none() && self.start.may_end_at_once;
-        if placed.place == 0 {
+        if placed.begins {
             let tiny = len < SMALLEST_PAGE && len < u64::from(window.limit) && placed.agrees();
             let empty = len == 0 && page.total.is_none();
             if tiny || empty {
