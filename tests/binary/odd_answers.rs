@@ -246,6 +246,8 @@ fn an_item_that_is_no_run_is_kept_counted_and_told_once() {
         let rows = "SELECT feed_id || ' ' || position || ' ' || reason FROM unreadable_items";
         let expected = format!("TaSk0000000000aa 1 {why}");
         assert_eq!(odd.setup.column(rows), [expected]);
+        let kept = odd.setup.column("SELECT body FROM unreadable_items");
+        assert_eq!(kept.join("\n"), Answer::of(case).items[1].trim());
         assert!(!odd.sync().contains("cannot be read"), "{case}: told twice");
         Case::of(&["status"])
             .stdout("me~odd: 1 item of its list cannot be read")
