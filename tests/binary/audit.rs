@@ -101,13 +101,13 @@ fn an_audit_on_request_begins_anew() {
     // The fourth page of the audit is refused, which ends it.
     setup
         .server
-        .set_faults(Faults::matching("offset=2997", Fault::Status(400)));
+        .set_faults(Faults::matching("offset=2994", Fault::Status(400)));
     Case::of(&["audit"])
         .code(1)
         .stdout("failed")
-        .stdout("2,998")
+        .stdout("2,996")
         .check(&setup);
-    assert_eq!(setup.status()["tasks"][0]["audit_offset"], 2_998);
+    assert_eq!(setup.status()["tasks"][0]["audit_offset"], 2_996);
 
     // A run that the interrupted audit has compared, and one that it has not.
     setup.server.set_faults(Faults::none());
@@ -239,10 +239,10 @@ fn a_daemon_that_dies_in_the_middle_is_reported() {
     daemon.log_line("first sync complete");
     setup
         .server
-        .set_faults(Faults::matching("offset=2997", Fault::Hang));
+        .set_faults(Faults::matching("offset=2994", Fault::Hang));
     let mut audit = start_audit(&setup, "asking it for the audit");
     wait_until("the audit to be under way", || {
-        setup.status()["tasks"][0]["audit_offset"] == 2_998
+        setup.status()["tasks"][0]["audit_offset"] == 2_996
     });
     daemon.child.kill().unwrap();
     daemon.wait();

@@ -53,7 +53,7 @@ fn an_idle_poll_is_one_request() {
     assert_eq!(
         setup.server.take_requests(),
         [format!(
-            "/v2/actor-tasks/{}/runs?offset=1180&limit=1000",
+            "/v2/actor-tasks/{}/runs?offset=1179&limit=1000",
             setup.task
         )]
     );
