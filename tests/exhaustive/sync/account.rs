@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use apify_mirror::model::Timestamp;
 use apify_mirror::sync::Seen;
 use serde_json::json;
 
@@ -122,12 +123,12 @@ impl Account {
 }
 
 fn show(id: &str, start: i64, life: i64, ended: bool) -> Seen {
-    let at = |second: i64| apify_mirror::model::Timestamp::from_millis(second * 1_000).to_string();
+    let at = |second: i64| Timestamp::from_millis(second * 1_000).to_string();
     let json = json!({
         "id": id,
         "startedAt": at(start),
         "finishedAt": ended.then(|| at(1_000 + life)),
         "status": if ended { "SUCCEEDED" } else { "RUNNING" },
     });
-    Seen::from_json(json).expect("a run")
+    Seen::from_json(json, Timestamp::from_millis(i64::MAX)).expect("a run")
 }

@@ -6,7 +6,8 @@
 
 use apify_mirror::model::Timestamp;
 use apify_mirror::sync::{
-    Command, FeedState, Input, Listing, Machine, Outcome, Page, ReadFailure, Settings, Window,
+    Command, Entry, FeedState, Input, Listing, Machine, Outcome, Page, ReadFailure, Seen, Settings,
+    Single, Window,
 };
 
 use super::account::{Account, Run};
@@ -80,7 +81,7 @@ impl Feed {
         let input = match &mut self.wait {
             Wait::Asleep(_) => panic!("nothing is read"),
             Wait::Runs(ids) => {
-                let show = |id: &String| (id.clone(), account.show(account.place(id)).cloned());
+                let show = |id: &String| (id.clone(), single(account, id));
                 Input::Runs(ids.iter().map(show).collect())
             }
             Wait::Pages(windows, pages) => {
@@ -94,10 +95,12 @@ impl Feed {
         self.input(input, mirror)
     }
 
-    /// The next read fails, and so do its retries. Pages that were read before it still count.
+    /// The next read fails, and so do its retries. Pages that were read before it still count, and single reads that fail
+    /// delay nothing else.
     pub fn fail(&mut self, mirror: &mut Mirror) -> Option<Outcome> {
         let input = match &mut self.wait {
             Wait::Pages(_, pages) if !pages.is_empty() => Input::Pages(std::mem::take(pages)),
+            Wait::Runs(ids) => Input::Runs(ids.drain(..).map(|id| (id, Single::Failed)).collect()),
             _ => Input::Failed(ReadFailure::Temporary),
         };
         self.input(input, mirror)
@@ -114,10 +117,9 @@ impl Feed {
                 Command::LoadUnseen { gaps, except } => {
                     Input::Unseen(mirror.unseen(&gaps, &except))
                 }
-                Command::Commit(commit) => {
-                    mirror.commit(&commit);
-                    Input::Committed
-                }
+                Command::Commit(commit) => Input::Committed {
+                    unconfirmed: mirror.commit(&commit),
+                },
                 Command::Read(windows) => {
                     self.wait = Wait::Pages(windows, Vec::new());
                     return None;
@@ -159,17 +161,15 @@ impl Feed {
         });
         if let Wait::Pages(_, pages) = &self.wait {
             for page in pages {
-                let items = page
-                    .items
-                    .iter()
-                    .map(|seen| (&seen.run.id, &seen.run.status, &seen.run.finished_at));
-                let _ = write!(
-                    text,
-                    "{} {:?} {:?}",
-                    page.offset,
-                    page.total,
-                    items.collect::<Vec<_>>()
-                );
+                let _ = write!(text, "{:?}{:?}", page.offset, page.total);
+                for entry in &page.entries {
+                    let _ = match entry {
+                        Entry::Run(Seen { run, .. }) => {
+                            write!(text, "{}{:?}{:?}", run.id, run.status, run.finished_at)
+                        }
+                        Entry::Unreadable(item) => write!(text, "{:?}", item.id),
+                    };
+                }
             }
         }
     }
@@ -205,9 +205,17 @@ pub fn page(window: &Window, account: &Account, order: usize) -> Page {
         .skip(window.offset as usize)
         .take(window.limit as usize);
     Page {
-        offset: window.offset,
+        offset: Some(window.offset),
         limit: Some(u64::from(window.limit)),
         total: Some(total),
-        items: shown.filter_map(|run| account.show(run).cloned()).collect(),
+        desc: Some(window.listing == Listing::Newest),
+        entries: shown
+            .filter_map(|run| account.show(run).cloned().map(Entry::Run))
+            .collect(),
     }
+}
+
+fn single(account: &Account, id: &str) -> Single {
+    let found = account.show(account.place(id));
+    found.map_or(Single::Gone, |seen| Single::Found(Box::new(seen.clone())))
 }
