@@ -26,7 +26,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use apify_mirror::model::Seed;
-use apify_mirror::sync::{FeedState, Outcome, Settings};
+use apify_mirror::sync::{Baseline, FeedState, Outcome, Settings};
 
 use account::{Account, NAMES, Run};
 use feed::{Feed, Wait};
@@ -54,6 +54,8 @@ struct World {
     /// The runs that were listed ever since the machine was woken, and those of which nothing changed since.
     throughout: Runs,
     unchanged: Runs,
+    /// The runs that were listed ever since it was woken before that, if that poll caught up.
+    longer: Runs,
     /// Nothing has changed since the machine was woken, and since an audit was requested.
     quiet: bool,
     audit_quiet: bool,
@@ -63,6 +65,8 @@ struct World {
     unseen: Runs,
     /// The newest start when the mirror first looked.
     history: Option<i64>,
+    /// All that the first sync found counts as history: the newest run was also the oldest one.
+    given_up: bool,
     /// Reads since the machine was woken.
     reads: u8,
 }
@@ -115,11 +119,13 @@ impl World {
             feed: Feed::new(&settings, FeedState::default()),
             throughout: 0,
             unchanged: 0,
+            longer: 0,
             quiet: false,
             audit_quiet: false,
             audit_wanted: false,
             unseen: 0,
             history: None,
+            given_up: false,
             reads: 0,
         };
         while let Some(step) = search::World::kind(&world).filter(|_| plan.synced) {
@@ -184,8 +190,9 @@ impl World {
             }
             (Step::Delete(_), _) => {
                 self.account.runs[run] = Run::Deleted;
-                (self.throughout, self.unseen) =
-                    (self.throughout & !bit(run), self.unseen & !bit(run));
+                self.throughout &= !bit(run);
+                self.longer &= !bit(run);
+                self.unseen &= !bit(run);
             }
             (_, Run::Running(life)) => self.account.runs[run] = Run::Ended(life),
             (_, Run::Ended(life)) => {
@@ -201,6 +208,10 @@ impl World {
     }
 
     fn wake(&mut self) -> Option<Outcome> {
+        self.longer = match self.feed.slept() {
+            Some(Outcome::CaughtUp) => self.throughout,
+            _ => 0,
+        };
         self.throughout = self.listed();
         (self.unchanged, self.quiet, self.reads) = (self.throughout, true, 0);
         self.feed.wake(&mut self.mirror)
@@ -227,7 +238,13 @@ impl World {
                 .max();
         }
         self.reads += 1;
-        self.feed.answer(&self.account, order, &mut self.mirror)
+        let slept = self.feed.answer(&self.account, order, &mut self.mirror);
+        let oldest = self.listed().trailing_zeros() as usize;
+        let oldest = self.account.starts.get(oldest).copied();
+        if self.mirror.feed.baseline == Some(Baseline::Everything) && oldest >= self.history {
+            self.given_up = true;
+        }
+        slept
     }
 }
 
@@ -338,6 +355,7 @@ impl search::World for World {
         }
         let sets = (
             self.throughout,
+            self.longer,
             self.unchanged,
             self.unseen,
             self.history,
@@ -345,8 +363,8 @@ impl search::World for World {
         );
         let _ = write!(
             text,
-            "{sets:?}{}{}{}",
-            self.quiet, self.audit_quiet, self.audit_wanted
+            "{sets:?}{}{}{}{}",
+            self.given_up, self.quiet, self.audit_quiet, self.audit_wanted
         );
         let _ = write!(text, "{:?}{:?}", self.feed.slept(), self.mirror.feed.audit);
         self.feed.write(text);

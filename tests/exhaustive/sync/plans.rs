@@ -16,6 +16,8 @@ pub struct Plan {
     pub read_ahead: usize,
     /// Whether every poll reads the active runs too, so that those registered late or resurrected are found.
     pub watched: bool,
+    /// Whether a poll that caught up has to have found all that was listed throughout it, or the one after it only.
+    pub found_at_once: bool,
     /// Whether equal starts come in the same order in every answer.
     pub stable: bool,
     /// What can happen besides new runs and reads.
@@ -55,6 +57,7 @@ pub static FIRST: Plan = Plan {
     overlap: 1,
     read_ahead: 1,
     watched: false,
+    found_at_once: false,
     stable: false,
     may: May {
         delete: true,
