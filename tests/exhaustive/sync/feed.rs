@@ -10,7 +10,7 @@ use apify_mirror::sync::{
     Single, Window,
 };
 
-use super::account::{Account, Run};
+use super::account::{Account, Run, Total};
 use super::mirror::Mirror;
 use crate::canonical::{self, Number};
 
@@ -36,11 +36,15 @@ pub struct Feed {
     /// Where the settings end in its text.
     settings_end: usize,
     pub wait: Wait,
+    /// How the account's answers count their entries.
+    total: Total,
+    /// Whether it went past entries that it could not read.
+    went_past: bool,
 }
 
 impl Feed {
     /// A feed that has yet to be woken, as after a start of the process.
-    pub fn new(settings: &Settings, state: FeedState) -> Self {
+    pub fn new(settings: &Settings, state: FeedState, total: Total) -> Self {
         let machine = Machine::new(settings.clone(), state);
         let settings_end = format!("{machine:?}")
             .find(", feed: ")
@@ -50,12 +54,14 @@ impl Feed {
             machine,
             settings_end,
             wait: Wait::Asleep(Outcome::Failed),
+            total,
+            went_past: false,
         }
     }
 
     /// The process dies and is started again.
     pub fn restart(&mut self, mirror: &Mirror) {
-        *self = Self::new(&self.settings, mirror.feed.clone());
+        *self = Self::new(&self.settings, mirror.feed.clone(), self.total);
     }
 
     pub fn request_audit(&mut self) {
@@ -85,7 +91,7 @@ impl Feed {
                 Input::Runs(ids.iter().map(show).collect())
             }
             Wait::Pages(windows, pages) => {
-                pages.push(page(&windows[pages.len()], account, order));
+                pages.push(page(&windows[pages.len()], account, order, self.total));
                 if pages.len() < windows.len() {
                     return None;
                 }
@@ -110,6 +116,7 @@ impl Feed {
     fn input(&mut self, input: Input, mirror: &mut Mirror) -> Option<Outcome> {
         let mut command = self.machine.step(input, NOW);
         loop {
+            self.went_past |= self.machine.take_missed() > 0;
             let cursor = &self.machine.feed().cursor;
             let input = match command {
                 Command::LoadOpen { within } => Input::Open(mirror.open_runs(cursor, within)),
@@ -135,6 +142,11 @@ impl Feed {
             };
             command = self.machine.step(input, NOW);
         }
+    }
+
+    /// Whether it went past entries since this was asked last.
+    pub fn take_went_past(&mut self) -> bool {
+        std::mem::take(&mut self.went_past)
     }
 
     /// How it went to sleep, if it sleeps.
@@ -192,26 +204,29 @@ impl Feed {
 }
 
 /// What the API answers.
-pub fn page(window: &Window, account: &Account, order: usize) -> Page {
+fn page(window: &Window, account: &Account, order: usize, total: Total) -> Page {
     let mut listed = account.listed(order);
     match window.listing {
         Listing::All => {}
         Listing::Newest => listed.reverse(),
-        Listing::Active => listed.retain(|run| matches!(account.runs[*run], Run::Running(_))),
+        Listing::Active => listed.retain(|run| matches!(account.listed_as(*run), Run::Running(_))),
     }
-    let total = listed.len() as u64;
+    let all = listed.len() as u64;
     let shown = listed
         .into_iter()
         .skip(window.offset as usize)
         .take(window.limit as usize);
+    let entries: Vec<Entry> = shown.filter_map(|run| account.entry(run)).collect();
     Page {
         offset: Some(window.offset),
         limit: Some(u64::from(window.limit)),
-        total: Some(total),
+        total: match total {
+            Total::True => Some(all),
+            Total::Absent => None,
+            Total::EndOfPage => Some(window.offset + entries.len() as u64),
+        },
         desc: Some(window.listing == Listing::Newest),
-        entries: shown
-            .filter_map(|run| account.show(run).cloned().map(Entry::Run))
-            .collect(),
+        entries,
     }
 }
 

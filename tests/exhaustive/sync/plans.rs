@@ -1,5 +1,7 @@
 //! The accounts that are searched.
 
+use super::account::Total;
+
 /// An account, and how it is polled.
 #[derive(Debug)]
 pub struct Plan {
@@ -20,6 +22,9 @@ pub struct Plan {
     pub found_at_once: bool,
     /// Whether equal starts come in the same order in every answer.
     pub stable: bool,
+    pub total: Total,
+    /// The most steps until the mirror equals the account, once nothing changes or fails any more.
+    pub within: usize,
     /// What can happen besides new runs and reads.
     pub may: May,
     /// How many steps are searched by default.
@@ -36,6 +41,10 @@ pub struct May {
     pub fail: bool,
     pub crash: bool,
     pub audit: bool,
+    /// Lists can show a run as it was before it last changed, once for each change.
+    pub lag: bool,
+    /// Lists can show one run unreadable for a time: with its id, or without.
+    pub unreadable: Option<bool>,
 }
 
 const NOTHING: May = May {
@@ -46,6 +55,8 @@ const NOTHING: May = May {
     fail: false,
     crash: false,
     audit: false,
+    lag: false,
+    unreadable: None,
 };
 
 pub static FIRST: Plan = Plan {
@@ -59,6 +70,8 @@ pub static FIRST: Plan = Plan {
     watched: false,
     found_at_once: false,
     stable: false,
+    total: Total::True,
+    within: 40,
     may: May {
         delete: true,
         fail: true,
@@ -165,6 +178,7 @@ pub static AUDITED: Plan = Plan {
     listed: 4,
     stable: true,
     synced: true,
+    within: 60,
     may: May {
         delete: true,
         audit: true,
@@ -173,4 +187,73 @@ pub static AUDITED: Plan = Plan {
         ..NOTHING
     },
     ..FIRST
+};
+
+/// As [`AUDITED`], but an audit must not read the same page over and over.
+pub static AUDITED_SWIFTLY: Plan = Plan {
+    name: "audits in few reads",
+    within: 40,
+    ..AUDITED
+};
+
+/// As [`DELETED`], but a poll that caught up must have found everything.
+pub static DELETED_AT_ONCE: Plan = Plan {
+    name: "deletions, found at once",
+    found_at_once: true,
+    ..DELETED
+};
+
+pub static TIES_AT_ONCE: Plan = Plan {
+    name: "equal starts, found at once",
+    found_at_once: true,
+    ..TIES_OF_THREE
+};
+
+pub static WITHOUT_TOTALS: Plan = Plan {
+    name: "no totals",
+    starts: &[10, 20, 30, 30],
+    total: Total::Absent,
+    ..DELETED
+};
+
+pub static UNTRUE_TOTALS: Plan = Plan {
+    name: "untrue totals",
+    total: Total::EndOfPage,
+    ..WITHOUT_TOTALS
+};
+
+pub static LAGGING: Plan = Plan {
+    name: "lists that lag",
+    starts: &[10, 20, 30],
+    listed: 2,
+    may: May {
+        end: true,
+        resurrect: true,
+        lag: true,
+        ..NOTHING
+    },
+    ..RESURRECTED
+};
+
+pub static UNREADABLE: Plan = Plan {
+    name: "unreadable entries",
+    starts: &[10, 20, 30, 40],
+    listed: 3,
+    synced: true,
+    may: May {
+        delete: true,
+        audit: true,
+        unreadable: Some(true),
+        ..NOTHING
+    },
+    ..FIRST
+};
+
+pub static NAMELESS: Plan = Plan {
+    name: "unreadable entries without an id",
+    may: May {
+        unreadable: Some(false),
+        ..UNREADABLE.may
+    },
+    ..UNREADABLE
 };
