@@ -34,6 +34,14 @@ pub enum Total {
     EndOfPage,
 }
 
+/// How the API answers reads of lists.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    pub total: Total,
+    /// The most entries in a page, however many are asked for.
+    pub most: usize,
+}
+
 /// The names of the runs.
 pub const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 

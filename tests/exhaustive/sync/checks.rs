@@ -3,12 +3,12 @@
 use apify_mirror::model::EventType;
 
 use super::account::{NAMES, Run};
-use super::{MAX_READS, Runs, World, bit};
+use super::{Runs, World, bit};
 
 impl World {
     /// Checks what holds at any time.
     pub fn check(&self) -> Result<(), String> {
-        if self.reads > MAX_READS {
+        if self.reads > self.plan.reads {
             return Err(format!("{} reads without a sleep", self.reads));
         }
         for (nth, run) in self.runs() {

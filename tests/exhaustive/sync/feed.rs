@@ -10,7 +10,7 @@ use apify_mirror::sync::{
     Single, Window,
 };
 
-use super::account::{Account, Run, Total};
+use super::account::{Account, Manner, Run, Total};
 use super::mirror::Mirror;
 use crate::canonical::{self, Number};
 
@@ -36,15 +36,15 @@ pub struct Feed {
     /// Where the settings end in its text.
     settings_end: usize,
     pub wait: Wait,
-    /// How the account's answers count their entries.
-    total: Total,
+    /// How the API answers.
+    manner: Manner,
     /// Whether it went past entries that it could not read.
     went_past: bool,
 }
 
 impl Feed {
     /// A feed that has yet to be woken, as after a start of the process.
-    pub fn new(settings: &Settings, state: FeedState, total: Total) -> Self {
+    pub fn new(settings: &Settings, state: FeedState, manner: Manner) -> Self {
         let machine = Machine::new(settings.clone(), state);
         let settings_end = format!("{machine:?}")
             .find(", feed: ")
@@ -54,14 +54,14 @@ impl Feed {
             machine,
             settings_end,
             wait: Wait::Asleep(Outcome::Failed),
-            total,
+            manner,
             went_past: false,
         }
     }
 
     /// The process dies and is started again.
     pub fn restart(&mut self, mirror: &Mirror) {
-        *self = Self::new(&self.settings, mirror.feed.clone(), self.total);
+        *self = Self::new(&self.settings, mirror.feed.clone(), self.manner);
     }
 
     pub fn request_audit(&mut self) {
@@ -91,7 +91,7 @@ impl Feed {
                 Input::Runs(ids.iter().map(show).collect())
             }
             Wait::Pages(windows, pages) => {
-                pages.push(page(&windows[pages.len()], account, order, self.total));
+                pages.push(page(&windows[pages.len()], account, order, self.manner));
                 if pages.len() < windows.len() {
                     return None;
                 }
@@ -164,6 +164,8 @@ impl Feed {
         canonical::write(&machine[self.settings_end..], text, |number| match number {
             // How many polls there were only makes the waits between them differ.
             Number::Plain("polls", _) => 0,
+            // No history reaches their limits.
+            Number::Plain("reads" | "audit_reads" | "barren_polls", _) => 0,
             Number::Plain("failures", failures) => failures.min(1),
             Number::Duration("until_poll", left) => left.min(1),
             Number::Plain(_, other)
@@ -204,7 +206,7 @@ impl Feed {
 }
 
 /// What the API answers.
-fn page(window: &Window, account: &Account, order: usize, total: Total) -> Page {
+fn page(window: &Window, account: &Account, order: usize, manner: Manner) -> Page {
     let mut listed = account.listed(order);
     match window.listing {
         Listing::All => {}
@@ -215,12 +217,12 @@ fn page(window: &Window, account: &Account, order: usize, total: Total) -> Page 
     let shown = listed
         .into_iter()
         .skip(window.offset as usize)
-        .take(window.limit as usize);
+        .take(manner.most.min(window.limit as usize));
     let entries: Vec<Entry> = shown.filter_map(|run| account.entry(run)).collect();
     Page {
         offset: Some(window.offset),
         limit: Some(u64::from(window.limit)),
-        total: match total {
+        total: match manner.total {
             Total::True => Some(all),
             Total::Absent => None,
             Total::EndOfPage => Some(window.offset + entries.len() as u64),

@@ -10,7 +10,7 @@
 //!   that did not change meanwhile; if nothing changed, the mirror equals the account;
 //! - no listed run is ever marked as removed; after an audit during which nothing changed, every other run is;
 //! - a run raises CREATED, once, unless it started no later than those that existed when the mirror first looked;
-//! - a poll, or a page of an audit, ends within [`MAX_READS`] reads;
+//! - a poll, or a page of an audit, ends within a number of reads that the plan states;
 //! - once nothing changes or fails, the mirror comes to equal the account within a number of
 //!   steps that the plan states.
 //!
@@ -35,9 +35,6 @@ use mirror::{Mirror, Row};
 use plans::Plan;
 
 use crate::search::{self, Limits};
-
-/// The most reads between two sleeps.
-const MAX_READS: u8 = 24;
 
 /// A set of runs, a bit for each.
 type Runs = u8;
@@ -124,7 +121,7 @@ impl World {
             plan,
             account: Account::new(plan.starts, plan.listed),
             mirror: Mirror::default(),
-            feed: Feed::new(&settings, FeedState::default(), plan.total),
+            feed: Feed::new(&settings, FeedState::default(), plan.manner),
             throughout: 0,
             unchanged: 0,
             longer: 0,
@@ -246,6 +243,12 @@ impl World {
         let slept = self.answer(0);
         self.account.lagging = None;
         self.account.before[run] = None;
+        let is_active = |row: &Row| !row.stored.run.status.is_terminal();
+        if matches!(self.account.runs[run], Run::Running(_))
+            && !self.row(run).is_some_and(is_active)
+        {
+            self.unseen |= bit(run);
+        }
         slept
     }
 
@@ -576,6 +579,11 @@ fn answers_without_totals() {
 }
 
 #[test]
+fn pages_smaller_than_asked_for() {
+    check(&plans::SMALL_PAGES);
+}
+
+#[test]
 fn answers_with_untrue_totals() {
     check(&plans::UNTRUE_TOTALS);
 }
@@ -593,4 +601,10 @@ fn unreadable_entries() {
 #[test]
 fn unreadable_entries_without_an_id() {
     check(&plans::NAMELESS);
+}
+
+#[test]
+#[ignore = "beside an unreadable entry a poll reads the same pages over and over, up to some thirty times"]
+fn unreadable_entries_in_few_reads() {
+    check(&plans::NAMELESS_SWIFTLY);
 }

@@ -1,6 +1,6 @@
 //! The accounts that are searched.
 
-use super::account::Total;
+use super::account::{Manner, Total};
 
 /// An account, and how it is polled.
 #[derive(Debug)]
@@ -22,9 +22,11 @@ pub struct Plan {
     pub found_at_once: bool,
     /// Whether equal starts come in the same order in every answer.
     pub stable: bool,
-    pub total: Total,
+    pub manner: Manner,
     /// The most steps until the mirror equals the account, once nothing changes or fails any more.
     pub within: usize,
+    /// The most reads of a poll, or of a page of an audit.
+    pub reads: u8,
     /// What can happen besides new runs and reads.
     pub may: May,
     /// How many steps are searched by default.
@@ -46,6 +48,11 @@ pub struct May {
     /// Lists can show one run unreadable for a time: with its id, or without.
     pub unreadable: Option<bool>,
 }
+
+const TRUE: Manner = Manner {
+    total: Total::True,
+    most: usize::MAX,
+};
 
 const NOTHING: May = May {
     late: false,
@@ -70,15 +77,16 @@ pub static FIRST: Plan = Plan {
     watched: false,
     found_at_once: false,
     stable: false,
-    total: Total::True,
+    manner: TRUE,
     within: 40,
+    reads: 24,
     may: May {
         delete: true,
         fail: true,
         crash: true,
         ..NOTHING
     },
-    depth: 9,
+    depth: 8,
 };
 
 pub static FIRST_TIES: Plan = Plan {
@@ -86,7 +94,7 @@ pub static FIRST_TIES: Plan = Plan {
     starts: &[10, 20, 30, 30],
     listed: 4,
     page: 3,
-    depth: 10,
+    depth: 8,
     ..FIRST
 };
 
@@ -100,6 +108,7 @@ pub static TIES_OF_TWO: Plan = Plan {
         crash: true,
         ..NOTHING
     },
+    depth: 8,
     ..FIRST
 };
 
@@ -107,6 +116,7 @@ pub static TIES_OF_THREE: Plan = Plan {
     name: "equal starts, pages of three",
     starts: &[10, 20, 30, 30, 30],
     page: 3,
+    depth: 7,
     ..TIES_OF_TWO
 };
 
@@ -114,6 +124,7 @@ pub static DELETED: Plan = Plan {
     name: "deletions",
     listed: 3,
     synced: true,
+    depth: 7,
     ..FIRST
 };
 
@@ -131,7 +142,7 @@ pub static RESURRECTED: Plan = Plan {
         crash: true,
         ..NOTHING
     },
-    depth: 8,
+    depth: 6,
     ..FIRST
 };
 
@@ -146,7 +157,7 @@ pub static LATE: Plan = Plan {
         crash: true,
         ..NOTHING
     },
-    depth: 8,
+    depth: 6,
     ..FIRST
 };
 
@@ -159,6 +170,7 @@ pub static AT_ONCE: Plan = Plan {
         fail: true,
         ..NOTHING
     },
+    depth: 8,
     ..FIRST
 };
 
@@ -168,6 +180,7 @@ pub static AUDITED_TIES: Plan = Plan {
     listed: 2,
     page: 2,
     stable: false,
+    depth: 7,
     ..AUDITED
 };
 
@@ -186,6 +199,7 @@ pub static AUDITED: Plan = Plan {
         fail: true,
         ..NOTHING
     },
+    depth: 7,
     ..FIRST
 };
 
@@ -193,6 +207,7 @@ pub static AUDITED: Plan = Plan {
 pub static AUDITED_SWIFTLY: Plan = Plan {
     name: "audits in few reads",
     within: 40,
+    depth: 9,
     ..AUDITED
 };
 
@@ -200,25 +215,34 @@ pub static AUDITED_SWIFTLY: Plan = Plan {
 pub static DELETED_AT_ONCE: Plan = Plan {
     name: "deletions, found at once",
     found_at_once: true,
+    depth: 8,
     ..DELETED
 };
 
 pub static TIES_AT_ONCE: Plan = Plan {
     name: "equal starts, found at once",
     found_at_once: true,
+    depth: 8,
     ..TIES_OF_THREE
 };
 
 pub static WITHOUT_TOTALS: Plan = Plan {
     name: "no totals",
     starts: &[10, 20, 30, 30],
-    total: Total::Absent,
+    manner: Manner {
+        total: Total::Absent,
+        ..TRUE
+    },
+    depth: 8,
     ..DELETED
 };
 
 pub static UNTRUE_TOTALS: Plan = Plan {
     name: "untrue totals",
-    total: Total::EndOfPage,
+    manner: Manner {
+        total: Total::EndOfPage,
+        ..TRUE
+    },
     ..WITHOUT_TOTALS
 };
 
@@ -232,13 +256,17 @@ pub static LAGGING: Plan = Plan {
         lag: true,
         ..NOTHING
     },
+    depth: 8,
     ..RESURRECTED
 };
 
 pub static UNREADABLE: Plan = Plan {
     name: "unreadable entries",
-    starts: &[10, 20, 30, 40],
-    listed: 3,
+    within: 90,
+    reads: 60,
+    starts: &[10, 20, 30, 40, 50],
+    listed: 4,
+    page: 3,
     synced: true,
     may: May {
         delete: true,
@@ -246,6 +274,7 @@ pub static UNREADABLE: Plan = Plan {
         unreadable: Some(true),
         ..NOTHING
     },
+    depth: 6,
     ..FIRST
 };
 
@@ -256,4 +285,26 @@ pub static NAMELESS: Plan = Plan {
         ..UNREADABLE.may
     },
     ..UNREADABLE
+};
+
+/// As [`NAMELESS`], but a poll must not read the same pages over and over.
+pub static NAMELESS_SWIFTLY: Plan = Plan {
+    name: "unreadable entries, in few reads",
+    within: 40,
+    reads: 24,
+    ..NAMELESS
+};
+
+/// The first sync of a list in pages smaller than asked for, which are not the end although no total says so.
+pub static SMALL_PAGES: Plan = Plan {
+    name: "small pages without totals",
+    page: 4,
+    manner: Manner {
+        total: Total::Absent,
+        most: 3,
+    },
+    starts: &[10, 20, 30, 40, 50],
+    listed: 4,
+    depth: 8,
+    ..FIRST
 };
