@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use apify_mirror::sync::Seen;
+use apify_mirror::model::Timestamp;
+use apify_mirror::sync::{Entry, Seen, Unreadable};
 use serde_json::json;
 
 /// Where a run stands.
@@ -24,6 +25,23 @@ impl Run {
     }
 }
 
+/// What an answer says of the number of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Total {
+    True,
+    Absent,
+    /// The end of the page, whatever follows.
+    EndOfPage,
+}
+
+/// How the API answers reads of lists.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    pub total: Total,
+    /// The most entries in a page, however many are asked for.
+    pub most: usize,
+}
+
 /// The names of the runs.
 pub const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
@@ -37,6 +55,12 @@ pub struct Account {
     shown: Arc<Vec<Seen>>,
     /// The newest start that was ever listed.
     pub newest: i64,
+    /// What runs were before they ended or were resurrected, if a list can still show that.
+    pub before: Vec<Option<Run>>,
+    /// The run that the list shows as it was before.
+    pub lagging: Option<usize>,
+    /// The run that lists show unreadable, and whether they show its id.
+    pub unreadable: Option<(usize, bool)>,
 }
 
 impl Account {
@@ -58,6 +82,9 @@ impl Account {
             runs: runs.collect(),
             shown: Arc::new(shown.collect()),
             newest: starts[..listed].last().copied().unwrap_or(i64::MIN),
+            before: vec![None; starts.len()],
+            lagging: None,
+            unreadable: None,
         }
     }
 
@@ -71,11 +98,42 @@ impl Account {
 
     /// A listed run as the API shows it.
     pub fn show(&self, run: usize) -> Option<&Seen> {
-        match self.runs[run] {
+        self.show_as(run, self.runs[run])
+    }
+
+    fn show_as(&self, run: usize, state: Run) -> Option<&Seen> {
+        match state {
             Run::Unborn | Run::Deleted => None,
             Run::Running(life) => Some(&self.shown[run * 4 + usize::from(life) * 2]),
             Run::Ended(life) => Some(&self.shown[run * 4 + usize::from(life) * 2 + 1]),
         }
+    }
+
+    /// What a list shows a run to be.
+    pub fn listed_as(&self, run: usize) -> Run {
+        let before = self.before[run].filter(|_| self.lagging == Some(run));
+        before.unwrap_or(self.runs[run])
+    }
+
+    /// A listed run as lists show it.
+    pub fn entry(&self, run: usize) -> Option<Entry> {
+        match self.unreadable {
+            Some((unreadable, named)) if unreadable == run => Some(Entry::Unreadable(Unreadable {
+                id: named.then(|| NAMES[run].to_owned()),
+                reason: "unreadable".to_owned(),
+                body: String::new(),
+            })),
+            _ => self
+                .show_as(run, self.listed_as(run))
+                .cloned()
+                .map(Entry::Run),
+        }
+    }
+
+    /// Changes what a listed run is.
+    pub fn change(&mut self, run: usize, to: Run) {
+        self.before[run] = Some(self.runs[run]).filter(|_| to.is_listed());
+        self.runs[run] = to;
     }
 
     /// Creates a run; returns whether it is registered late, as a newer one was listed before.
@@ -122,12 +180,12 @@ impl Account {
 }
 
 fn show(id: &str, start: i64, life: i64, ended: bool) -> Seen {
-    let at = |second: i64| apify_mirror::model::Timestamp::from_millis(second * 1_000).to_string();
+    let at = |second: i64| Timestamp::from_millis(second * 1_000).to_string();
     let json = json!({
         "id": id,
         "startedAt": at(start),
         "finishedAt": ended.then(|| at(1_000 + life)),
         "status": if ended { "SUCCEEDED" } else { "RUNNING" },
     });
-    Seen::from_json(json).expect("a run")
+    Seen::from_json(json, Timestamp::from_millis(i64::MAX)).expect("a run")
 }

@@ -6,10 +6,11 @@
 
 use apify_mirror::model::Timestamp;
 use apify_mirror::sync::{
-    Command, FeedState, Input, Listing, Machine, Outcome, Page, ReadFailure, Settings, Window,
+    Command, Entry, FeedState, Input, Listing, Machine, Outcome, Page, ReadFailure, Seen, Settings,
+    Single, Window,
 };
 
-use super::account::{Account, Run};
+use super::account::{Account, Manner, Run, Total};
 use super::mirror::Mirror;
 use crate::canonical::{self, Number};
 
@@ -35,11 +36,15 @@ pub struct Feed {
     /// Where the settings end in its text.
     settings_end: usize,
     pub wait: Wait,
+    /// How the API answers.
+    manner: Manner,
+    /// Whether it went past entries that it could not read.
+    went_past: bool,
 }
 
 impl Feed {
     /// A feed that has yet to be woken, as after a start of the process.
-    pub fn new(settings: &Settings, state: FeedState) -> Self {
+    pub fn new(settings: &Settings, state: FeedState, manner: Manner) -> Self {
         let machine = Machine::new(settings.clone(), state);
         let settings_end = format!("{machine:?}")
             .find(", feed: ")
@@ -49,12 +54,14 @@ impl Feed {
             machine,
             settings_end,
             wait: Wait::Asleep(Outcome::Failed),
+            manner,
+            went_past: false,
         }
     }
 
     /// The process dies and is started again.
     pub fn restart(&mut self, mirror: &Mirror) {
-        *self = Self::new(&self.settings, mirror.feed.clone());
+        *self = Self::new(&self.settings, mirror.feed.clone(), self.manner);
     }
 
     pub fn request_audit(&mut self) {
@@ -80,11 +87,11 @@ impl Feed {
         let input = match &mut self.wait {
             Wait::Asleep(_) => panic!("nothing is read"),
             Wait::Runs(ids) => {
-                let show = |id: &String| (id.clone(), account.show(account.place(id)).cloned());
+                let show = |id: &String| (id.clone(), single(account, id));
                 Input::Runs(ids.iter().map(show).collect())
             }
             Wait::Pages(windows, pages) => {
-                pages.push(page(&windows[pages.len()], account, order));
+                pages.push(page(&windows[pages.len()], account, order, self.manner));
                 if pages.len() < windows.len() {
                     return None;
                 }
@@ -94,10 +101,12 @@ impl Feed {
         self.input(input, mirror)
     }
 
-    /// The next read fails, and so do its retries. Pages that were read before it still count.
+    /// The next read fails, and so do its retries. Pages that were read before it still count, and single reads that fail
+    /// delay nothing else.
     pub fn fail(&mut self, mirror: &mut Mirror) -> Option<Outcome> {
         let input = match &mut self.wait {
             Wait::Pages(_, pages) if !pages.is_empty() => Input::Pages(std::mem::take(pages)),
+            Wait::Runs(ids) => Input::Runs(ids.drain(..).map(|id| (id, Single::Failed)).collect()),
             _ => Input::Failed(ReadFailure::Temporary),
         };
         self.input(input, mirror)
@@ -107,6 +116,7 @@ impl Feed {
     fn input(&mut self, input: Input, mirror: &mut Mirror) -> Option<Outcome> {
         let mut command = self.machine.step(input, NOW);
         loop {
+            self.went_past |= self.machine.take_missed() > 0;
             let cursor = &self.machine.feed().cursor;
             let input = match command {
                 Command::LoadOpen { within } => Input::Open(mirror.open_runs(cursor, within)),
@@ -114,10 +124,9 @@ impl Feed {
                 Command::LoadUnseen { gaps, except } => {
                     Input::Unseen(mirror.unseen(&gaps, &except))
                 }
-                Command::Commit(commit) => {
-                    mirror.commit(&commit);
-                    Input::Committed
-                }
+                Command::Commit(commit) => Input::Committed {
+                    unconfirmed: mirror.commit(&commit),
+                },
                 Command::Read(windows) => {
                     self.wait = Wait::Pages(windows, Vec::new());
                     return None;
@@ -135,6 +144,11 @@ impl Feed {
         }
     }
 
+    /// Whether it went past entries since this was asked last.
+    pub fn take_went_past(&mut self) -> bool {
+        std::mem::take(&mut self.went_past)
+    }
+
     /// How it went to sleep, if it sleeps.
     pub fn slept(&self) -> Option<Outcome> {
         match self.wait {
@@ -150,6 +164,8 @@ impl Feed {
         canonical::write(&machine[self.settings_end..], text, |number| match number {
             // How many polls there were only makes the waits between them differ.
             Number::Plain("polls", _) => 0,
+            // No history reaches their limits.
+            Number::Plain("reads" | "audit_reads" | "barren_polls", _) => 0,
             Number::Plain("failures", failures) => failures.min(1),
             Number::Duration("until_poll", left) => left.min(1),
             Number::Plain(_, other)
@@ -159,17 +175,15 @@ impl Feed {
         });
         if let Wait::Pages(_, pages) = &self.wait {
             for page in pages {
-                let items = page
-                    .items
-                    .iter()
-                    .map(|seen| (&seen.run.id, &seen.run.status, &seen.run.finished_at));
-                let _ = write!(
-                    text,
-                    "{} {:?} {:?}",
-                    page.offset,
-                    page.total,
-                    items.collect::<Vec<_>>()
-                );
+                let _ = write!(text, "{:?}{:?}", page.offset, page.total);
+                for entry in &page.entries {
+                    let _ = match entry {
+                        Entry::Run(Seen { run, .. }) => {
+                            write!(text, "{}{:?}{:?}", run.id, run.status, run.finished_at)
+                        }
+                        Entry::Unreadable(item) => write!(text, "{:?}", item.id),
+                    };
+                }
             }
         }
     }
@@ -192,22 +206,33 @@ impl Feed {
 }
 
 /// What the API answers.
-pub fn page(window: &Window, account: &Account, order: usize) -> Page {
+fn page(window: &Window, account: &Account, order: usize, manner: Manner) -> Page {
     let mut listed = account.listed(order);
     match window.listing {
         Listing::All => {}
         Listing::Newest => listed.reverse(),
-        Listing::Active => listed.retain(|run| matches!(account.runs[*run], Run::Running(_))),
+        Listing::Active => listed.retain(|run| matches!(account.listed_as(*run), Run::Running(_))),
     }
-    let total = listed.len() as u64;
+    let all = listed.len() as u64;
     let shown = listed
         .into_iter()
         .skip(window.offset as usize)
-        .take(window.limit as usize);
+        .take(manner.most.min(window.limit as usize));
+    let entries: Vec<Entry> = shown.filter_map(|run| account.entry(run)).collect();
     Page {
-        offset: window.offset,
+        offset: Some(window.offset),
         limit: Some(u64::from(window.limit)),
-        total: Some(total),
-        items: shown.filter_map(|run| account.show(run).cloned()).collect(),
+        total: match manner.total {
+            Total::True => Some(all),
+            Total::Absent => None,
+            Total::EndOfPage => Some(window.offset + entries.len() as u64),
+        },
+        desc: Some(window.listing == Listing::Newest),
+        entries,
     }
+}
+
+fn single(account: &Account, id: &str) -> Single {
+    let found = account.show(account.place(id));
+    found.map_or(Single::Gone, |seen| Single::Found(Box::new(seen.clone())))
 }

@@ -1,10 +1,12 @@
 //! A model of a feed's rows, with the rules of `src/store/sqlite`: `commit.rs`, `reads.rs` and `rows.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use apify_mirror::model::{EventType, Timestamp};
-use apify_mirror::sync::{Commit, Cursor, FeedState, Gap, OpenRun, OpenRuns, Stored, observe};
+use apify_mirror::sync::{
+    Commit, Cursor, FeedState, Gap, OpenRun, OpenRuns, Stored, leads_back, observe,
+};
 
 /// A run's row.
 #[derive(Clone, Debug)]
@@ -27,8 +29,9 @@ impl Mirror {
         listed.filter_map(|(id, row)| Some((id, row.stored.run.started()?)))
     }
 
-    /// What `Store::commit` does.
-    pub fn commit(&mut self, commit: &Commit) {
+    /// What `Store::commit` does; returns the runs that must be confirmed.
+    pub fn commit(&mut self, commit: &Commit) -> Vec<String> {
+        let mut unconfirmed = Vec::new();
         for (nth, observed) in commit.observed.iter().enumerate() {
             let id = &observed.seen.run.id;
             if commit.observed[nth + 1..]
@@ -38,8 +41,12 @@ impl Mirror {
                 continue;
             }
             let row = self.rows.get(id);
-            let Some(change) = observe(row.map(|row| &*row.stored), observed, &commit.judgement)
-            else {
+            let stored = row.map(|row| &*row.stored);
+            if stored.is_some_and(|stored| leads_back(stored, observed)) {
+                unconfirmed.push(id.clone());
+                continue;
+            }
+            let Some(mut change) = observe(stored, observed, &commit.judgement) else {
                 continue;
             };
             let mut events = row.map_or_else(Vec::new, |row| row.events.clone());
@@ -49,20 +56,21 @@ impl Mirror {
                     .into_iter()
                     .map(|transition| transition.kind),
             );
+            if let Some(end) = &change.row.run.finished_at {
+                change.row.last_end = Some(end.clone());
+            }
             let stored = Arc::new(change.row);
             self.rows.insert(id.clone(), Row { stored, events });
         }
         let mut removed = commit.gone.clone();
         if let Some(covered) = &commit.covered {
-            let observed = |id: &String| {
-                commit
-                    .observed
-                    .iter()
-                    .any(|observed| observed.seen.run.id == *id)
-            };
+            let observed = commit.observed.iter().map(|seen| &seen.seen.run.id);
+            let unreadable = commit.unreadable.iter();
+            let unreadable = unreadable.filter_map(|(_, item)| item.id.as_ref());
+            let shown: BTreeSet<&String> = observed.chain(unreadable).collect();
             let absent = self
                 .listed()
-                .filter(|(id, started)| covered.proves_absent(*started) && !observed(id));
+                .filter(|(id, started)| covered.proves_absent(*started) && !shown.contains(id));
             removed.extend(absent.map(|(id, _)| id.clone()));
         }
         for id in removed {
@@ -71,6 +79,7 @@ impl Mirror {
             }
         }
         self.feed = commit.feed.clone();
+        unconfirmed
     }
 
     /// What `Store::open_runs` does.

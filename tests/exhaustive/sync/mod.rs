@@ -10,8 +10,9 @@
 //!   that did not change meanwhile; if nothing changed, the mirror equals the account;
 //! - no listed run is ever marked as removed; after an audit during which nothing changed, every other run is;
 //! - a run raises CREATED, once, unless it started no later than those that existed when the mirror first looked;
-//! - a poll, or a page of an audit, ends within [`MAX_READS`] reads;
-//! - once nothing changes or fails, the mirror comes to equal the account within [`SETTLED_WITHIN`] steps.
+//! - a poll, or a page of an audit, ends within a number of reads that the plan states;
+//! - once nothing changes or fails, the mirror comes to equal the account within a number of
+//!   steps that the plan states.
 //!
 //! One thing cannot be promised: a run that was registered late or resurrected, and ends before a poll has seen it
 //! active, is found by an audit only. Such runs do not end before that here.
@@ -26,7 +27,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use apify_mirror::model::Seed;
-use apify_mirror::sync::{FeedState, Outcome, Settings};
+use apify_mirror::sync::{Baseline, FeedState, Outcome, Settings};
 
 use account::{Account, NAMES, Run};
 use feed::{Feed, Wait};
@@ -34,12 +35,6 @@ use mirror::{Mirror, Row};
 use plans::Plan;
 
 use crate::search::{self, Limits};
-
-/// The most reads between two sleeps.
-const MAX_READS: u8 = 24;
-
-/// The most steps until the mirror equals the account, once nothing changes or fails any more.
-const SETTLED_WITHIN: usize = 40;
 
 /// A set of runs, a bit for each.
 type Runs = u8;
@@ -54,6 +49,8 @@ struct World {
     /// The runs that were listed ever since the machine was woken, and those of which nothing changed since.
     throughout: Runs,
     unchanged: Runs,
+    /// The runs that were listed ever since it was woken before that, if that poll caught up.
+    longer: Runs,
     /// Nothing has changed since the machine was woken, and since an audit was requested.
     quiet: bool,
     audit_quiet: bool,
@@ -63,6 +60,12 @@ struct World {
     unseen: Runs,
     /// The newest start when the mirror first looked.
     history: Option<i64>,
+    /// Runs that only an audit must find.
+    excused: Runs,
+    /// Whether an entry has become unreadable.
+    was_unreadable: bool,
+    /// All that the first sync found counts as history: the newest run was also the oldest one.
+    given_up: bool,
     /// Reads since the machine was woken.
     reads: u8,
 }
@@ -78,6 +81,12 @@ enum Step {
     Wake,
     /// The next read is answered, with equal starts in the order of this number.
     Answer(usize),
+    /// The next read is answered with this run as it was before it last changed.
+    Lag(usize),
+    /// Lists show this run unreadable from now on.
+    Blur(usize),
+    /// They show it as it is again.
+    Clear,
     /// The next read fails.
     Fail,
     /// The process dies and is started again.
@@ -112,14 +121,18 @@ impl World {
             plan,
             account: Account::new(plan.starts, plan.listed),
             mirror: Mirror::default(),
-            feed: Feed::new(&settings, FeedState::default()),
+            feed: Feed::new(&settings, FeedState::default(), plan.manner),
             throughout: 0,
             unchanged: 0,
+            longer: 0,
             quiet: false,
             audit_quiet: false,
             audit_wanted: false,
             unseen: 0,
             history: None,
+            excused: 0,
+            was_unreadable: false,
+            given_up: false,
             reads: 0,
         };
         while let Some(step) = search::World::kind(&world).filter(|_| plan.synced) {
@@ -163,8 +176,12 @@ impl World {
     }
 
     fn equals(&self) -> bool {
+        self.equals_but(0)
+    }
+
+    fn equals_but(&self, excused: Runs) -> bool {
         self.runs()
-            .all(|(nth, run)| !run.is_listed() || self.is_mirrored(nth))
+            .all(|(nth, run)| !run.is_listed() || self.is_mirrored(nth) || excused & bit(nth) != 0)
     }
 
     /// Changes a run of the account.
@@ -183,13 +200,14 @@ impl World {
                 }
             }
             (Step::Delete(_), _) => {
-                self.account.runs[run] = Run::Deleted;
-                (self.throughout, self.unseen) =
-                    (self.throughout & !bit(run), self.unseen & !bit(run));
+                self.account.change(run, Run::Deleted);
+                self.throughout &= !bit(run);
+                self.longer &= !bit(run);
+                self.unseen &= !bit(run);
             }
-            (_, Run::Running(life)) => self.account.runs[run] = Run::Ended(life),
+            (_, Run::Running(life)) => self.account.change(run, Run::Ended(life)),
             (_, Run::Ended(life)) => {
-                self.account.runs[run] = Run::Running(life + 1);
+                self.account.change(run, Run::Running(life + 1));
                 if !active {
                     self.unseen |= bit(run);
                 }
@@ -201,9 +219,76 @@ impl World {
     }
 
     fn wake(&mut self) -> Option<Outcome> {
+        self.longer = match self.feed.slept() {
+            Some(Outcome::CaughtUp) => self.throughout,
+            _ => 0,
+        };
         self.throughout = self.listed();
         (self.unchanged, self.quiet, self.reads) = (self.throughout, true, 0);
         self.feed.wake(&mut self.mirror)
+    }
+
+    /// Some runs are not shown as they are for a time, so that nothing is promised of this poll or audit.
+    fn hidden(&mut self, runs: Runs) {
+        self.throughout &= !runs;
+        self.longer &= !runs;
+        self.unchanged &= !runs;
+        (self.quiet, self.audit_quiet) = (false, false);
+    }
+
+    /// Answers a read with a run as it was before it last changed.
+    fn lag(&mut self, run: usize) -> Option<Outcome> {
+        self.hidden(bit(run));
+        self.account.lagging = Some(run);
+        let slept = self.answer(0);
+        self.account.lagging = None;
+        self.account.before[run] = None;
+        let is_active = |row: &Row| !row.stored.run.status.is_terminal();
+        if matches!(self.account.runs[run], Run::Running(_))
+            && !self.row(run).is_some_and(is_active)
+        {
+            self.unseen |= bit(run);
+        }
+        slept
+    }
+
+    /// Lists show a run unreadable from now on.
+    fn blur(&mut self, run: usize) {
+        let named = self.plan.may.unreadable == Some(true);
+        self.account.unreadable = Some((run, named));
+        self.was_unreadable = true;
+        self.hidden(bit(run));
+        if !named {
+            self.excused |= bit(run);
+        }
+    }
+
+    /// Notes which runs only an audit must find.
+    fn excuse(&mut self) {
+        if self.feed.take_went_past() {
+            let starts = self.account.starts;
+            let tied = |start: &i64| starts.iter().filter(|other| *other == start).count() > 1;
+            let tied = (0..starts.len()).filter(|nth| tied(&starts[*nth]));
+            self.excused |= tied.fold(0, |runs, nth| runs | bit(nth));
+        }
+        for nth in 0..self.account.runs.len() {
+            let blurred = self.account.unreadable.is_some_and(|(run, _)| run == nth);
+            if !blurred && (self.is_mirrored(nth) || !self.account.runs[nth].is_listed()) {
+                self.excused &= !bit(nth);
+            }
+        }
+    }
+
+    fn fail(&mut self) -> Option<Outcome> {
+        if let Wait::Runs(ids) = &self.feed.wait {
+            // That these could not be read is logged; a later poll reads them again.
+            let unread = ids.iter().map(|id| bit(self.account.place(id)));
+            let unread = unread.fold(0, |runs, run| runs | run);
+            (self.throughout, self.unchanged) =
+                (self.throughout & !unread, self.unchanged & !unread);
+            (self.quiet, self.audit_quiet) = (false, false);
+        }
+        self.feed.fail(&mut self.mirror)
     }
 
     fn answer(&mut self, order: usize) -> Option<Outcome> {
@@ -215,7 +300,13 @@ impl World {
                 .max();
         }
         self.reads += 1;
-        self.feed.answer(&self.account, order, &mut self.mirror)
+        let slept = self.feed.answer(&self.account, order, &mut self.mirror);
+        let oldest = self.listed().trailing_zeros() as usize;
+        let oldest = self.account.starts.get(oldest).copied();
+        if self.mirror.feed.baseline == Some(Baseline::Everything) && oldest >= self.history {
+            self.given_up = true;
+        }
+        slept
     }
 }
 
@@ -238,7 +329,20 @@ impl search::World for World {
         if may.audit && !self.audit_wanted {
             steps.push(Step::Audit);
         }
+        let unreadable = may.unreadable.is_some() && !self.was_unreadable;
+        if self.account.unreadable.is_some() {
+            steps.push(Step::Clear);
+        }
         for (nth, run) in self.runs() {
+            if may.lag
+                && self.account.before[nth].is_some()
+                && matches!(self.feed.wait, Wait::Pages(..))
+            {
+                steps.push(Step::Lag(nth));
+            }
+            if unreadable && run.is_listed() {
+                steps.push(Step::Blur(nth));
+            }
             let late = self.account.starts[nth] < self.account.newest;
             match run {
                 Run::Unborn if may.late || !late => steps.push(Step::Create(nth)),
@@ -262,6 +366,10 @@ impl search::World for World {
             {
                 None
             }
+            Wait::Asleep(_) if self.account.unreadable.is_some() => Some(Step::Clear),
+            Wait::Asleep(Outcome::CaughtUp) if self.excused != 0 && !self.audit_wanted => {
+                Some(Step::Audit)
+            }
             Wait::Asleep(_) => Some(Step::Wake),
             // Equal starts come in another order each time.
             _ => Some(Step::Answer(usize::from(self.reads) % self.orders())),
@@ -272,7 +380,17 @@ impl search::World for World {
         let slept = match step {
             Step::Wake => self.wake(),
             Step::Answer(order) => self.answer(order),
-            Step::Fail => self.feed.fail(&mut self.mirror),
+            Step::Fail => self.fail(),
+            Step::Lag(run) => self.lag(run),
+            Step::Blur(run) => {
+                self.blur(run);
+                None
+            }
+            Step::Clear => {
+                self.account.unreadable = None;
+                self.audit_quiet = false;
+                None
+            }
             Step::Crash => {
                 self.feed.restart(&self.mirror);
                 self.audit_wanted = false;
@@ -296,6 +414,7 @@ impl search::World for World {
                 self.unseen &= !bit(nth);
             }
         }
+        self.excuse();
         self.check()?;
         match slept {
             Some(Outcome::CaughtUp) => self.check_poll(),
@@ -326,6 +445,7 @@ impl search::World for World {
         }
         let sets = (
             self.throughout,
+            self.longer,
             self.unchanged,
             self.unseen,
             self.history,
@@ -333,8 +453,15 @@ impl search::World for World {
         );
         let _ = write!(
             text,
-            "{sets:?}{}{}{}",
-            self.quiet, self.audit_quiet, self.audit_wanted
+            "{sets:?}{:?}{:?}{}{}{}{}{}{}",
+            self.account.before,
+            self.account.unreadable,
+            self.was_unreadable,
+            self.excused,
+            self.given_up,
+            self.quiet,
+            self.audit_quiet,
+            self.audit_wanted
         );
         let _ = write!(text, "{:?}{:?}", self.feed.slept(), self.mirror.feed.audit);
         self.feed.write(text);
@@ -358,6 +485,11 @@ impl search::World for World {
                     .collect();
                 format!("read: {}; the list is {listed}", self.feed.tell())
             }
+            Step::Lag(nth) => {
+                format!("read: {}; {} as it was before", self.feed.tell(), run(nth))
+            }
+            Step::Blur(nth) => format!("lists show {} unreadable", run(nth)),
+            Step::Clear => "lists show every run as it is".to_owned(),
             Step::Fail => format!("a read fails: {}", self.feed.tell()),
             Step::Crash => "the process dies and is started again".to_owned(),
             Step::Audit => "an audit is requested".to_owned(),
@@ -368,7 +500,7 @@ impl search::World for World {
 fn check(plan: &'static Plan) {
     let limits = Limits {
         depth: plan.depth,
-        kind: SETTLED_WITHIN,
+        kind: plan.within,
     };
     search::check(plan.name, &World::new(plan), limits);
 }
@@ -384,13 +516,11 @@ fn a_first_sync_of_equal_starts() {
 }
 
 #[test]
-#[ignore = "equal starts that come in another order in each answer hold up a poll for good"]
 fn equal_starts_in_pages_of_two() {
     check(&plans::TIES_OF_TWO);
 }
 
 #[test]
-#[ignore = "a page that begins with the watermark is accepted although equal starts may lie before it"]
 fn equal_starts_in_pages_of_three() {
     check(&plans::TIES_OF_THREE);
 }
@@ -421,7 +551,60 @@ fn audits() {
 }
 
 #[test]
-#[ignore = "equal starts that come in another order in each answer hold up a poll for good"]
 fn audits_of_equal_starts() {
     check(&plans::AUDITED_TIES);
+}
+
+#[test]
+#[ignore = "an audit that steps back within equal starts reads one page over and over, and begins anew"]
+fn audits_in_few_reads() {
+    check(&plans::AUDITED_SWIFTLY);
+}
+
+#[test]
+#[ignore = "an empty or short page within a group is taken for the list's end although deletions shifted the rest"]
+fn runs_that_are_deleted_while_others_are_found() {
+    check(&plans::DELETED_AT_ONCE);
+}
+
+#[test]
+#[ignore = "an empty or short page within a group is taken for the list's end although deletions shifted the rest"]
+fn equal_starts_that_are_found_at_once() {
+    check(&plans::TIES_AT_ONCE);
+}
+
+#[test]
+fn answers_without_totals() {
+    check(&plans::WITHOUT_TOTALS);
+}
+
+#[test]
+fn pages_smaller_than_asked_for() {
+    check(&plans::SMALL_PAGES);
+}
+
+#[test]
+fn answers_with_untrue_totals() {
+    check(&plans::UNTRUE_TOTALS);
+}
+
+#[test]
+fn lists_that_lag() {
+    check(&plans::LAGGING);
+}
+
+#[test]
+fn unreadable_entries() {
+    check(&plans::UNREADABLE);
+}
+
+#[test]
+fn unreadable_entries_without_an_id() {
+    check(&plans::NAMELESS);
+}
+
+#[test]
+#[ignore = "beside an unreadable entry a poll reads the same pages over and over, up to some thirty times"]
+fn unreadable_entries_in_few_reads() {
+    check(&plans::NAMELESS_SWIFTLY);
 }

@@ -1,5 +1,7 @@
 //! The accounts that are searched.
 
+use super::account::{Manner, Total};
+
 /// An account, and how it is polled.
 #[derive(Debug)]
 pub struct Plan {
@@ -16,8 +18,15 @@ pub struct Plan {
     pub read_ahead: usize,
     /// Whether every poll reads the active runs too, so that those registered late or resurrected are found.
     pub watched: bool,
+    /// Whether a poll that caught up has to have found all that was listed throughout it, or the one after it only.
+    pub found_at_once: bool,
     /// Whether equal starts come in the same order in every answer.
     pub stable: bool,
+    pub manner: Manner,
+    /// The most steps until the mirror equals the account, once nothing changes or fails any more.
+    pub within: usize,
+    /// The most reads of a poll, or of a page of an audit.
+    pub reads: u8,
     /// What can happen besides new runs and reads.
     pub may: May,
     /// How many steps are searched by default.
@@ -34,7 +43,16 @@ pub struct May {
     pub fail: bool,
     pub crash: bool,
     pub audit: bool,
+    /// Lists can show a run as it was before it last changed, once for each change.
+    pub lag: bool,
+    /// Lists can show one run unreadable for a time: with its id, or without.
+    pub unreadable: Option<bool>,
 }
+
+const TRUE: Manner = Manner {
+    total: Total::True,
+    most: usize::MAX,
+};
 
 const NOTHING: May = May {
     late: false,
@@ -44,6 +62,8 @@ const NOTHING: May = May {
     fail: false,
     crash: false,
     audit: false,
+    lag: false,
+    unreadable: None,
 };
 
 pub static FIRST: Plan = Plan {
@@ -55,14 +75,18 @@ pub static FIRST: Plan = Plan {
     overlap: 1,
     read_ahead: 1,
     watched: false,
+    found_at_once: false,
     stable: false,
+    manner: TRUE,
+    within: 40,
+    reads: 24,
     may: May {
         delete: true,
         fail: true,
         crash: true,
         ..NOTHING
     },
-    depth: 9,
+    depth: 8,
 };
 
 pub static FIRST_TIES: Plan = Plan {
@@ -70,7 +94,7 @@ pub static FIRST_TIES: Plan = Plan {
     starts: &[10, 20, 30, 30],
     listed: 4,
     page: 3,
-    depth: 10,
+    depth: 8,
     ..FIRST
 };
 
@@ -84,6 +108,7 @@ pub static TIES_OF_TWO: Plan = Plan {
         crash: true,
         ..NOTHING
     },
+    depth: 8,
     ..FIRST
 };
 
@@ -91,6 +116,7 @@ pub static TIES_OF_THREE: Plan = Plan {
     name: "equal starts, pages of three",
     starts: &[10, 20, 30, 30, 30],
     page: 3,
+    depth: 7,
     ..TIES_OF_TWO
 };
 
@@ -98,6 +124,7 @@ pub static DELETED: Plan = Plan {
     name: "deletions",
     listed: 3,
     synced: true,
+    depth: 7,
     ..FIRST
 };
 
@@ -115,7 +142,7 @@ pub static RESURRECTED: Plan = Plan {
         crash: true,
         ..NOTHING
     },
-    depth: 8,
+    depth: 6,
     ..FIRST
 };
 
@@ -130,7 +157,7 @@ pub static LATE: Plan = Plan {
         crash: true,
         ..NOTHING
     },
-    depth: 8,
+    depth: 6,
     ..FIRST
 };
 
@@ -143,6 +170,7 @@ pub static AT_ONCE: Plan = Plan {
         fail: true,
         ..NOTHING
     },
+    depth: 8,
     ..FIRST
 };
 
@@ -152,6 +180,7 @@ pub static AUDITED_TIES: Plan = Plan {
     listed: 2,
     page: 2,
     stable: false,
+    depth: 7,
     ..AUDITED
 };
 
@@ -162,6 +191,7 @@ pub static AUDITED: Plan = Plan {
     listed: 4,
     stable: true,
     synced: true,
+    within: 60,
     may: May {
         delete: true,
         audit: true,
@@ -169,5 +199,112 @@ pub static AUDITED: Plan = Plan {
         fail: true,
         ..NOTHING
     },
+    depth: 7,
+    ..FIRST
+};
+
+/// As [`AUDITED`], but an audit must not read the same page over and over.
+pub static AUDITED_SWIFTLY: Plan = Plan {
+    name: "audits in few reads",
+    within: 40,
+    depth: 9,
+    ..AUDITED
+};
+
+/// As [`DELETED`], but a poll that caught up must have found everything.
+pub static DELETED_AT_ONCE: Plan = Plan {
+    name: "deletions, found at once",
+    found_at_once: true,
+    depth: 8,
+    ..DELETED
+};
+
+pub static TIES_AT_ONCE: Plan = Plan {
+    name: "equal starts, found at once",
+    found_at_once: true,
+    depth: 8,
+    ..TIES_OF_THREE
+};
+
+pub static WITHOUT_TOTALS: Plan = Plan {
+    name: "no totals",
+    starts: &[10, 20, 30, 30],
+    manner: Manner {
+        total: Total::Absent,
+        ..TRUE
+    },
+    depth: 8,
+    ..DELETED
+};
+
+pub static UNTRUE_TOTALS: Plan = Plan {
+    name: "untrue totals",
+    manner: Manner {
+        total: Total::EndOfPage,
+        ..TRUE
+    },
+    ..WITHOUT_TOTALS
+};
+
+pub static LAGGING: Plan = Plan {
+    name: "lists that lag",
+    starts: &[10, 20, 30],
+    listed: 2,
+    may: May {
+        end: true,
+        resurrect: true,
+        lag: true,
+        ..NOTHING
+    },
+    depth: 8,
+    ..RESURRECTED
+};
+
+pub static UNREADABLE: Plan = Plan {
+    name: "unreadable entries",
+    within: 90,
+    reads: 60,
+    starts: &[10, 20, 30, 40, 50],
+    listed: 4,
+    page: 3,
+    synced: true,
+    may: May {
+        delete: true,
+        audit: true,
+        unreadable: Some(true),
+        ..NOTHING
+    },
+    depth: 6,
+    ..FIRST
+};
+
+pub static NAMELESS: Plan = Plan {
+    name: "unreadable entries without an id",
+    may: May {
+        unreadable: Some(false),
+        ..UNREADABLE.may
+    },
+    ..UNREADABLE
+};
+
+/// As [`NAMELESS`], but a poll must not read the same pages over and over.
+pub static NAMELESS_SWIFTLY: Plan = Plan {
+    name: "unreadable entries, in few reads",
+    within: 40,
+    reads: 24,
+    ..NAMELESS
+};
+
+/// The first sync of a list in pages smaller than asked for, which are not the end although no total says so.
+pub static SMALL_PAGES: Plan = Plan {
+    name: "small pages without totals",
+    page: 4,
+    manner: Manner {
+        total: Total::Absent,
+        most: 3,
+    },
+    starts: &[10, 20, 30, 40, 50],
+    listed: 4,
+    depth: 8,
     ..FIRST
 };
