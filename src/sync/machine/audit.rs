@@ -22,7 +22,7 @@ impl Machine {
         let audit = self.feed.audit.get_or_insert_with(|| Audit::begin(now));
         let start = Start {
             back: 1,
-            may_end_at_once: false,
+            is_poll: false,
         };
         let walk = self
             .audit_walk

@@ -29,7 +29,7 @@ impl Machine {
         let overlap = u64::from(self.settings.overlap).min(half).min(short);
         let start = Start {
             back: overlap.max(reach).max(1),
-            may_end_at_once: true,
+            is_poll: true,
         };
         let watermark = self.feed.cursor.watermark.as_ref();
         self.poll_from = watermark.map(|watermark| watermark.started);

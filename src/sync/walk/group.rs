@@ -26,6 +26,8 @@ pub(super) struct Group {
     at: Option<Timestamp>,
     /// The offset of its first entry, in this round.
     from: u64,
+    /// The offset after the last entry that certainly started before it, from which each round begins.
+    anchored: u64,
     /// The offset to read next.
     pub next: u64,
     /// The offset up to which this round has read.
@@ -108,6 +110,7 @@ impl Walk {
         let mut group = Group {
             at,
             from: page.place.saturating_add(from as u64),
+            anchored: self.cursor.offset.saturating_sub(self.cursor.tail),
             next: page.end(),
             read_to: page.place,
             ids: BTreeSet::new(),
@@ -152,16 +155,18 @@ impl Walk {
         let entries = &placed.page.entries;
         let beyond = group.beyond(entries);
         let begins = group.begins(&placed.page);
+        // Where no entry that can be recognised was repeated, nothing tells.
+        let follows = begins || (entries.is_empty() && group.next >= group.read_to);
         group.add(&placed, 0, beyond.unwrap_or(entries.len()));
         let is_short = placed.page.len() < known.largest() && placed.agrees();
         let step = match beyond {
             Some(index) => self.end_round(group, &placed, (index, begins), known, sizes),
             None if entries.is_empty() || is_short => {
-                self.end_of_list(group, placed.end(), known.asked())
+                self.end_of_list(group, placed.end(), follows, known.asked())
             }
             None => {
                 self.cursor.offset = group.read_to;
-                self.cursor.tail = group.read_to.saturating_sub(group.from);
+                self.cursor.tail = group.read_to.saturating_sub(group.anchored);
                 self.reading = Reading::Group(group);
                 Step::ReadOn
             }
@@ -201,15 +206,18 @@ impl Walk {
         self.follow(after, placed, index)
     }
 
-    /// Ends a round at the end of the list. Nothing is gone past, so what it may have missed is read by the next walk.
-    fn end_of_list(&mut self, group: Group, end: u64, limit: u32) -> Step {
+    /// Ends a round at the end of the list, with a page that certainly `follows` the one before it or not. Nothing is gone
+    /// past: what a poll may have missed is read by the next one. So only an audit reads the group twice.
+    fn end_of_list(&mut self, group: Group, end: u64, follows: bool, limit: u32) -> Step {
         let (places, read) = count(&group, end);
-        if read < places && group.round < MAX_ROUNDS {
+        let again = !group.news && group.places == Some(places);
+        let settled = read >= places && follows && (self.start.is_poll || again);
+        if !settled && group.round < MAX_ROUNDS {
             return self.next_round(group, places, limit);
         }
         self.cursor = Cursor {
             offset: end,
-            tail: end.saturating_sub(group.from),
+            tail: end.saturating_sub(group.anchored),
             watermark: self.cursor.watermark.clone(),
         };
         Step::End
@@ -218,12 +226,12 @@ impl Walk {
     /// Reads the group again, from the entry before it, which must join as any page.
     fn next_round(&mut self, mut group: Group, places: u64, limit: u32) -> Step {
         group.places = Some(places);
-        self.cursor.offset = group.from;
+        self.cursor.offset = group.anchored;
         self.cursor.tail = 0;
         self.reading = Reading::Forward {
             windows: vec![Window {
                 listing: Listing::All,
-                offset: group.from.saturating_sub(1),
+                offset: group.anchored.saturating_sub(1),
                 limit,
             }],
             stride: 1,

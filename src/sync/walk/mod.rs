@@ -49,8 +49,8 @@ const MAX_BARREN: u32 = 10;
 pub(crate) struct Start {
     /// How many entries before the first that ties with the watermark to begin, at least 1.
     pub back: u64,
-    /// Whether a first page without anything new ends the list (rule 3).
-    pub may_end_at_once: bool,
+    /// Whether this is a poll, which another one follows, so that a first page without anything new ends it (rule 3).
+    pub is_poll: bool,
 }
 
 /// Reads a list forward.
@@ -67,6 +67,8 @@ pub(crate) struct Walk {
     /// How far the pages accepted so far reach.
     furthest: u64,
     barren: u32,
+    /// Whether the first page was not accepted.
+    stepped: bool,
     /// A group whose rounds are not over while its beginning is read again.
     group: Option<Group>,
     /// Entries without a start that certainly lie before the watermark.
@@ -134,6 +136,7 @@ impl Walk {
             first_page: None,
             furthest: 0,
             barren: 0,
+            stepped: false,
             group: None,
             before,
             missed: 0,
@@ -334,7 +337,14 @@ impl Walk {
         sizes: &mut PageSizes,
     ) -> After {
         let before = self.cursor.clone();
-        self.cursor = before.after(placed, from);
+        // An entry strictly before the watermark is a better place to go on from than one without a start.
+        let whole = before.after(placed, 0);
+        let is_anchored = whole.anchor(&placed.page.entries).is_some();
+        self.cursor = if is_anchored {
+            whole
+        } else {
+            before.after(placed, from)
+        };
         let moved = started(&self.cursor) > started(&before);
         let beyond = placed.end() > self.furthest || moved;
         let after = self.judge(window, placed, moved, known);
@@ -343,7 +353,7 @@ impl Walk {
             After::End if !beyond => sizes.was_not_full(),
             _ => {}
         }
-        if !beyond && self.last.is_some() {
+        if !beyond {
             self.barren += 1;
         } else {
             self.barren = 0;
@@ -360,7 +370,7 @@ impl Walk {
     /// Whether the list ends with an accepted page, by the rules of [the module](self).
     fn judge(&self, window: &Window, placed: &Placed, moved: bool, known: PageSizes) -> After {
         let (page, len) = (&placed.page, placed.page.len());
-        let is_first = self.last.is_none() && self.start.may_end_at_once;
+        let is_first = self.last.is_none() && self.start.is_poll && !self.stepped;
         if placed.begins {
             let tiny = len < SMALLEST_PAGE && len < u64::from(window.limit) && placed.agrees();
             let empty = len == 0 && page.total.is_none();
@@ -442,7 +452,9 @@ impl Walk {
             .total
             .map_or(window.offset, |total| total.min(window.offset));
         let offset = end.saturating_sub(stride);
-        self.start.may_end_at_once = false;
+        // What was accepted before may have shifted.
+        self.stepped = true;
+        self.last = None;
         self.reading = Reading::Forward {
             windows: vec![Window { offset, ..*window }],
             stride: stride.saturating_mul(2).max(1),
@@ -471,6 +483,9 @@ impl Walk {
         if self.is_first_page(&window, &page) {
             return Step::Stuck(Stall::OffsetIgnored);
         }
+        // It has shifted since the page before.
+        self.stepped = true;
+        self.last = None;
         Step::ReadOn
     }
 }

@@ -6,11 +6,14 @@ use super::super::testing::{at, entry, undated};
 use super::*;
 use crate::sync::cursor::Watermark;
 
+/// What an answer says about `total`, of the true one and the end of the page.
+type Total = fn(full: u64, end: u64) -> Option<u64>;
+
 /// A list and how its server answers.
 struct List {
     entries: Vec<Entry>,
     cap: usize,
-    total: fn(full: u64, end: u64) -> Option<u64>,
+    total: Total,
     /// What `offset` says, of the one that was asked for.
     claim: fn(u64) -> Option<u64>,
     ignores_offset: bool,
@@ -86,7 +89,7 @@ struct Walked {
 fn begin(cursor: Cursor) -> Walk {
     let start = Start {
         back: 1,
-        may_end_at_once: true,
+        is_poll: true,
     };
     Walk::new(cursor, start, BTreeSet::new())
 }
@@ -188,7 +191,7 @@ fn equal_starts_in_changing_orders_are_all_read() {
 
 #[test]
 fn the_end_is_found_whatever_totals_say() {
-    let totals: [(&str, fn(u64, u64) -> Option<u64>); 6] = [
+    let totals: [(&str, Total); 6] = [
         ("true", |full, _| Some(full)),
         ("absent", |_, _| None),
         ("zero", |_, _| Some(0)),
