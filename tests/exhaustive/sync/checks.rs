@@ -1,6 +1,6 @@
 //! What must hold of a mirror, see [the module](super).
 
-use apify_mirror::model::EventType;
+use apify_mirror::model::{EventType, Timestamp};
 
 use super::account::{NAMES, Run};
 use super::{Runs, World, bit};
@@ -62,7 +62,7 @@ impl World {
         for (nth, run) in self.runs() {
             let name = NAMES[nth];
             let is_kept = self.row(nth).is_some_and(|row| !row.stored.removed);
-            let throughout = match self.plan.found_at_once {
+            let throughout = match self.plan.found_at_once || self.is_passed(nth) {
                 true => self.throughout,
                 false => self.longer,
             };
@@ -84,6 +84,13 @@ impl World {
             ),
             false => Ok(()),
         }
+    }
+
+    /// Whether the cursor has moved past the start of a run.
+    fn is_passed(&self, nth: usize) -> bool {
+        let start = Timestamp::from_millis(self.account.starts[nth] * 1_000);
+        let watermark = self.mirror.feed.cursor.watermark.as_ref();
+        watermark.is_some_and(|watermark| start < watermark.started)
     }
 
     /// The run that lists show unreadable, without its id.

@@ -6,8 +6,9 @@
 //!
 //! What must hold:
 //!
-//! - after a poll that caught up, every run that was listed throughout it is in the mirror, with the status that it has if
-//!   that did not change meanwhile; if nothing changed, the mirror equals the account;
+//! - after a poll that caught up, every run that was listed throughout it and that the cursor has passed is in the mirror,
+//!   with the status that it has if that did not change meanwhile; one that the cursor has not passed is there after the
+//!   next poll; if nothing changed, the mirror equals the account;
 //! - no listed run is ever marked as removed; after an audit during which nothing changed, every other run is;
 //! - a run raises CREATED, once, unless it started no later than those that existed when the mirror first looked;
 //! - a poll, or a page of an audit, ends within a number of reads that the plan states;

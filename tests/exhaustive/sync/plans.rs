@@ -18,7 +18,8 @@ pub struct Plan {
     pub read_ahead: usize,
     /// Whether every poll reads the active runs too, so that those registered late or resurrected are found.
     pub watched: bool,
-    /// Whether a poll that caught up has to have found all that was listed throughout it, or the one after it only.
+    /// Whether a poll that caught up has to have found all that was listed throughout it, also what the cursor has not passed:
+    /// otherwise the next poll has.
     pub found_at_once: bool,
     /// Whether equal starts come in the same order in every answer.
     pub stable: bool,
