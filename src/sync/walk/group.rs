@@ -11,96 +11,16 @@
 
 use std::collections::BTreeSet;
 
-use super::{PageSizes, Reading, Stall, Step, Walk};
+use super::base::Walk;
+use super::sizes::PageSizes;
+use super::state::{Group, Reading, Step, count};
 use crate::model::Timestamp;
 use crate::sync::cursor::{Cursor, Placed};
-use crate::sync::page::{Entry, Listing, Page, Window};
+use crate::sync::page::{Listing, Page, Window};
+use crate::sync::protocol::Stall;
 
 /// The most rounds over one group.
 const MAX_ROUNDS: u32 = 5;
-
-/// A group that is being read.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Group {
-    /// The start that its entries have; `None` where they have none.
-    at: Option<Timestamp>,
-    /// The offset of its first entry, in this round.
-    from: u64,
-    /// The offset after the last entry that certainly started before it, from which each round begins.
-    anchored: u64,
-    /// The offset to read next.
-    pub next: u64,
-    /// The offset up to which this round has read.
-    read_to: u64,
-    /// The ids known, of all rounds.
-    ids: BTreeSet<String>,
-    /// Those without a start.
-    undated: BTreeSet<String>,
-    /// Entries of this round that have no id.
-    nameless: u64,
-    /// Whether this round has shown an entry that the rounds before have not.
-    news: bool,
-    /// Rounds begun.
-    round: u32,
-    /// How many places the group had in the round before.
-    places: Option<u64>,
-}
-
-impl Group {
-    /// Whether its entries start at this instant.
-    pub fn is_at(&self, at: Option<Timestamp>) -> bool {
-        self.at == at
-    }
-
-    /// Adds a page, of which the entries from `from` to `to` are the group's.
-    fn add(&mut self, page: &Placed, from: usize, to: usize) {
-        let entries = page.page.entries.iter().enumerate().take(to).skip(from);
-        for (n, entry) in entries {
-            // Only a page that entries shifted to shows others.
-            if entry
-                .started()
-                .is_some_and(|started| Some(started) != self.at)
-            {
-                continue;
-            }
-            let Some(id) = entry.id() else {
-                let is_repeated = page.place.saturating_add(n as u64) < self.read_to;
-                self.nameless += u64::from(!is_repeated);
-                continue;
-            };
-            self.news |= self.ids.insert(id.to_owned());
-            if entry.started().is_none() {
-                self.undated.insert(id.to_owned());
-            }
-        }
-        let end = page.page.entries.len();
-        let named = page
-            .page
-            .entries
-            .iter()
-            .rposition(|entry| entry.id().is_some());
-        let next = named.filter(|named| *named > 0).unwrap_or(end);
-        self.next = page.place.saturating_add(next as u64);
-        self.read_to = page.end();
-    }
-
-    /// Whether a page certainly begins with an entry of the group.
-    fn begins(&self, page: &Page) -> bool {
-        page.entries
-            .first()
-            .is_some_and(|first| match first.started() {
-                Some(started) => Some(started) == self.at,
-                None => first.id().is_some_and(|id| self.ids.contains(id)),
-            })
-    }
-
-    /// The index of the first entry beyond the group.
-    fn beyond(&self, entries: &[Entry]) -> Option<usize> {
-        entries
-            .iter()
-            .position(|entry| entry.started() > self.at && entry.started().is_some())
-    }
-}
 
 impl Walk {
     /// Begins a round over the group whose first entry is entry number `from` of an accepted page, and whose entries start
@@ -239,10 +159,4 @@ impl Walk {
         self.group = Some(group);
         Step::ReadOn
     }
-}
-
-/// How many places a group has that ends before `end`, and how many of its entries are known.
-fn count(group: &Group, end: u64) -> (u64, u64) {
-    let places = end.saturating_sub(group.from);
-    (places, group.ids.len() as u64 + group.nameless)
 }

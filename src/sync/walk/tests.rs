@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::super::testing::{at, entry, undated};
-use super::*;
-use crate::sync::cursor::Watermark;
+use super::{PageSizes, Start, Step, Walk};
+use crate::sync::cursor::{Cursor, Placed, Watermark};
+use crate::sync::page::{Entry, Page, Window};
+use crate::sync::protocol::Stall;
 
 /// What an answer says about `total`, of the true one and the end of the page.
 type Total = fn(full: u64, end: u64) -> Option<u64>;

@@ -1,0 +1,160 @@
+//! What a walk is about to read, and what an answer leads to.
+
+use std::collections::BTreeSet;
+
+use crate::model::Timestamp;
+use crate::sync::cursor::Placed;
+use crate::sync::page::{Entry, Page, Window};
+use crate::sync::protocol::Stall;
+
+/// How to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// How many entries before the first that ties with the watermark to begin, at least 1.
+    pub back: u64,
+    /// Whether this is a poll, which another one follows, so that a first page without anything new ends it (rule 3).
+    pub is_poll: bool,
+}
+
+/// What the next answer is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Reading {
+    /// Nothing is requested yet.
+    Idle,
+    /// Pages that must join.
+    Forward { windows: Vec<Window>, stride: u64 },
+    /// The first page of the list, to know whether the server gives it whatever is asked for.
+    FirstPage { windows: Vec<Window>, stride: u64 },
+    /// What lies past a page that seems to be the last.
+    PastEnd(Window),
+    /// The rest of a group.
+    Group(Group),
+}
+
+/// The page accepted last.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Last {
+    pub asked: u64,
+    pub place: u64,
+    pub ids: Vec<Option<String>>,
+}
+
+impl Last {
+    pub fn end(&self) -> u64 {
+        self.place.saturating_add(self.ids.len() as u64)
+    }
+}
+
+/// What an answer leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Step {
+    /// Read on.
+    ReadOn,
+    /// The list ends here.
+    End,
+    /// The answers lead nowhere.
+    Stuck(Stall),
+}
+
+/// What follows an accepted page.
+pub(super) enum After {
+    ReadOn,
+    End,
+    Stuck(Stall),
+    PastEnd,
+}
+
+/// A group that is being read.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Group {
+    /// The start that its entries have; `None` where they have none.
+    pub at: Option<Timestamp>,
+    /// The offset of its first entry, in this round.
+    pub from: u64,
+    /// The offset after the last entry that certainly started before it, from which each round begins.
+    pub anchored: u64,
+    /// The offset to read next.
+    pub next: u64,
+    /// The offset up to which this round has read.
+    pub read_to: u64,
+    /// The ids known, of all rounds.
+    pub ids: BTreeSet<String>,
+    /// Those without a start.
+    pub undated: BTreeSet<String>,
+    /// Entries of this round that have no id.
+    pub nameless: u64,
+    /// Whether this round has shown an entry that the rounds before have not.
+    pub news: bool,
+    /// Rounds begun.
+    pub round: u32,
+    /// How many places the group had in the round before.
+    pub places: Option<u64>,
+}
+
+impl Group {
+    /// Whether its entries start at this instant.
+    pub fn is_at(&self, at: Option<Timestamp>) -> bool {
+        self.at == at
+    }
+
+    /// Adds a page, of which the entries from `from` to `to` are the group's.
+    pub fn add(&mut self, page: &Placed, from: usize, to: usize) {
+        let entries = page.page.entries.iter().enumerate().take(to).skip(from);
+        for (n, entry) in entries {
+            // Only a page that entries shifted to shows others.
+            if entry
+                .started()
+                .is_some_and(|started| Some(started) != self.at)
+            {
+                continue;
+            }
+            let Some(id) = entry.id() else {
+                let is_repeated = page.place.saturating_add(n as u64) < self.read_to;
+                self.nameless += u64::from(!is_repeated);
+                continue;
+            };
+            self.news |= self.ids.insert(id.to_owned());
+            if entry.started().is_none() {
+                self.undated.insert(id.to_owned());
+            }
+        }
+        let end = page.page.entries.len();
+        let named = page
+            .page
+            .entries
+            .iter()
+            .rposition(|entry| entry.id().is_some());
+        let next = named.filter(|named| *named > 0).unwrap_or(end);
+        self.next = page.place.saturating_add(next as u64);
+        self.read_to = page.end();
+    }
+
+    /// Whether a page certainly begins with an entry of the group.
+    pub fn begins(&self, page: &Page) -> bool {
+        page.entries
+            .first()
+            .is_some_and(|first| match first.started() {
+                Some(started) => Some(started) == self.at,
+                None => first.id().is_some_and(|id| self.ids.contains(id)),
+            })
+    }
+
+    /// The index of the first entry beyond the group.
+    pub fn beyond(&self, entries: &[Entry]) -> Option<usize> {
+        entries
+            .iter()
+            .position(|entry| entry.started() > self.at && entry.started().is_some())
+    }
+}
+
+/// How many places a group has that ends before `end`, and how many of its entries are known.
+pub(super) fn count(group: &Group, end: u64) -> (u64, u64) {
+    let places = end.saturating_sub(group.from);
+    (places, group.ids.len() as u64 + group.nameless)
+}
+
+/// The ids of the entries of a page, in order.
+pub(super) fn ids(page: &Page) -> Vec<Option<String>> {
+    let id = |entry: &Entry| entry.id().map(str::to_owned);
+    page.entries.iter().map(id).collect()
+}
