@@ -244,6 +244,9 @@ impl Walk {
             sizes.given(page.len());
             let placed = self.place(window, page);
             if !self.joins(window, &placed) {
+                if self.is_past_end(window, &placed.page) {
+                    return Step::End;
+                }
                 if n > 0 {
                     break;
                 }
@@ -263,6 +266,12 @@ impl Walk {
             }
         }
         Step::ReadOn
+    }
+
+    /// Whether nothing follows the page that was accepted last: it was asked for, and there was nothing.
+    fn is_past_end(&self, window: &Window, page: &Page) -> bool {
+        let follows = |last: &Last| last.end() == window.offset;
+        page.entries.is_empty() && self.last.as_ref().is_some_and(follows)
     }
 
     /// Whether the server says that it gives another page than was asked for, it is not known yet whether that is true,
@@ -388,10 +397,8 @@ impl Walk {
         if is_first && len < known.given_before() && !moved && self.cursor.is_reached_by(page) {
             return After::End;
         }
-        let Some(last) = &self.last else {
-            return After::ReadOn;
-        };
-        let nothing_beyond = placed.end() == last.end();
+        let last = self.last.as_ref();
+        let nothing_beyond = last.is_some_and(|last| placed.end() == last.end());
         if moved || (!nothing_beyond && self.barren < MAX_BARREN) {
             return After::ReadOn;
         }

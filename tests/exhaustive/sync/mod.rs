@@ -557,19 +557,17 @@ fn audits_of_equal_starts() {
 }
 
 #[test]
-#[ignore = "an audit that steps back within equal starts reads one page over and over, and begins anew"]
 fn audits_in_few_reads() {
     check(&plans::AUDITED_SWIFTLY);
 }
 
 #[test]
-#[ignore = "an empty or short page within a group is taken for the list's end although deletions shifted the rest"]
 fn runs_that_are_deleted_while_others_are_found() {
     check(&plans::DELETED_AT_ONCE);
 }
 
 #[test]
-#[ignore = "an empty or short page within a group is taken for the list's end although deletions shifted the rest"]
+#[ignore = "a deletion and another order of equal starts at once can hide one of them from one poll; the next one finds it"]
 fn equal_starts_that_are_found_at_once() {
     check(&plans::TIES_AT_ONCE);
 }
@@ -605,7 +603,6 @@ fn unreadable_entries_without_an_id() {
 }
 
 #[test]
-#[ignore = "beside an unreadable entry a poll reads the same pages over and over, up to some thirty times"]
 fn unreadable_entries_in_few_reads() {
     check(&plans::NAMELESS_SWIFTLY);
 }
