@@ -24,6 +24,8 @@ struct Answer {
     most: usize,
     /// Whether it takes no notice of `desc`.
     ignores_desc: bool,
+    /// Whether it then takes no notice of `limit` either.
+    ignores_limit_of_desc: bool,
 }
 
 impl Answer {
@@ -41,6 +43,7 @@ impl Answer {
             tail: text[end..].to_owned(),
             most: 1_000,
             ignores_desc: false,
+            ignores_limit_of_desc: false,
         }
     }
 
@@ -58,7 +61,7 @@ impl Answer {
             items.clear();
         } else if request.contains("desc=true") && !self.ignores_desc {
             items.reverse();
-        } else if request.contains("desc=true") {
+        } else if request.contains("desc=true") && self.ignores_limit_of_desc {
             return self.body(0, &items);
         }
         let begin = offset.min(items.len());
@@ -394,11 +397,19 @@ fn starts_in_other_forms_are_understood_and_sort() {
 
 #[test]
 fn an_ignored_order_makes_no_news_of_history() {
-    let mut answer = Answer::of("desc-ignored");
-    answer.ignores_desc = true;
-    let odd = Odd::answering(answer);
-    odd.sync();
-    odd.assert_mirrored(&[A, B, C]);
+    let answer = Answer::of("desc-ignored");
+    // Whether the limit is obeyed, and whether the answer says in which order it is.
+    for (obeys_limit, says_order) in [(false, true), (true, true), (true, false)] {
+        let mut answer = answer.clone();
+        answer.ignores_desc = true;
+        answer.ignores_limit_of_desc = !obeys_limit;
+        if !says_order {
+            answer.head = answer.head.replace("\"desc\"", "\"other\"");
+        }
+        let odd = Odd::answering(answer);
+        odd.sync();
+        odd.assert_mirrored(&[A, B, C]);
+    }
 }
 
 #[test]
