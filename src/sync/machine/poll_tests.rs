@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::base::Machine;
 use crate::sync::cursor::{Cursor, Watermark};
 use crate::sync::diff::Baseline;
-use crate::sync::page::{Listing, Page, Window};
+use crate::sync::page::{Entry, Listing, Page, Unreadable, Window};
 use crate::sync::protocol::{
     Command, Commit, FeedState, Input, OpenRun, OpenRuns, Outcome, ReadFailure, Settings, Single,
     Stall,
@@ -756,4 +756,184 @@ fn a_server_that_never_shows_the_beginning_ends_the_poll() {
     else {
         panic!()
     };
+}
+
+/// Polls once with `answer` for single reads and the ids that the first commit leaves unconfirmed; returns the requests,
+/// how the poll ended, and whether its last commit recorded a success.
+fn poll_with(
+    machine: &mut Machine,
+    list: &List,
+    open: &OpenRuns,
+    unconfirmed: &[&str],
+    answer: impl Fn(&str) -> Single,
+) -> (Vec<String>, Outcome, bool) {
+    let (mut requests, mut finished, mut commits) = (Vec::new(), false, 0);
+    let (_, outcome) = drive(
+        machine,
+        || NOW,
+        |command| {
+            requests.extend(testing::requests(&command));
+            match command {
+                Command::LoadOpen { .. } => Input::Open(open.clone()),
+                Command::Read(windows) => list.pages(&windows),
+                Command::ReadRuns(ids) => {
+                    let read = |id: String| (id.clone(), answer(&id));
+                    Input::Runs(ids.into_iter().map(read).collect())
+                }
+                Command::Commit(commit) => {
+                    finished = commit.finished;
+                    commits += 1;
+                    let first = unconfirmed.iter().filter(|_| commits == 1);
+                    Input::Committed {
+                        unconfirmed: first.map(|id| (*id).to_owned()).collect(),
+                    }
+                }
+                other => stored(other),
+            }
+        },
+    );
+    (requests, outcome, finished)
+}
+
+#[test]
+fn a_run_that_cannot_be_read_singly_fails_no_poll() {
+    let list = List::of(0..500);
+    let mut machine = Machine::new(settings(), caught_up(500, 499));
+    let gone = open(false, &["r10", "r20"], 0);
+    let (requests, outcome, finished) =
+        poll_with(&mut machine, &list, &gone, &[], |_| Single::Failed);
+    assert_eq!(requests, ["All 479", "run r10", "run r20"]);
+    assert_eq!((outcome, finished), (Outcome::CaughtUp, true));
+}
+
+#[test]
+fn single_reads_that_fail_are_bounded_and_the_next_poll_goes_on_after_them() {
+    let list = List::of(0..500);
+    let mut machine = Machine::new(settings(), caught_up(500, 499));
+    let ids: Vec<String> = (100..160).map(|n| format!("x{n}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut read = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let (requests, outcome) = {
+            let mut requests = Vec::new();
+            let (_, outcome) = drive(
+                &mut machine,
+                || NOW,
+                |command| {
+                    requests.extend(testing::requests(&command));
+                    match command {
+                        Command::LoadOpen { .. } => Input::Open(open(false, &ids, 0)),
+                        Command::Locate(_) => Input::Located(Vec::new()),
+                        Command::Read(windows) => list.pages(&windows),
+                        Command::ReadRuns(ids) => {
+                            let failed = |id| (id, Single::Failed);
+                            Input::Runs(ids.into_iter().map(failed).collect())
+                        }
+                        other => stored(other),
+                    }
+                },
+            );
+            (requests, outcome)
+        };
+        let singles = requests.iter().filter(|request| request.starts_with("run"));
+        assert_eq!((singles.clone().count(), outcome), (20, Outcome::CaughtUp));
+        read.extend(singles.cloned());
+    }
+    assert_eq!(read.len(), 60, "three polls reach them all");
+}
+
+#[test]
+fn what_a_list_does_not_prove_is_read_singly_in_the_same_poll() {
+    let list = List::of(0..500);
+    let mut machine = Machine::new(settings(), caught_up(500, 499));
+    let none = OpenRuns::default();
+    let running = |id: &str| Single::Found(Box::new(item(id, 490, "RUNNING")));
+    let (requests, outcome, _) = poll_with(&mut machine, &list, &none, &["r490"], running);
+    assert_eq!(requests, ["All 479", "run r490"]);
+    assert_eq!(outcome, Outcome::CaughtUp);
+}
+
+#[test]
+fn an_entry_that_a_list_shows_unreadable_is_read_singly_three_times_at_most() {
+    let mut machine = Machine::new(settings(), caught_up(500, 499));
+    let mut singles = 0;
+    for _ in 0..5 {
+        drive(
+            &mut machine,
+            || NOW,
+            |command| match command {
+                Command::Read(windows) => {
+                    let mut page = List::of(0..500).answer(&windows[0]);
+                    page.entries[3] = Entry::Unreadable(Unreadable {
+                        id: Some("odd".to_owned()),
+                        reason: "it is nested too deeply".to_owned(),
+                        body: "{".to_owned(),
+                    });
+                    Input::Pages(vec![page])
+                }
+                Command::ReadRuns(ids) => {
+                    singles += ids.len();
+                    Input::Runs(ids.into_iter().map(|id| (id, Single::Failed)).collect())
+                }
+                other => stored(other),
+            },
+        );
+    }
+    assert_eq!(singles, 3);
+}
+
+/// Polls an unknown list of 30 runs whose newest one is shown as `newest` says; returns the baseline with which the first
+/// page is judged, and the one after the poll.
+fn baselines(newest: impl Fn(Page) -> Page) -> (Option<Baseline>, Option<Baseline>) {
+    let mut machine = Machine::new(settings(), FeedState::default());
+    let mut first = None;
+    drive(
+        &mut machine,
+        || NOW,
+        |command| match command {
+            Command::Read(windows) if windows[0].listing == Listing::Newest => {
+                Input::Pages(vec![newest(List::of(0..30).answer(&windows[0]))])
+            }
+            Command::Read(windows) => List::of(0..30).pages(&windows),
+            Command::Commit(commit) => {
+                first.get_or_insert(commit.feed.baseline);
+                COMMITTED
+            }
+            other => stored(other),
+        },
+    );
+    (first.flatten(), machine.feed().baseline)
+}
+
+#[test]
+fn where_the_newest_run_cannot_be_trusted_all_that_the_first_sync_finds_is_history() {
+    let oldest = || {
+        List::of(0..30).answer(&Window {
+            listing: Listing::All,
+            offset: 0,
+            limit: 1,
+        })
+    };
+    let until = Some(Baseline::UpTo(at(29)));
+    assert_eq!(baselines(|page| page), (until, until));
+    let ignored = |page: Page| Page {
+        desc: page.desc,
+        ..oldest()
+    };
+    let undated = |_| Page {
+        entries: vec![testing::undated("r29")],
+        ..oldest()
+    };
+    let told = |page: Page| Page {
+        desc: Some(false),
+        ..page
+    };
+    // The pages of the first sync reach the end of this list at once, which ends the time in which all is history.
+    for (name, (_, after)) in [
+        ("the oldest instead", baselines(ignored)),
+        ("without a start", baselines(undated)),
+        ("by its own words in another order", baselines(told)),
+    ] {
+        assert_eq!(after, until, "{name}");
+    }
 }
