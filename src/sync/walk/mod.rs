@@ -1,6 +1,6 @@
 //! Reading a list forward from a cursor, page by page, so that no entry is skipped: polls and audits both do it.
 //!
-//! A [`Walk`] says which windows to read next and judges the answers: whether a page [joins](Cursor::joins), where it
+//! A [`Walk`] says which windows to read next and judges the answers: whether a page [joins](crate::sync::Cursor::joins), where it
 //! lies, and whether the list ends with it. What an answer says of itself is believed only where its entries do not
 //! contradict it.
 //!
