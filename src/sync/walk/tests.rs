@@ -324,3 +324,24 @@ fn a_cursor_without_a_tail_begins_before_its_watermark() {
     let walked = walk(&mut list, begin(cursor), PageSizes::new(10));
     assert_eq!((walked.step, walked.cursor.tail), (Step::End, 1));
 }
+
+#[test]
+fn an_empty_page_whose_total_says_otherwise_is_read_again() {
+    let mut list = List::at(&(0..30).collect::<Vec<i64>>());
+    let mut walk = begin(Cursor::default());
+    let (mut sizes, mut accepted) = (PageSizes::new(100), Vec::new());
+    let windows = walk.windows(sizes, 1, None);
+    let empty = Page {
+        entries: Vec::new(),
+        ..list.answer(&windows[0])
+    };
+    let step = walk.take(vec![empty], &mut sizes, &mut accepted);
+    assert_eq!(step, Step::ReadOn);
+    let windows = walk.windows(sizes, 1, None);
+    let page = list.answer(&windows[0]);
+    let step = walk.take(vec![page], &mut sizes, &mut accepted);
+    assert_eq!(
+        (step, accepted.last().map(Placed::end)),
+        (Step::End, Some(30))
+    );
+}
