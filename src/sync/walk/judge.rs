@@ -132,14 +132,17 @@ impl Walk {
     fn judge(&self, window: &Window, placed: &Placed, moved: bool, known: PageSizes) -> After {
         let (page, len) = (&placed.page, placed.page.len());
         let is_first = self.last.is_none() && self.start.is_poll && !self.stepped;
+        // By its own words as large as its server gives them.
+        let is_full = page.limit.is_some_and(|limit| (1..=len).contains(&limit));
         if placed.begins {
-            let tiny = len < SMALLEST_PAGE && len < u64::from(window.limit) && placed.agrees();
+            let is_short = len < SMALLEST_PAGE && len < u64::from(window.limit) && !is_full;
+            let tiny = is_short && placed.agrees();
             let empty = len == 0 && page.total.is_none();
             if tiny || empty {
                 return After::End;
             }
         }
-        if len < known.largest() && placed.agrees() {
+        if len < known.largest() && !is_full && placed.agrees() {
             return After::End;
         }
         // A group's next round begins with a page that was accepted before.

@@ -6,7 +6,8 @@
 //!
 //! # Where the list ends
 //!
-//! 1. A page that is shorter than the largest this server has given ends it, if its `total` agrees.
+//! 1. A page that is shorter than the largest this server has given ends it, if its `total` agrees, and `limit` does not
+//!    say that the page is as large as they get.
 //! 2. A read that shows nothing beyond the one before it ends it. Where `total` says that more follows, one more read
 //!    past the end must show nothing either.
 //! 3. The first read of a poll ends it if it is shorter than the largest page, reaches the watermark and does not move

@@ -19,6 +19,8 @@ struct List {
     /// What `offset` says, of the one that was asked for.
     claim: fn(u64) -> Option<u64>,
     ignores_offset: bool,
+    /// What `limit` says.
+    limit: Option<u64>,
     /// Lists equal starts in another order each time; drawn from this number.
     shuffle: Option<u64>,
 }
@@ -31,6 +33,7 @@ impl List {
             total: |full, _| Some(full),
             claim: Some,
             ignores_offset: false,
+            limit: None,
             shuffle: None,
         }
     }
@@ -70,7 +73,7 @@ impl List {
             .collect();
         Page {
             offset: (self.claim)(offset),
-            limit: None,
+            limit: self.limit,
             total: (self.total)(full, offset + entries.len() as u64),
             desc: None,
             entries,
@@ -344,4 +347,12 @@ fn an_empty_page_whose_total_says_otherwise_is_read_again() {
         (step, accepted.last().map(Placed::end)),
         (Step::End, Some(30))
     );
+}
+
+#[test]
+fn a_first_page_that_is_full_by_its_own_words_is_not_the_end_though_its_total_says_so() {
+    let mut list = List::at(&(0..10).collect::<Vec<i64>>());
+    (list.cap, list.total, list.limit) = (3, |_, end| Some(end), Some(3));
+    let walked = from_the_beginning(&mut list, 1_000);
+    assert_eq!((walked.step, walked.ids.len()), (Step::End, 10));
 }
