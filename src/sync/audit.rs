@@ -21,7 +21,8 @@
 //! between a page's request and its commit, so a run that appears in between has no row yet.
 //!
 //! The first proof relies on Apify's documentation: the list is in the order of starts, a run's start does not change,
-//! and an answer is one contiguous part of the list. If one of these were untrue, a listed run could be marked. The next
+//! and an answer is one contiguous part of the list. From the first page on that shows entries out of order, an audit
+//! decides by single reads alone. If one of these were untrue all the same, a listed run could be marked. The next
 //! page or audit that shows it would clear the mark, and no row or event would be lost.
 
 use super::cursor::{Cursor, Placed};

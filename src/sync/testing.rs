@@ -26,10 +26,15 @@ pub fn entry(id: &str, second: i64) -> Entry {
     Entry::Run(item(id, second, "SUCCEEDED"))
 }
 
-/// A succeeded run without a start as an entry.
-pub fn undated(id: &str) -> Entry {
+/// A succeeded run without a start.
+pub fn undated_run(id: &str) -> Seen {
     let json = json!({"id": id, "startedAt": null, "status": "SUCCEEDED"});
-    Entry::Run(Seen::from_json(json, LATEST).unwrap())
+    Seen::from_json(json, LATEST).unwrap()
+}
+
+/// Such a run as an entry.
+pub fn undated(id: &str) -> Entry {
+    Entry::Run(undated_run(id))
 }
 
 /// A page at `offset` of a list of `total`, of succeeded runs given by id and start in seconds.

@@ -58,7 +58,7 @@ impl Checks {
         self.committed.extend(ids.filter(stored));
         let written = committed.written;
         let feed = ready(mirror.feed(task)).unwrap().unwrap();
-        if feed.baseline == Some(Baseline::Everything) {
+        if commit.judgement.history == Baseline::Everything {
             self.unsure.insert(task.to_owned());
         }
         if let Some(watermark) = feed.cursor.watermark {

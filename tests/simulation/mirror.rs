@@ -405,7 +405,7 @@ impl Mirror {
         let back = match () {
             () if ties + 2 > page => 5 * (2 + ties / page),
             // Of a list as short as that, no page can be short.
-            () if shown.len() < 3 || ties > 1 || !is_listed => 2,
+            () if shown.len() < 3 || ties > 1 || !is_listed || account.lies_twice() => 2,
             () => 0,
         };
         if open == 0 {

@@ -147,6 +147,12 @@ impl Account {
         Timestamp::from_millis(self.now.as_millis() + 600_000)
     }
 
+    /// Whether both `total` and `offset` may be untrue in one answer, which then takes another read to be judged.
+    pub fn lies_twice(&self) -> bool {
+        let claims = [Claims::Zero, Claims::Anything].contains(&self.server.claims);
+        claims && ![Totals::True, Totals::Absent].contains(&self.server.totals)
+    }
+
     /// Whether the list of active runs is one. Otherwise only audits find what happens far behind the cursor.
     pub fn shows_activity(&self) -> bool {
         !self.server.ignores_status

@@ -18,6 +18,7 @@ impl Machine {
         if self.feed.audit.is_none() {
             self.audit_reads = 0;
             self.audit_walk = None;
+            self.audit_disordered = false;
         }
         let audit = self.feed.audit.get_or_insert_with(|| Audit::begin(now));
         let start = Start {
@@ -49,7 +50,8 @@ impl Machine {
         }
         // Only one window is requested at a time.
         let page = accepted.pop();
-        let gaps = audit.gaps(page.as_ref(), ends);
+        self.audit_disordered |= page.as_ref().is_some_and(|page| !is_sorted(page));
+        let gaps = audit.gaps(self.proof(page.as_ref()), ends);
         let mut except = self.audited_last.clone();
         except.extend(page.as_ref().into_iter().flat_map(ids));
         let page = AuditedPage {
@@ -88,6 +90,11 @@ impl Machine {
         self.audit_singles(audited, now)
     }
 
+    /// The page, if what it does not show is proof.
+    fn proof<'a>(&self, page: Option<&'a Placed>) -> Option<&'a Placed> {
+        page.filter(|_| !self.audit_disordered)
+    }
+
     /// Commits a page and everything it decides at once, so that an interrupted audit leaves nothing undecided behind
     /// its cursor.
     fn audit_commit(&mut self, audited: AuditedPage, now: Timestamp) -> Command {
@@ -100,9 +107,8 @@ impl Machine {
         let (Some(walk), Some(audit)) = (&self.audit_walk, &self.feed.audit) else {
             return self.fail_audit(now);
         };
-        let decided = page
-            .as_ref()
-            .map_or(audit.decided, |page| audit.decided_by(page));
+        let proof = self.proof(page.as_ref());
+        let decided = proof.map_or(audit.decided, |page| audit.decided_by(page));
         self.audited = walk.cursor.offset;
         let next = Audit {
             began_at: audit.began_at,
@@ -129,7 +135,7 @@ impl Machine {
             (feed, Outcome::Auditing)
         };
         let mut commit = self.empty_commit(feed, now);
-        commit.covered = page.as_ref().and_then(Covered::by);
+        commit.covered = self.proof(page.as_ref()).and_then(Covered::by);
         commit.add_singles(singles);
         if let Some(page) = page {
             commit.add(page);
@@ -183,6 +189,15 @@ impl Machine {
             ..self.feed.clone()
         }
     }
+}
+
+/// Whether the entries of a page come in the order of their starts.
+fn is_sorted(page: &Placed) -> bool {
+    page.page
+        .entries
+        .iter()
+        .filter_map(Entry::started)
+        .is_sorted()
 }
 
 fn ids(page: &Placed) -> impl Iterator<Item = String> {

@@ -500,3 +500,20 @@ fn failed_reads_do_not_count_against_an_audit() {
     let outcomes = [bench.audit().1, bench.audit().1, bench.audit().1];
     assert_eq!(outcomes, [Outcome::Audited; 3]);
 }
+
+#[test]
+fn entries_out_of_order_are_no_proof() {
+    let mut list = List::of(0..65);
+    // Listed first, though others started before it.
+    let moved = list.items.remove(33);
+    list.items.insert(0, moved);
+    let mut bench = Bench::new(list);
+    bench.list.items.retain(|seen| seen.run.id != "r50");
+    let (requests, outcome) = bench.audit();
+    assert_eq!(
+        (outcome, bench.removed),
+        (Outcome::Audited, vec!["r50".to_owned()])
+    );
+    let singles = requests.iter().filter(|request| request.starts_with("run"));
+    assert_eq!(singles.collect::<Vec<_>>(), ["run r50"]);
+}

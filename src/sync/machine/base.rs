@@ -30,7 +30,8 @@ pub struct Machine {
     pub(super) audit_walk: Option<Walk>,
     /// Entries without a start that certainly lie before the watermark.
     pub(super) before: BTreeSet<String>,
-    /// The run that the first read of the first sync showed as the newest.
+    /// The run that the first read of the first sync showed as the newest, until the baseline is stored. Later on, whatever
+    /// came before it in the list may have been deleted.
     pub(super) newest: Option<String>,
     /// Open runs that this poll has not seen yet, and whether they were active.
     pub(super) unseen: BTreeMap<String, bool>,
@@ -64,6 +65,8 @@ pub struct Machine {
     pub(super) audit_blocked: bool,
     /// Pages read in the current audit.
     pub(super) audit_reads: u32,
+    /// Whether the audit in progress has seen entries out of order: then no page proves that a run is not listed.
+    pub(super) audit_disordered: bool,
     /// The end of the last page that an audit accepted.
     pub(super) audited: u64,
     /// The ids that the audit has seen since it last decided something.
@@ -100,6 +103,7 @@ impl Machine {
             audit_requested: false,
             audit_blocked: false,
             audit_reads: 0,
+            audit_disordered: false,
             audited,
             audited_last: Vec::new(),
         }

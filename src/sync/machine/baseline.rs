@@ -36,14 +36,12 @@ impl Machine {
         let Some(Baseline::UpTo(until)) = self.feed.baseline else {
             return self.feed.baseline;
         };
-        let first = accepted.iter().find(|page| page.begins);
-        // Later on, whatever came before the newest may have been deleted.
-        let ignored = self.feed.cursor.watermark.is_none()
-            && first.is_some_and(|page| {
-                let first = page.page.entries.first().and_then(Entry::id);
-                let is_alone = page.page.len() == 1 && page.agrees();
-                first.is_some() && first == self.newest.as_deref() && !is_alone
-            });
+        let Some(page) = accepted.iter().find(|page| page.begins) else {
+            return self.feed.baseline;
+        };
+        let first = page.page.entries.first().and_then(Entry::id);
+        let is_alone = page.page.len() == 1 && page.agrees();
+        let ignored = first.is_some() && first == self.newest.as_deref() && !is_alone;
         Some(if ignored {
             Baseline::Everything
         } else {

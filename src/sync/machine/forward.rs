@@ -80,6 +80,10 @@ impl Machine {
             return self.follow(next, Vec::new(), now);
         }
         let mut commit = self.empty_commit(feed, now);
+        // What the first sync finds last is history as well.
+        if self.feed.baseline == Some(Baseline::Everything) && !self.settings.history_events {
+            commit.judgement.history = Baseline::Everything;
+        }
         for placed in accepted {
             self.mark_seen(&placed.page);
             commit.add(placed);

@@ -937,3 +937,23 @@ fn where_the_newest_run_cannot_be_trusted_all_that_the_first_sync_finds_is_histo
         assert_eq!(after, until, "{name}");
     }
 }
+
+#[test]
+fn a_first_sync_of_runs_without_starts_is_all_history() {
+    let mut list = List::of(0..0);
+    list.items = (0..5)
+        .map(|n| testing::undated_run(&format!("u{n}")))
+        .collect();
+    let mut machine = Machine::new(settings(), FeedState::default());
+    let seen = commits(&mut machine, &list, &OpenRuns::default(), &[]);
+    let judged = seen.iter().filter(|commit| !commit.observed.is_empty());
+    for commit in judged {
+        assert_eq!(commit.judgement.history, Baseline::Everything);
+    }
+    assert!(machine.feed().complete);
+    assert_eq!(
+        machine.feed().baseline,
+        Some(Baseline::Nothing),
+        "what comes later is news"
+    );
+}

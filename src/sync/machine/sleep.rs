@@ -55,6 +55,10 @@ impl Machine {
 
     pub(super) fn fail_poll(&mut self, failure: ReadFailure, now: Timestamp) -> Command {
         self.failures = self.failures.saturating_add(1);
+        // A baseline that is not stored is read again, to be judged by a page that comes right after it.
+        if self.newest.take().is_some() {
+            self.feed.baseline = None;
+        }
         let usual = self.settings.poll_interval;
         let (factor, most) = match failure {
             ReadFailure::Temporary => (1 << (self.failures - 1).min(15), MAX_FAILURE_WAIT),

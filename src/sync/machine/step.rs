@@ -36,6 +36,7 @@ impl Machine {
             (State::Singles { remaining }, Input::Runs(runs)) => self.singles(runs, remaining, now),
             (State::Committing { feed, next }, Input::Committed { unconfirmed }) => {
                 self.feed = feed;
+                self.newest = None;
                 self.follow(next, unconfirmed, now)
             }
             (State::Audit, Input::Pages(pages)) => self.audit_page(pages, now),

@@ -26,7 +26,7 @@ pub(crate) struct Walk {
     pub(super) stepped: bool,
     /// A group whose rounds are not over while its beginning is read again.
     pub(super) group: Option<Group>,
-    /// Entries without a start that certainly lie before the watermark.
+    /// Marks of entries without a start that certainly lie before the watermark.
     pub(super) before: BTreeSet<String>,
     /// Entries of groups that were gone past without being read completely.
     pub(super) missed: u64,

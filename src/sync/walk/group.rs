@@ -32,6 +32,7 @@ impl Walk {
             from: page.place.saturating_add(from as u64),
             anchored: self.cursor.offset.saturating_sub(self.cursor.tail),
             next: page.end(),
+            last: String::new(),
             read_to: page.place,
             ids: BTreeSet::new(),
             undated: BTreeSet::new(),

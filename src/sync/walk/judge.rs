@@ -2,7 +2,7 @@
 
 use super::base::Walk;
 use super::sizes::PageSizes;
-use super::state::{After, Last, Reading, Step, ids};
+use super::state::{After, Last, Reading, Step, ids, mark};
 use crate::model::Timestamp;
 use crate::sync::cursor::{Cursor, Placed};
 use crate::sync::page::{Entry, Listing, Page, Window};
@@ -27,11 +27,13 @@ impl Walk {
     }
 
     /// Whether the server says that it gives another page than was asked for, it is not known yet whether that is true,
-    /// and it matters: the page does not lead to the watermark.
+    /// and it matters: the page does not lead to the watermark, or lies past the end of the list by its `total`.
     pub(super) fn must_know_first_page(&self, window: &Window, page: &Page) -> bool {
         let says_another = page.offset.is_some_and(|offset| offset != window.offset);
+        let end = window.offset.saturating_add(page.len());
         let leads_on = self.cursor.joins(page) && self.cursor.is_reached_by(page);
-        window.offset > 0 && says_another && !leads_on && self.first_page.is_none()
+        let fits = leads_on && page.total.is_none_or(|total| end <= total);
+        window.offset > 0 && says_another && !fits && self.first_page.is_none()
     }
 
     /// Where a page lies: where it was asked for, unless its entries show that it is another one.
@@ -82,10 +84,18 @@ impl Walk {
         if window.offset == 0 {
             return placed.begins || self.cursor.joins(page);
         }
-        let first = page.entries.first().and_then(Entry::id);
-        placed.place == 0
-            || self.cursor.joins(page)
-            || first.is_some_and(|first| self.before.contains(first))
+        placed.place == 0 || self.cursor.joins(page) || self.follows_stretch(page)
+    }
+
+    /// Whether a page begins with an entry without a start that certainly lies before the watermark. What has no id may
+    /// look like another one, so such a page must lead to the watermark.
+    fn follows_stretch(&self, page: &Page) -> bool {
+        let first_start = page.entries.iter().find_map(Entry::started);
+        let leads_on = first_start.is_some() && first_start == started(&self.cursor);
+        let is_known = |first: &Entry| self.before.contains(mark(first));
+        page.entries
+            .first()
+            .is_some_and(|first| is_known(first) && (first.id().is_some() || leads_on))
     }
 
     /// Moves the cursor over a page of which the entries from `from` on count.
@@ -114,11 +124,7 @@ impl Walk {
             After::End if !beyond => sizes.was_not_full(),
             _ => {}
         }
-        if !beyond {
-            self.barren += 1;
-        } else {
-            self.barren = 0;
-        }
+        self.barren = if beyond { 0 } else { self.barren + 1 };
         self.furthest = self.furthest.max(placed.end());
         self.last = Some(Last {
             asked: window.offset,
@@ -157,11 +163,12 @@ impl Walk {
         if moved || (!nothing_beyond && self.barren < MAX_BARREN) {
             return After::ReadOn;
         }
+        let is_another = placed.place != window.offset;
+        if is_another && page.total.is_some() && !placed.agrees() {
+            return After::Stuck(Stall::OffsetIgnored);
+        }
         if !placed.claims_more() {
             return After::End;
-        }
-        if placed.place != window.offset {
-            return After::Stuck(Stall::OffsetIgnored);
         }
         if self.barren >= MAX_BARREN {
             return After::Stuck(Stall::NothingBeyond);
@@ -208,9 +215,11 @@ fn started(cursor: &Cursor) -> Option<Timestamp> {
     cursor.watermark.as_ref().map(|watermark| watermark.started)
 }
 
-/// Whether a page is unlikely to occur twice: not just a few entries with equal starts, or without any.
+/// Whether a page is unlikely to occur twice: not just a few entries with equal starts or without any, or entries that
+/// nothing tells from each other.
 fn is_distinct(page: &Page) -> bool {
     let mut starts = page.entries.iter().map(Entry::started);
     let first = starts.next();
-    page.len() >= DISTINCT_PAGE || starts.any(|started| Some(started) != first)
+    let has_ids = page.entries.iter().any(|entry| entry.id().is_some());
+    has_ids && (page.len() >= DISTINCT_PAGE || starts.any(|started| Some(started) != first))
 }

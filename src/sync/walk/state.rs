@@ -75,11 +75,13 @@ pub(super) struct Group {
     pub anchored: u64,
     /// The offset to read next.
     pub next: u64,
+    /// What tells the entry read last, with which the next page should begin, from others.
+    pub last: String,
     /// The offset up to which this round has read.
     pub read_to: u64,
     /// The ids known, of all rounds.
     pub ids: BTreeSet<String>,
-    /// Those without a start.
+    /// The marks of its entries without a start.
     pub undated: BTreeSet<String>,
     /// Entries of this round that have no id.
     pub nameless: u64,
@@ -108,24 +110,26 @@ impl Group {
             {
                 continue;
             }
-            let Some(id) = entry.id() else {
-                let is_repeated = page.place.saturating_add(n as u64) < self.read_to;
-                self.nameless += u64::from(!is_repeated);
-                continue;
-            };
-            self.news |= self.ids.insert(id.to_owned());
             if entry.started().is_none() {
-                self.undated.insert(id.to_owned());
+                self.undated.insert(mark(entry).to_owned());
+            }
+            match entry.id() {
+                Some(id) => self.news |= self.ids.insert(id.to_owned()),
+                None => {
+                    let is_repeated = page.place.saturating_add(n as u64) < self.read_to;
+                    self.nameless += u64::from(!is_repeated);
+                }
             }
         }
-        let end = page.page.entries.len();
-        let named = page
+        let last = page.page.entries.len().saturating_sub(1);
+        self.last = page
             .page
             .entries
-            .iter()
-            .rposition(|entry| entry.id().is_some());
-        let next = named.filter(|named| *named > 0).unwrap_or(end);
-        self.next = page.place.saturating_add(next as u64);
+            .last()
+            .map(mark)
+            .unwrap_or_default()
+            .to_owned();
+        self.next = page.place.saturating_add(last.max(1) as u64);
         self.read_to = page.end();
     }
 
@@ -135,7 +139,9 @@ impl Group {
             .first()
             .is_some_and(|first| match first.started() {
                 Some(started) => Some(started) == self.at,
-                None => first.id().is_some_and(|id| self.ids.contains(id)),
+                None => {
+                    mark(first) == self.last || first.id().is_some_and(|id| self.ids.contains(id))
+                }
             })
     }
 
@@ -151,6 +157,14 @@ impl Group {
 pub(super) fn count(group: &Group, end: u64) -> (u64, u64) {
     let places = end.saturating_sub(group.from);
     (places, group.ids.len() as u64 + group.nameless)
+}
+
+/// What tells an entry from others: its id, or what it looks like.
+pub(super) fn mark(entry: &Entry) -> &str {
+    match entry {
+        Entry::Run(seen) => &seen.run.id,
+        Entry::Unreadable(item) => item.id.as_deref().unwrap_or(&item.body),
+    }
 }
 
 /// The ids of the entries of a page, in order.

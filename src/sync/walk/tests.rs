@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::testing::{at, entry, undated};
 use super::{PageSizes, Start, Step, Walk};
 use crate::sync::cursor::{Cursor, Placed, Watermark};
-use crate::sync::page::{Entry, Page, Window};
+use crate::sync::page::{Entry, Page, Unreadable, Window};
 use crate::sync::protocol::Stall;
 
 /// What an answer says about `total`, of the true one and the end of the page.
@@ -355,4 +355,66 @@ fn a_first_page_that_is_full_by_its_own_words_is_not_the_end_though_its_total_sa
     (list.cap, list.total, list.limit) = (3, |_, end| Some(end), Some(3));
     let walked = from_the_beginning(&mut list, 1_000);
     assert_eq!((walked.step, walked.ids.len()), (Step::End, 10));
+}
+
+/// An entry that cannot be read at all.
+fn nameless() -> Entry {
+    Entry::Unreadable(Unreadable {
+        id: None,
+        reason: "it is no run".to_owned(),
+        body: "null".to_owned(),
+    })
+}
+
+#[test]
+fn stretches_of_what_is_no_run_stop_nothing() {
+    for (stretch, asked) in [
+        (3, 10),
+        (9, 10),
+        (10, 10),
+        (15, 10),
+        (17, 10),
+        (30, 10),
+        (5, 4),
+    ] {
+        for before in 0..3 {
+            let mut entries: Vec<Entry> = (0..before).map(|n| entry(&format!("a{n}"), n)).collect();
+            entries.extend((0..stretch).map(|_| nameless()));
+            entries.extend((10..30).map(|n| entry(&format!("b{n}"), n)));
+            let mut list = List::of(entries);
+            let name = format!("{before} before {stretch} by {asked}");
+            let first = from_the_beginning(&mut list, asked);
+            assert_eq!(
+                (&first.step, first.ids.len()),
+                (&Step::End, 20 + before as usize),
+                "{name}"
+            );
+            list.entries.extend((0..stretch).map(|_| nameless()));
+            list.entries.push(entry("new", 100));
+            let next = again(&mut list, &first);
+            assert!(next.ids.contains("new"), "{name}: {:?}", next.step);
+            assert!(next.requests < 40, "{name}: {}", next.requests);
+        }
+    }
+    let mut list = List::of((0..25).map(|_| nameless()).collect());
+    let whole = from_the_beginning(&mut list, 10);
+    assert_eq!(whole.step, Step::End);
+    list.entries.push(entry("new", 100));
+    assert!(again(&mut list, &whole).ids.contains("new"));
+}
+
+#[test]
+fn a_server_that_ignores_offsets_is_found_out_by_later_walks_too() {
+    let mut list = List::at(&(0..30).collect::<Vec<i64>>());
+    (list.cap, list.ignores_offset) = (20, true);
+    for claim in [|_| Some(0), |_| None] as [fn(u64) -> Option<u64>; 2] {
+        list.claim = claim;
+        let first = from_the_beginning(&mut list, 20);
+        assert_eq!(first.step, Step::Stuck(Stall::OffsetIgnored));
+        let next = again(&mut list, &first);
+        assert_eq!(next.step, Step::Stuck(Stall::OffsetIgnored));
+        let start = begin(first.cursor);
+        let restarted = walk(&mut list, start, PageSizes::new(20));
+        assert_eq!(restarted.step, Step::Stuck(Stall::OffsetIgnored));
+    }
 }
