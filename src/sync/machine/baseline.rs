@@ -33,20 +33,16 @@ impl Machine {
     /// The baseline after these pages. If the list begins with the entry that was given as the newest, and may go on after
     /// it, the order that was asked for was ignored.
     pub(super) fn baseline_after(&self, accepted: &[Placed]) -> Option<Baseline> {
-        let Some(Baseline::UpTo(until)) = self.feed.baseline else {
-            return self.feed.baseline;
-        };
-        let Some(page) = accepted.iter().find(|page| page.begins) else {
-            return self.feed.baseline;
-        };
-        let first = page.page.entries.first().and_then(Entry::id);
-        let is_alone = page.page.len() == 1 && page.agrees();
-        let ignored = first.is_some() && first == self.newest.as_deref() && !is_alone;
-        Some(if ignored {
-            Baseline::Everything
-        } else {
-            Baseline::UpTo(until)
-        })
+        let first_page = accepted.iter().find(|page| page.begins);
+        let ignored = first_page.is_some_and(|page| {
+            let first = page.page.entries.first().and_then(Entry::id);
+            let is_alone = page.page.len() == 1 && page.agrees();
+            first.is_some() && first == self.newest.as_deref() && !is_alone
+        });
+        match self.feed.baseline {
+            Some(Baseline::UpTo(_)) if ignored => Some(Baseline::Everything),
+            baseline => baseline,
+        }
     }
 }
 
