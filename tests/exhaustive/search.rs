@@ -43,6 +43,8 @@ pub trait World: Clone {
 pub struct Limits {
     /// The most steps of a history.
     pub depth: usize,
+    /// The most steps that `EXHAUSTIVE_DEEPER` can make of it.
+    pub deepest: usize,
     /// The most steps after which everything must be as it must come to be, if nothing fails any more.
     pub kind: usize,
 }
@@ -267,8 +269,9 @@ pub fn check<W: World>(name: &str, start: &W, limits: Limits) {
             .unwrap_or_else(|_| panic!("EXHAUSTIVE_DEEPER={text} is not a number"))
     });
     let limits = Limits {
-        depth: limits.depth + deeper,
+        depth: limits.deepest.min(limits.depth + deeper),
         kind: limits.kind + 4 * deeper,
+        ..limits
     };
     let began = Instant::now();
     match search(start, limits) {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use apify_mirror::model::{RunStatus, Timestamp};
-use apify_mirror::simulator::Rng;
+use apify_mirror::simulator::{Rng, SimRun};
 use apify_mirror::sync::{Entry, Listing, Page, Seen, Single, Unreadable, Window};
 use serde_json::{Value, json};
 
@@ -169,8 +169,8 @@ impl Account {
     }
 
     pub fn answer(&mut self, task: &str, window: &Window) -> Page {
-        let items = self.all_items(task, window.listing);
-        let full = items.len() as u64;
+        let (ids, lags) = self.order(task, window.listing);
+        let full = ids.len() as u64;
         let ignores_offset =
             self.server.ignores_offset || self.misbehaves(Hazard::IgnoredOffsets, 2.0);
         let offset = if ignores_offset { 0 } else { window.offset };
@@ -180,11 +180,11 @@ impl Account {
         };
         let least = self.smallest_page();
         let limit = asked.min(self.server.max_limit.max(least));
-        let mut entries: Vec<Entry> = items
-            .into_iter()
+        let mut entries: Vec<Entry> = ids
+            .iter()
             .skip(usize::try_from(offset).unwrap_or(usize::MAX))
             .take(usize::try_from(limit).unwrap_or(usize::MAX))
-            .map(|item| self.entry(item))
+            .map(|id| self.entry(self.shown_item(id, lags)))
             .collect();
         if entries.len() > 1 && self.misbehaves(Hazard::CutPages, 3.0) {
             let kept = 1 + self.rng.below(entries.len() as u64 - 1) as usize;
@@ -224,37 +224,51 @@ impl Account {
         self.note("page", &line);
     }
 
-    /// Everything that a listing has, in the order of one answer.
-    fn all_items(&mut self, task: &str, listing: Listing) -> Vec<Value> {
+    /// The ids of all runs that a listing has, in the order of one answer, and whether that answer lags.
+    fn order(&mut self, task: &str, listing: Listing) -> (Vec<String>, bool) {
         let lags = self.misbehaves(Hazard::LaggingLists, 4.0);
         let salt = self.rng.below(u64::MAX);
         let shuffles = self.has(Hazard::TieOrders);
-        let mut items: Vec<(Timestamp, u64, Value)> = Vec::new();
+        let mut runs: Vec<(Timestamp, u64, &SimRun)> = Vec::new();
         for (n, run) in self.world.runs(task).enumerate() {
             let order = match shuffles {
                 true => Rng::new(salt ^ n as u64).below(u64::MAX),
                 false => n as u64,
             };
-            let earlier = self.server.earlier.get(&run.id);
-            let recent =
-                earlier.filter(|(at, _)| self.now.since(*at).as_millis() <= LONGEST_LAG_MS as u128);
-            let item = match recent {
-                Some((_, item)) if lags => item.clone(),
-                _ => self.as_shown(self.world.run_item(&run.id).unwrap_or_default()),
-            };
-            items.push((run.started_at, order, item));
+            runs.push((run.started_at, order, run));
         }
-        items.sort_by_key(|(started, order, _)| (*started, *order));
-        let mut items: Vec<Value> = items.into_iter().map(|(_, _, item)| item).collect();
+        runs.sort_by_key(|(started, order, _)| (*started, *order));
         match listing {
-            Listing::Newest if !self.server.ignores_desc => items.reverse(),
-            Listing::Active if !self.server.ignores_status => items.retain(|item| {
-                let status = item["status"].as_str().unwrap_or_default();
-                RunStatus::ACTIVE.contains(&RunStatus::from_api(status))
-            }),
+            Listing::Newest if !self.server.ignores_desc => runs.reverse(),
+            Listing::Active if !self.server.ignores_status => {
+                runs.retain(|(.., run)| RunStatus::ACTIVE.contains(&self.shown_status(run, lags)));
+            }
             _ => {}
         }
-        items
+        (
+            runs.into_iter().map(|(.., run)| run.id.clone()).collect(),
+            lags,
+        )
+    }
+
+    /// A run as it was before its last change, if a list that lags still shows it like that.
+    fn earlier(&self, id: &str, lags: bool) -> Option<&Value> {
+        let (at, item) = self.server.earlier.get(id).filter(|_| lags)?;
+        (self.now.since(*at).as_millis() <= LONGEST_LAG_MS as u128).then_some(item)
+    }
+
+    fn shown_status(&self, run: &SimRun, lags: bool) -> RunStatus {
+        match self.earlier(&run.id, lags) {
+            Some(item) => RunStatus::from_api(item["status"].as_str().unwrap_or_default()),
+            None => run.status.clone(),
+        }
+    }
+
+    fn shown_item(&self, id: &str, lags: bool) -> Value {
+        match self.earlier(id, lags) {
+            Some(item) => item.clone(),
+            None => self.as_shown(self.world.run_item(id).unwrap_or_default()),
+        }
     }
 
     fn entry(&mut self, item: Value) -> Entry {

@@ -1,7 +1,6 @@
 //! The baseline: what the first read of the first sync says about history, and whether it can be believed.
 
 use super::base::Machine;
-use crate::model::Timestamp;
 use crate::sync::cursor::Placed;
 use crate::sync::diff::Baseline;
 use crate::sync::page::{Entry, Listing, Page, Window};
@@ -9,17 +8,20 @@ use crate::sync::protocol::Command;
 
 use super::state::State;
 
+/// How many of the newest runs are read: one says what the baseline is, the others whether the order was kept.
+const NEWEST: u32 = 10;
+
 impl Machine {
     pub(super) fn read_newest(&mut self) -> Command {
         self.state = State::Baseline;
         Command::Read(vec![Window {
             listing: Listing::Newest,
             offset: 0,
-            limit: 1,
+            limit: NEWEST,
         }])
     }
 
-    /// Takes the answer to the read of the newest run. It is stored with the first page.
+    /// Takes the answer to the read of the newest runs. It is stored with the first page.
     pub(super) fn baseline(&mut self, pages: &[Page]) -> Command {
         let page = pages.first();
         self.feed.baseline = Some(page.map_or(Baseline::Everything, judge));
@@ -46,11 +48,10 @@ impl Machine {
     }
 }
 
-/// What the answer to the read of the newest run says about history. Where it cannot be trusted, everything that the
+/// What the answer to the read of the newest runs says about history. Where it cannot be trusted, everything that the
 /// first sync finds is history: a missing event is better than a false one.
 fn judge(page: &Page) -> Baseline {
-    let starts: Vec<Option<Timestamp>> = page.entries.iter().map(Entry::started).collect();
-    let Some(&newest) = starts.first() else {
+    let Some(newest) = page.entries.first() else {
         let is_empty = page.total.is_none_or(|total| total == 0);
         return if is_empty {
             Baseline::Nothing
@@ -58,8 +59,9 @@ fn judge(page: &Page) -> Baseline {
             Baseline::Everything
         };
     };
+    let starts = page.entries.iter().filter_map(Entry::started);
     let in_order = starts.is_sorted_by(|newer, older| newer >= older);
-    match newest {
+    match newest.started() {
         Some(newest) if in_order && page.desc != Some(false) => Baseline::UpTo(newest),
         _ => Baseline::Everything,
     }

@@ -68,6 +68,7 @@ impl Machine {
             self.walk = Some(walk);
             return self.read_forward();
         }
+        let is_history = self.baseline_after(&accepted) == Some(Baseline::Everything);
         let feed = self.feed_after(&walk, &accepted, step == Step::End, now);
         let next = match step {
             Step::End => NextStep::AfterForward,
@@ -81,7 +82,7 @@ impl Machine {
         }
         let mut commit = self.empty_commit(feed, now);
         // What the first sync finds last is history as well.
-        if self.feed.baseline == Some(Baseline::Everything) && !self.settings.history_events {
+        if is_history && !self.settings.history_events {
             commit.judgement.history = Baseline::Everything;
         }
         for placed in accepted {

@@ -896,13 +896,13 @@ fn baselines(newest: impl Fn(Page) -> Page) -> (Option<Baseline>, Option<Baselin
             }
             Command::Read(windows) => List::of(0..30).pages(&windows),
             Command::Commit(commit) => {
-                first.get_or_insert(commit.feed.baseline);
+                first.get_or_insert(commit.judgement.history);
                 COMMITTED
             }
             other => stored(other),
         },
     );
-    (first.flatten(), machine.feed().baseline)
+    (first, machine.feed().baseline)
 }
 
 #[test]
@@ -928,13 +928,22 @@ fn where_the_newest_run_cannot_be_trusted_all_that_the_first_sync_finds_is_histo
         desc: Some(false),
         ..page
     };
+    let disordered = |mut page: Page| {
+        page.entries.swap(0, 5);
+        page
+    };
     // The pages of the first sync reach the end of this list at once, which ends the time in which all is history.
-    for (name, (_, after)) in [
+    for (name, (first, after)) in [
         ("the oldest instead", baselines(ignored)),
+        ("not the newest of those shown", baselines(disordered)),
         ("without a start", baselines(undated)),
         ("by its own words in another order", baselines(told)),
     ] {
-        assert_eq!(after, until, "{name}");
+        assert_eq!(
+            (first, after),
+            (Some(Baseline::Everything), until),
+            "{name}"
+        );
     }
 }
 

