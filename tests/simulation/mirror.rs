@@ -404,6 +404,8 @@ impl Mirror {
         let page = u64::from(self.settings.page_size);
         let back = match () {
             () if ties + 2 > page => 5 * (2 + ties / page),
+            // No entry tells that a round over the whole list begins where the one before it began.
+            () if ties == shown.len() as u64 => 3,
             // Of a list as short as that, no page can be short.
             () if shown.len() < 3 || ties > 1 || !is_listed || account.lies_twice() => 2,
             () => 0,

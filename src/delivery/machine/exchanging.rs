@@ -121,6 +121,11 @@ impl Machine {
             self.breaker.retried();
             self.supply = Supply::MayHaveMore;
         }
+        // What was read ahead may have been retried by hand. It is read again, in order with what this answer brings.
+        let is_outdated = retried && !self.ready.is_empty();
+        if is_outdated {
+            self.give_back();
+        }
         self.backlog = match answer.live {
             true => Backlog::Done,
             // It may have left the configuration and come back, so that there is something to copy again.
@@ -134,7 +139,7 @@ impl Machine {
         if pending.set_aside {
             self.set_aside(answer.set_aside, commands);
         }
-        if pending.fetch == Fetch::Ready {
+        if pending.fetch == Fetch::Ready && !is_outdated {
             // If something has happened since it was asked for, the answer may be outdated.
             if self.supply == Supply::Asked {
                 self.supply = if answer.fetched.events.is_empty() {

@@ -102,3 +102,18 @@ fn what_is_dropped_while_it_waits_in_memory_is_not_attempted() {
         assert_eq!(world.accepted.len(), 9);
     }
 }
+
+#[test]
+fn what_waits_in_memory_is_read_again_after_a_retry_by_hand() {
+    let mut world = begun(BY_RUN, (10, 1), delivered);
+    world.answer();
+    let in_flight = world.in_flight.len();
+    assert!(world.machine.held() > in_flight);
+    world.outbox.retry(7, world.now.wall);
+    let (&first, _) = world.in_flight.first_key_value().expect("an attempt");
+    world.complete_one(first);
+    world.answer();
+    assert_eq!(world.machine.held(), world.in_flight.len());
+    world.until_empty();
+    assert_eq!(world.accepted.len(), 10);
+}
