@@ -51,6 +51,12 @@ impl Placed {
         self.page.total == Some(self.end())
     }
 
+    /// Whether the list ends with it by all that the answer says: it is shorter than its `limit`, and `total` agrees.
+    pub(crate) fn says_it_ends(&self) -> bool {
+        let is_short = |limit| limit > self.page.len();
+        self.page.limit.is_some_and(is_short) && self.agrees()
+    }
+
     /// Whether the server's `total` says that more follows.
     pub(crate) fn claims_more(&self) -> bool {
         self.page.total.is_some_and(|total| total > self.end())

@@ -404,8 +404,9 @@ impl Mirror {
         let page = u64::from(self.settings.page_size);
         let back = match () {
             () if ties + 2 > page => 5 * (2 + ties / page),
-            // No entry tells that a round over the whole list begins where the one before it began.
-            () if ties == shown.len() as u64 => 3,
+            // So is a list that is hardly more than that, as its only page is as large as any: in two rounds, each of a
+            // page, its last entry and what follows.
+            () if ties + 1 >= shown.len() as u64 => 5,
             // Of a list as short as that, no page can be short.
             () if shown.len() < 3 || ties > 1 || !is_listed || account.lies_twice() => 2,
             () => 0,

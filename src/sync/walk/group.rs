@@ -40,6 +40,7 @@ impl Walk {
             news: false,
             round: 1,
             places: None,
+            whole: page.says_it_ends(),
         };
         if let Some(known) = known {
             group.ids = known.ids;
@@ -129,10 +130,13 @@ impl Walk {
 
     /// Ends a round at the end of the list, with a page that certainly `follows` the one before it or not. As before the
     /// walk goes past a group, a round must have shown nothing new: a deletion and another order of equal starts
-    /// between two pages can hide an entry from a round, and look like a list that ends there.
+    /// between two pages can hide an entry from a round, and look like a list that ends there. Unless one page showed it
+    /// all: then this one only confirms it, which is enough for a poll.
     fn end_of_list(&mut self, group: Group, end: u64, follows: bool, limit: u32) -> Step {
         let (places, read) = count(&group, end);
-        let settled = read >= places && follows && !group.news && group.places == Some(places);
+        let again = !group.news && group.places == Some(places);
+        let at_once = self.start.is_poll && group.whole;
+        let settled = read >= places && follows && (again || at_once);
         if !settled && group.round < MAX_ROUNDS {
             return self.next_round(group, places, limit);
         }

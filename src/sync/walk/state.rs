@@ -91,6 +91,8 @@ pub(super) struct Group {
     pub round: u32,
     /// How many places the group had in the round before.
     pub places: Option<u64>,
+    /// Whether the round's first page ends the list by its own words.
+    pub whole: bool,
 }
 
 impl Group {

@@ -418,3 +418,30 @@ fn a_server_that_ignores_offsets_is_found_out_by_later_walks_too() {
         assert_eq!(restarted.step, Step::Stuck(Stall::OffsetIgnored));
     }
 }
+
+/// Between the two pages of a group that ends the list, a deletion and another order hide an entry from both, and the
+/// totals do not tell.
+#[test]
+fn the_last_group_is_read_again_unless_one_page_showed_it_all() {
+    let lists: [&[(&str, i64)]; 4] = [
+        &[("b", 20), ("c", 30), ("d", 30)],
+        &[("d", 30), ("c", 30)],
+        &[("d", 30), ("c", 30)],
+        &[("d", 30), ("c", 30)],
+    ];
+    let mut walk = begin(Cursor::default());
+    let (mut sizes, mut accepted) = (PageSizes::new(2), Vec::new());
+    let mut answers = lists.into_iter().chain(std::iter::repeat(lists[3]));
+    for _ in 0..20 {
+        let windows = walk.windows(sizes, 1, None);
+        let runs = answers.next().unwrap();
+        let mut list = List::of(runs.iter().map(|(id, at)| entry(id, *at)).collect());
+        (list.total, list.limit) = (|_, end| Some(end), Some(2));
+        let pages = vec![list.answer(&windows[0])];
+        if walk.take(pages, &mut sizes, &mut accepted) == Step::End {
+            break;
+        }
+    }
+    let mut entries = accepted.iter().flat_map(|placed| &placed.page.entries);
+    assert!(entries.any(|entry| entry.id() == Some("d")), "{accepted:?}");
+}

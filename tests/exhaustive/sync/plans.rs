@@ -102,8 +102,11 @@ pub static FIRST_TIES: Plan = Plan {
     ..FIRST
 };
 
+/// A run that is registered late with an equal start, a deletion and another order, all between two pages, can hide it
+/// from polls, which takes twelve steps. A larger overlap finds it, or an audit.
 pub static TIES_OF_TWO: Plan = Plan {
     name: "equal starts, pages of two",
+    deepest: 11,
     starts: &[10, 20, 20, 30, 30],
     listed: 2,
     synced: true,
