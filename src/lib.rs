@@ -24,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod delivery;
+pub mod files;
 pub mod model;
 pub mod options;
 pub mod simulator;

@@ -73,7 +73,7 @@ impl Setup {
         progress: Progress,
     ) -> Result<Self, CliError> {
         let client = client(settings, token)?;
-        let (store, writer) = SqliteStore::open(&settings.database)?;
+        let (store, writer) = SqliteStore::open_for(&settings.database, settings.readers)?;
         let reader = Arc::new(store.reader(&settings.database)?);
         let context = Context::new(client, Arc::new(store), reader, progress, plan).await?;
         Ok(Self {

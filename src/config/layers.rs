@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use config::{Config, File, FileFormat, Map, Source, Value};
 
 use super::settings::{Overrides, Settings};
+use crate::files::{self, Purpose, Untrusted};
 use crate::options::{Environment, LOOKS_LIKE_A_TOKEN, Problem, Problems, looks_like_token};
 
 /// The prefix of the program's environment variables.
@@ -25,12 +26,7 @@ pub fn load(
 ) -> Result<(Settings, Option<PathBuf>), Problems> {
     let found = find_file(file, environment)?;
     let text = match &found {
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-            Problem::new(
-                path.display().to_string(),
-                format!("cannot be read: {error}; it must be readable, and UTF-8"),
-            )
-        })?),
+        Some(path) => Some(files::read_to_string(path, Purpose::Configuration).map_err(unusable)?),
         None => None,
     };
     let source = || {
@@ -39,10 +35,23 @@ pub fn load(
             |path| path.display().to_string(),
         )
     };
-    Ok((
-        parse(text.as_deref(), environment, overrides, source)?,
-        found,
-    ))
+    let settings = parse(text.as_deref(), environment, overrides, source)?;
+    if let Some(path) = &found {
+        settings.check_inline_secrets(|| files::check(path, Purpose::Secret))?;
+    }
+    Ok((settings, found))
+}
+
+/// The configuration file cannot be used.
+fn unusable(untrusted: Untrusted) -> Problem {
+    const FILE: &str = "configuration file";
+    match untrusted {
+        Untrusted::Io { path, source } => Problem::new(
+            path.display().to_string(),
+            format!("cannot be read: {source}; it must be readable, and UTF-8"),
+        ),
+        other => Problem::new(FILE, other.to_string()),
+    }
 }
 
 /// Validates the settings in `text`, which is TOML, overridden by `environment` and `overrides`. `source` names the origin

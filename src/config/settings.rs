@@ -8,6 +8,7 @@ use config::{Map, Value};
 use reqwest::Url;
 
 use super::network::check_variables;
+use crate::files::{Readers, Untrusted};
 use crate::model::Seed;
 use crate::options::{
     DAY, Environment, HOUR, LOOKS_LIKE_A_TOKEN, Problem, Problems, Reader, SECOND, looks_like_token,
@@ -29,6 +30,8 @@ pub struct Settings {
     pub api: ApiSettings,
     /// The database file.
     pub database: PathBuf,
+    /// Who may read it.
+    pub readers: Readers,
     /// How feeds are polled. The seed is 0 and the number of pages read ahead is `api.concurrency`.
     pub sync: crate::sync::Settings,
     /// Whether there is a configuration file. Without one, the only sink is standard output, for this command alone.
@@ -105,10 +108,10 @@ impl Settings {
         let tasks = tasks(&mut root, overrides.tasks);
         let discover_tasks = root.flag("discover_tasks", false);
         let api = root.section("api", api);
-        let database = root.section("database", database);
+        let (path, readers) = root.section("database", database);
         let database = overrides
             .database
-            .or(database.map(PathBuf::from))
+            .or(path.map(PathBuf::from))
             .unwrap_or_else(|| "apify-mirror.db".into());
         let mut sync = root.section("sync", sync);
         let sinks = sinks::read(&mut root, &database);
@@ -126,6 +129,7 @@ impl Settings {
             discover_tasks,
             api,
             database,
+            readers,
             sync,
             from_file: true,
             sinks,
@@ -176,6 +180,24 @@ impl Settings {
         } else {
             Err(Problems(problems))
         }
+    }
+
+    /// Checks that the configuration file is one for secrets, if there is any in it.
+    pub(super) fn check_inline_secrets(
+        &self,
+        check: impl Fn() -> Result<(), Untrusted>,
+    ) -> Result<(), Problems> {
+        let inline = self.sinks.iter().enumerate().find_map(|(n, sink)| {
+            let key = sink.options.inline_secret()?;
+            Some(format!("sinks[{n}].{key}"))
+        });
+        let Some(key) = inline else { return Ok(()) };
+        check().map_err(|untrusted| {
+            let message = format!(
+                "is a secret, and {untrusted}; or give it in a file of its own (`secret_file`, `headers_file`, `url_file`)"
+            );
+            Problem::new(key, message).into()
+        })
     }
 
     /// The environment variables that hold secrets of sinks.
@@ -288,12 +310,13 @@ fn log(section: &mut Reader<'_>) -> (LogLevel, LogFormat) {
     (level, format)
 }
 
-fn database(section: &mut Reader<'_>) -> Option<String> {
-    let path = section.text("path")?;
-    if let Err(message) = check_database_path(&path) {
+fn database(section: &mut Reader<'_>) -> (Option<String>, Readers) {
+    let path = section.text("path");
+    if let Some(Err(message)) = path.as_deref().map(check_database_path) {
         section.problem("path", message);
     }
-    Some(path)
+    let modes = [("0600", Readers::Owner), ("0640", Readers::Group)];
+    (path, section.choice("mode", &modes, Readers::Owner))
 }
 
 /// Checks that `path` names a file. SQLite would take some names for something else.

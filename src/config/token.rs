@@ -60,7 +60,7 @@ pub fn find_token(
         false => TokenError::Missing,
     };
     match place(token_file, environment).ok_or_else(missing)? {
-        Place::File(path) => from_file(&path),
+        Place::File(path) => from_file(&path, environment),
         Place::Variable(text) => Token::new(text).map_err(|invalid| TokenError::Invalid {
             origin: "the environment variable APIFY_TOKEN".to_owned(),
             invalid,
@@ -99,12 +99,12 @@ fn place<'a>(token_file: Option<&'a Path>, environment: &'a Environment) -> Opti
     file.or_else(variable).or_else(credential)
 }
 
-fn from_file(path: &Path) -> Result<Token, TokenError> {
+fn from_file(path: &Path, environment: &Environment) -> Result<Token, TokenError> {
     let invalid = |invalid| TokenError::Invalid {
         origin: path.display().to_string(),
         invalid,
     };
-    Token::new(read_secret(path)?.expose_secret()).map_err(invalid)
+    Token::new(read_secret(path, environment)?.expose_secret()).map_err(invalid)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use rustix::fs::Access;
 
 use super::options::{BuildError, CheckError, Place, SinkOptions};
 use super::sink::{Sink, blocking};
+use crate::files::{self, Purpose, Untrusted};
 use crate::model::{AttemptOutcome, Due, SinkLimits};
 use crate::options::{Environment, Problem, Reader};
 use crate::stdio::Written;
@@ -20,6 +21,9 @@ const BEGINNING: &[u8] = b"{\"id\":\"evt_";
 
 /// How far back to look for the beginning of the last line at first, in bytes.
 const TAIL: u64 = 64 << 10;
+
+/// The permission bits of a new file.
+const MODE: u32 = 0o600;
 
 /// The configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +58,11 @@ impl SinkOptions for FileOptions {
     }
 
     async fn build(&self, _: &[String]) -> Result<Arc<dyn Sink>, BuildError> {
-        Ok(Arc::new(File::new(self.path.clone())))
+        // Whatever else is wrong with it may pass.
+        match files::check(&self.path, Purpose::Written) {
+            Ok(()) | Err(Untrusted::Io { .. }) => Ok(Arc::new(File::new(self.path.clone()))),
+            Err(untrusted) => Err(BuildError(untrusted.to_string())),
+        }
     }
 
     async fn check(&self, _: &Environment) -> Result<String, CheckError> {
@@ -64,7 +72,7 @@ impl SinkOptions for FileOptions {
 
 /// Checks that the file at `path` can be appended to, without creating it.
 fn check(path: &Path) -> Result<String, String> {
-    let folder = folder(path);
+    let folder = files::folder(path);
     if !folder.is_dir() {
         return Err(format!(
             "there is no folder {}; create it",
@@ -74,19 +82,13 @@ fn check(path: &Path) -> Result<String, String> {
     if rustix::fs::access(folder, Access::WRITE_OK).is_err() {
         return Err(format!("folder {} cannot be written to", folder.display()));
     }
+    files::check(path, Purpose::Written).map_err(|untrusted| untrusted.to_string())?;
     // Only regular files: opening a pipe could block until another process opens it.
     if path.is_file() {
         let opened = fs::OpenOptions::new().append(true).open(path);
         opened.map_err(|error| format!("cannot append to {}: {error}", path.display()))?;
     }
     Ok(format!("appends to {}", path.display()))
-}
-
-fn folder(path: &Path) -> &Path {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or(Path::new("."))
 }
 
 /// Appends events to a file. If it was renamed or deleted, as by log rotation, a new file is opened at the path.
@@ -186,15 +188,21 @@ fn is_still_at(file: &fs::File, path: &Path) -> bool {
     }
 }
 
+/// Somebody else may have put a file there since the sink was built.
+fn require_trust(path: &Path) -> io::Result<()> {
+    files::check(path, Purpose::Written).map_err(|untrusted| match untrusted {
+        Untrusted::Io { source, .. } => source,
+        other => io::Error::new(io::ErrorKind::PermissionDenied, other.to_string()),
+    })
+}
+
 fn open(path: &Path) -> io::Result<fs::File> {
-    let mut file = fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)?;
+    require_trust(path)?;
+    let mut file = files::open_or_create(path, fs::OpenOptions::new().append(true), MODE)?;
     if file.metadata()?.is_file() {
         repair_last_line(path, &mut file)?;
         // The directory entry of a new file must survive a power cut too.
-        fs::File::open(folder(path))?.sync_all()?;
+        fs::File::open(files::folder(path))?.sync_all()?;
     }
     Ok(file)
 }

@@ -27,6 +27,11 @@ pub trait SinkOptions: Comparable + fmt::Debug + Send + Sync {
         None
     }
 
+    /// The key of a secret that stands in the configuration itself, if there is one.
+    fn inline_secret(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether it runs programs, which then inherit the environment.
     fn runs_programs(&self) -> bool {
         false

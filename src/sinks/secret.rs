@@ -74,7 +74,7 @@ impl SecretSource {
             Self::Keys(keys) => Ok(keys.clone()),
             Self::File(path) => parse(
                 path.display().to_string(),
-                read_secret(path)?.expose_secret(),
+                read_secret(path, environment)?.expose_secret(),
             ),
             Self::Variable(name) => {
                 let is_usual = name
@@ -155,6 +155,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
         std::fs::write(&file, format!("{SECRET}\nwhsec_YWFh\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         let environment = Environment::from([("HOOK_SECRET".to_owned(), SECRET.to_owned())]);
         let keys = |source: SecretSource| source.find(&environment).unwrap();
         assert_eq!(

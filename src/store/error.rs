@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::files::Untrusted;
+
 /// A failure of the database or of the disk beneath it.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -23,15 +25,20 @@ pub enum StoreError {
         /// Whether it is a folder.
         is_folder: bool,
     },
-    /// Every user of the system may write to the file.
-    #[error(
-        "database {path} can be written by everyone (mode {mode:o}); take that right away from others, or name another file with `--db`"
-    )]
-    WritableByOthers {
+    /// Others could have put the file there, or may write or replace it.
+    #[error("database {0}")]
+    Untrusted(Untrusted),
+    /// Its schema is not as this program made it.
+    #[error("database {path}: the {what}: {name:?}; {remedy}")]
+    Changed {
         /// The database file.
         path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
+        /// The name of the table, view, index or trigger.
+        name: String,
+        /// What is wrong with it.
+        what: &'static str,
+        /// What to do.
+        remedy: String,
     },
     /// The file has several names.
     #[error(
@@ -167,6 +174,15 @@ impl Failure {
                 "; the file is damaged: move it out of the way, then restore a backup or mirror again"
             }
             Self::Other => "",
+        }
+    }
+}
+
+impl From<Untrusted> for StoreError {
+    fn from(untrusted: Untrusted) -> Self {
+        match untrusted {
+            Untrusted::Io { path, source } => Self::Io { path, source },
+            other => Self::Untrusted(other),
         }
     }
 }

@@ -23,7 +23,7 @@ fn a_missing_or_refused_token_exits_with_77() {
 fn the_token_is_found_in_a_file_and_in_the_systemd_credential() {
     let setup = Setup::with_runs(1);
     let folder = setup.dir.path();
-    std::fs::write(folder.join("apify-token"), format!("{TOKEN}\n")).unwrap();
+    setup.write_secret("apify-token", format!("{TOKEN}\n"));
     check_all(
         &setup,
         [

@@ -496,7 +496,6 @@ fn a_token_in_the_wrong_place_is_named_and_never_printed() {
 #[test]
 fn what_is_wrong_with_a_token_is_named() {
     let setup = Setup::with_runs(3);
-    let path = setup.dir.path().join("token");
     let utf16: Vec<u8> = [0xff, 0xfe]
         .into_iter()
         .chain(FAKE.bytes().flat_map(|byte| [byte, 0]))
@@ -508,7 +507,7 @@ fn what_is_wrong_with_a_token_is_named() {
         (format!("{FAKE} {FAKE}").into_bytes(), "a space"),
         (b" \n".to_vec(), "empty"),
     ] {
-        std::fs::write(&path, bytes).unwrap();
+        setup.write_secret("token", bytes);
         let output = Case::of(&["sync"])
             .env("APIFY_MIRROR_API__TOKEN_FILE", "token")
             .code(77)

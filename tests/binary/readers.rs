@@ -1,4 +1,4 @@
-//! Readers without the right to write, as of a service's database.
+//! Readers without the right to write, as members of the group of a service's database.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -9,6 +9,13 @@ use crate::support::{Daemon, Setup, stderr, stdout};
 
 /// A user that owns nothing.
 const NOBODY: u32 = 65_534;
+
+/// A mirror whose group may read it.
+fn for_the_group() -> Setup {
+    let setup = Setup::with_runs(30);
+    setup.configure("[database]\nmode = \"0640\"\n");
+    setup
+}
 
 /// Takes the right to write from `command`: root runs it as another user; anybody else loses the right itself, by the
 /// modes of the files.
@@ -24,13 +31,14 @@ fn without_right_to_write(command: &mut Command, setup: &Setup) -> Output {
         .collect();
     if rustix::process::geteuid().is_root() {
         mode(dir, 0o755);
-        return command.uid(NOBODY).gid(NOBODY).output().unwrap();
+        let group = rustix::process::getegid().as_raw();
+        return command.uid(NOBODY).gid(group).output().unwrap();
     }
     files.iter().for_each(|file| mode(file, 0o444));
     mode(dir, 0o555);
     let output = command.output();
     mode(dir, 0o755);
-    files.iter().for_each(|file| mode(file, 0o644));
+    files.iter().for_each(|file| mode(file, 0o640));
     output.unwrap()
 }
 
@@ -69,7 +77,7 @@ fn assert_readable_by_others(setup: &Setup, runs: &str, when: &str) {
 
 #[test]
 fn a_closed_running_or_killed_mirror_can_be_read() {
-    let mut setup = Setup::with_runs(30);
+    let mut setup = for_the_group();
     setup.sync();
     assert_readable(&setup, "30", "closed");
     assert_readable_by_others(&setup, "30", "closed");
@@ -94,7 +102,7 @@ fn a_closed_running_or_killed_mirror_can_be_read() {
 
 #[test]
 fn a_file_without_its_log_can_be_read_as_it_lies() {
-    let setup = Setup::with_runs(30);
+    let setup = for_the_group();
     setup.sync();
     // As the owner's `sqlite3` does when it is the last to close the database.
     for suffix in ["-wal", "-shm"] {

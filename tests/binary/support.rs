@@ -1,6 +1,7 @@
 //! Set-up: a simulated account, the binary, and a folder; and ways to inspect the results.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
@@ -86,6 +87,13 @@ impl Setup {
     /// Writes the configuration file that the binary finds.
     pub fn configure(&self, toml: &str) {
         std::fs::write(self.dir.path().join("apify-mirror.toml"), toml).unwrap();
+    }
+
+    /// Writes a file that nobody else can read.
+    pub fn write_secret(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     /// The output of `status --json`.

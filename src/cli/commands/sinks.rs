@@ -11,6 +11,7 @@ use crate::cli::globals::{Globals, reference};
 use crate::cli::output::{print, print_json};
 use crate::cli::settings;
 use crate::cli::table::{Table, counted};
+use crate::config::Settings;
 use crate::options::Environment;
 use crate::store::{Reader, SqliteReader, SqliteStore, Store, StoreError, SubscriptionStatus};
 
@@ -64,7 +65,7 @@ pub async fn execute(
             }
         }
         Action::Remove(RemoveArgs { name }) => {
-            let Some(dropped) = remove(database, name).await? else {
+            let Some(dropped) = remove(&settings, name).await? else {
                 return Err(CliError::UnknownSink(name.clone()));
             };
             let dropped = counted(dropped, "delivery");
@@ -84,11 +85,12 @@ async fn list(database: &Path) -> Result<Vec<SubscriptionStatus>, StoreError> {
 }
 
 /// Removes a subscription; a daemon that delivers to it must not run.
-async fn remove(database: &Path, name: &str) -> Result<Option<u64>, StoreError> {
+async fn remove(settings: &Settings, name: &str) -> Result<Option<u64>, StoreError> {
+    let database = settings.database.as_path();
     let found = list(database).await?;
     let is_in_use = |sink: &SubscriptionStatus| sink.name == name && sink.removed_at.is_none();
     let (store, writer) = match found.iter().any(is_in_use) {
-        true => SqliteStore::open(database)?,
+        true => SqliteStore::open_for(database, settings.readers)?,
         false => SqliteStore::open_beside(database)?,
     };
     let removed = store.remove_subscription(name).await;

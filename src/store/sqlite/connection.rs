@@ -8,11 +8,13 @@ use rusqlite::{Connection, OpenFlags};
 use super::checkpoint::Log;
 use super::error::opening;
 use super::file::{
-    Identity, one_name, refuse_if_writable_by_others, refuse_several_names, refuse_what_is_no_file,
-    require,
+    Identity, create_for, one_name, refuse_several_names, refuse_what_is_no_file, require,
+    require_trust,
 };
+use super::objects;
 use super::schema::{BUSY_TIMEOUT, SCHEMA_VERSION, check_schema, migrate, set_pragmas};
 use super::snapshot::{Snapshot, immutable_uri};
+use crate::files::Readers;
 use crate::store::error::{Failure, StoreError};
 
 /// Size of the prepared statement cache: larger than the number of statements, so that each is prepared once.
@@ -63,22 +65,49 @@ fn prepare_once(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// The version of the schema, which must be as this program made it. Whoever wrote the file may have meant harm: its schema
+/// may run no function that could do any, and tampered pages are found before they are used.
+fn examine(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    let version = check_schema(connection, path)?;
+    objects::check(connection, version, path)?;
+    Ok(version)
+}
+
 impl Db {
-    /// Opens the database at `path`, creates it if there is none, and migrates its schema.
+    /// Opens the database at `path`, creates it if there is none, and migrates its schema. Only its owner may read it.
     ///
     /// # Errors
-    /// When the file cannot be used, can be written by everyone, has several names, is another program's, or is of a
-    /// newer version. None of these changes the file.
+    /// As [`Db::open_for`].
+    #[cfg(test)]
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        refuse_if_writable_by_others(path)?;
+        Self::open_for(path, Readers::Owner)
+    }
+
+    /// Opens the database at `path`, creates it if there is none, and migrates its schema; lets `readers` read it.
+    ///
+    /// # Errors
+    /// When the file cannot be used, cannot be trusted, has several names, is another program's, is of a newer version, or
+    /// has a schema that somebody changed. None of these changes the file.
+    pub fn open_for(path: &Path, readers: Readers) -> Result<Self, StoreError> {
+        require_trust(path)?;
         refuse_several_names(path)?;
         let open = || {
+            create_for(path, readers)?;
             let mut connection = Connection::open(path)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             prepare_once(&connection)?;
-            let version = check_schema(&connection, path)?;
+            let version = examine(&connection, path)?;
             set_pragmas(&connection, path)?;
             migrate(&mut connection, version)?;
+            for name in objects::restore(&connection)? {
+                tracing::warn!(
+                    "database {}: {name} was missing, and was made again",
+                    path.display()
+                );
+            }
             Ok(Self {
                 log: Some(Log::keep(&connection)?),
                 connection,
@@ -197,7 +226,7 @@ impl Db {
     /// When there is none, or it is not one this version can write.
     pub fn open_beside(path: &Path) -> Result<Self, StoreError> {
         require(path)?;
-        refuse_if_writable_by_others(path)?;
+        require_trust(path)?;
         let mut db = Self::open_as_it_is(path, None, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         set_pragmas(&db.connection, path).map_err(|error| opening(error, path))?;
         db.log = Some(Log::keep(&db.connection)?);
@@ -224,7 +253,7 @@ impl Db {
                 }
             };
             connection.busy_timeout(BUSY_TIMEOUT)?;
-            match check_schema(&connection, path)? {
+            match examine(&connection, path)? {
                 SCHEMA_VERSION => Ok(Self {
                     connection,
                     file: Some(OpenFile::at(path, snapshot)?),

@@ -1,7 +1,9 @@
 //! What is asked of the database's file before SQLite opens it, and again while it is open.
 
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
 
+use crate::files::{self, Purpose, Readers};
 use crate::store::error::StoreError;
 
 /// Which file a path names, and how many names it has.
@@ -62,25 +64,40 @@ pub(super) fn one_name(path: &Path, names: u64) -> Result<(), StoreError> {
     })
 }
 
-pub(super) fn refuse_if_writable_by_others(path: &Path) -> Result<(), StoreError> {
-    use std::os::unix::fs::PermissionsExt;
+/// What follows on the database's name in the names of the files that SQLite keeps beside it.
+const BESIDE: [&str; 2] = ["-wal", "-shm"];
+
+/// Refuses a database, or a file beside it, that is not the user's or root's, or that others may write or replace.
+pub(super) fn require_trust(path: &Path) -> Result<(), StoreError> {
     refuse_what_is_no_file(path)?;
-    let mode = match std::fs::metadata(path) {
-        Ok(found) => found.permissions().mode() & 0o7777,
-        // SQLite creates the file.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => {
-            return Err(StoreError::Io {
-                path: path.to_owned(),
-                source,
-            });
-        }
+    let beside = BESIDE.map(|suffix| files::beside(path, suffix));
+    for path in beside.iter().map(PathBuf::as_path).chain([path]) {
+        files::check(path, Purpose::Written)?;
+    }
+    Ok(())
+}
+
+/// Creates the file of a database, empty, if there is none; and lets `readers` read it and the files beside it.
+pub(super) fn create_for(path: &Path, readers: Readers) -> Result<(), StoreError> {
+    let io = |source| StoreError::Io {
+        path: path.to_owned(),
+        source,
     };
-    if mode & 0o002 != 0 {
-        return Err(StoreError::WritableByOthers {
-            path: path.to_owned(),
-            mode,
-        });
+    let mode = readers.mode();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    // An existing file is not opened: to close it would drop this process's locks on it.
+    if !path.exists() {
+        files::open_or_create(path, &options, mode).map_err(io)?;
+    }
+    if let Some(before) = files::set_mode(path, mode).map_err(io)? {
+        tracing::info!(
+            "database {} had mode {before:o}, and has {mode:o} now (`[database] mode`)",
+            path.display()
+        );
+    }
+    for suffix in BESIDE {
+        files::set_mode(&files::beside(path, suffix), mode).map_err(io)?;
     }
     Ok(())
 }

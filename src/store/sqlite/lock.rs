@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::refuse_what_is_no_file;
+use crate::files::{self, Purpose};
 use crate::store::error::StoreError;
 
 /// How often the lock is tried: [`InstanceLock::is_held`] holds it for a moment.
@@ -12,6 +13,9 @@ const ATTEMPTS: u32 = 4;
 
 /// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// The permission bits of the lock's file, whoever may read the database: who may read a file may lock it.
+const MODE: u32 = 0o600;
 
 /// Holds a database for one process.
 ///
@@ -34,12 +38,11 @@ impl InstanceLock {
         };
         // Nothing is created beside a folder.
         refuse_what_is_no_file(path)?;
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(lock_path(path).map_err(io)?)
-            .map_err(io)?;
+        let lock = lock_path(path).map_err(io)?;
+        files::check(&lock, Purpose::Written)?;
+        let file =
+            files::open_or_create(&lock, OpenOptions::new().write(true), MODE).map_err(io)?;
+        files::set_mode(&lock, MODE).map_err(io)?;
         for _ in 1..ATTEMPTS {
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
@@ -78,20 +81,12 @@ fn locked(
 fn lock_path(path: &Path) -> std::io::Result<PathBuf> {
     let real = match path.canonicalize() {
         Ok(real) => real,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-                .unwrap_or(Path::new("."));
-            parent
-                .canonicalize()?
-                .join(path.file_name().unwrap_or_default())
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => files::folder(path)
+            .canonicalize()?
+            .join(path.file_name().unwrap_or_default()),
         Err(error) => return Err(error),
     };
-    let mut name = real.into_os_string();
-    name.push(".lock");
-    Ok(PathBuf::from(name))
+    Ok(files::beside(&real, ".lock"))
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod lock;
 #[cfg(test)]
 mod log_tests;
 mod numbers;
+mod objects;
 mod outbox;
 mod overview;
 #[cfg(test)]

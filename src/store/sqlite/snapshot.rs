@@ -6,11 +6,12 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::lock::InstanceLock;
+use crate::files;
 
 /// Characters of a path that are not escaped in a URI.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-');
@@ -25,7 +26,7 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// The state of the database at `path`; `None` while it has a log that is not empty, or a process that writes it.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let has_log = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+        let has_log = std::fs::metadata(files::beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
         if has_log || InstanceLock::is_held(path) {
             return None;
         }
@@ -42,11 +43,4 @@ pub(super) fn immutable_uri(path: &Path) -> std::io::Result<String> {
     let path = path.canonicalize()?;
     let path = percent_encode(path.as_os_str().as_bytes(), ESCAPED);
     Ok(format!("file:{path}?immutable=1"))
-}
-
-/// The file whose name is that of the database and `suffix`.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }

@@ -10,6 +10,7 @@ use super::connection::Db;
 use super::executor::{Executor, Writer};
 use super::lock::InstanceLock;
 use super::reader::SqliteReader;
+use crate::files::Readers;
 use crate::model::{Exchange, Exchanged, Registration, Task, Timestamp};
 use crate::store::error::StoreError;
 use crate::store::reports::Selection;
@@ -27,13 +28,22 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Locks and opens the database at `path`, creates it if there is none, migrates its schema, and starts its thread.
+    /// Only its owner may read it.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] when another process holds it; when the file cannot be used, can be written by everyone,
-    /// is another program's, or is of a newer version. None of these changes the file.
+    /// As [`SqliteStore::open_for`].
     pub fn open(path: &Path) -> Result<(Self, Writer), StoreError> {
+        Self::open_for(path, Readers::Owner)
+    }
+
+    /// As [`SqliteStore::open`], but lets `readers` read it.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process holds it; when the file cannot be used, cannot be trusted, is another
+    /// program's, is of a newer version, or has a schema that somebody changed. None of these changes the file.
+    pub fn open_for(path: &Path, readers: Readers) -> Result<(Self, Writer), StoreError> {
         let lock = InstanceLock::acquire(path)?;
-        Self::start(path, Db::open(path)?, Some(lock))
+        Self::start(path, Db::open_for(path, readers)?, Some(lock))
     }
 
     /// Whether another process holds the database at `path`.

@@ -1,0 +1,145 @@
+//! Creating files that others cannot read, whatever the process's umask says.
+
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Who may read the database, besides its owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readers {
+    /// Nobody.
+    #[default]
+    Owner,
+    /// The members of its group, who are trusted not to hold locks on it.
+    Group,
+}
+
+impl Readers {
+    /// The permission bits of a file that they may read.
+    pub fn mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Group => 0o640,
+        }
+    }
+}
+
+/// The folder of `path`.
+pub fn folder(path: &Path) -> &Path {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
+/// The file whose name is that of `path` and `suffix`.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Opens the file at `path` as `options` say, or creates it with the permission bits `mode`. Root gives a new file to
+/// the user whose folder it is in. No symbolic link is followed to create a file.
+///
+/// # Errors
+/// When it can be neither opened nor created.
+pub fn open_or_create(path: &Path, options: &OpenOptions, mode: u32) -> io::Result<File> {
+    let mut create = options.clone();
+    // Never through a link: `create_new` fails where there is one.
+    create.create_new(true).mode(mode);
+    match create.open(path) {
+        Ok(file) => {
+            file.set_permissions(Permissions::from_mode(mode))?;
+            give_to(&file, &folder(path).metadata()?)?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            options.open(path).map_err(|error| explain(path, error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn explain(path: &Path, error: io::Error) -> io::Error {
+    let is_link = path
+        .symlink_metadata()
+        .is_ok_and(|found| found.is_symlink());
+    if error.kind() == ErrorKind::NotFound && is_link {
+        let message = "is a symbolic link to a file that does not exist, and links are not followed to create one; \
+                       create that file first, or name it";
+        return io::Error::new(ErrorKind::NotFound, message);
+    }
+    error
+}
+
+/// Root gives a new file to the owner of `neighbour`.
+fn give_to(file: &File, neighbour: &Metadata) -> io::Result<()> {
+    if rustix::process::geteuid().is_root() && neighbour.uid() != 0 {
+        std::os::unix::fs::fchown(file, Some(neighbour.uid()), Some(neighbour.gid()))?;
+    }
+    Ok(())
+}
+
+/// Gives the file at `path` the permission bits `mode`; returns those it had, if it exists and they were others.
+///
+/// # Errors
+/// When that is not allowed.
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<Option<u32>> {
+    let found = match std::fs::metadata(path) {
+        Ok(found) => found.permissions().mode() & 0o7777,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if found == mode {
+        return Ok(None);
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    Ok(Some(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_new_file_has_the_mode_whatever_the_umask_and_an_old_one_keeps_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new");
+        let mut options = OpenOptions::new();
+        options.append(true);
+        for wanted in [0o600, 0o640] {
+            let path = dir.path().join(format!("{wanted:o}"));
+            open_or_create(&path, &options, wanted).unwrap();
+            assert_eq!(mode(&path), wanted);
+        }
+        std::fs::write(&path, "kept").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        open_or_create(&path, &options, 0o600).unwrap();
+        assert_eq!(mode(&path), 0o644);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept");
+        assert_eq!(set_mode(&path, 0o600).unwrap(), Some(0o644));
+        assert_eq!(set_mode(&path, 0o600).unwrap(), None);
+        assert_eq!(set_mode(&dir.path().join("none"), 0o600).unwrap(), None);
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn no_file_is_created_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, target) = (dir.path().join("link"), dir.path().join("target"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let mut options = OpenOptions::new();
+        options.append(true);
+        let error = open_or_create(&link, &options, 0o600).unwrap_err();
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        assert!(!target.exists());
+        std::fs::write(&target, "").unwrap();
+        open_or_create(&link, &options, 0o600).unwrap();
+    }
+}

@@ -1,0 +1,10 @@
+//! Files on a machine that others use too: what is asked of a file before it is read or written, and how files are
+//! created.
+
+mod create;
+mod trust;
+
+pub use create::Readers;
+pub(crate) use create::{beside, folder, open_or_create, set_mode};
+pub use trust::Untrusted;
+pub(crate) use trust::{Purpose, check, read_to_string};

@@ -1,0 +1,438 @@
+//! Whether a file can be trusted: nobody but the user and root may have written it, or be able to replace it.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::create::folder;
+
+/// The most symbolic links followed to a file, as in the system.
+const MAX_LINKS: usize = 40;
+
+/// The permission bits of a mode.
+const PERMISSIONS: u32 = 0o7777;
+/// Others than the owner may write.
+const WRITE: u32 = 0o022;
+/// Others than the owner may read, write or execute.
+const ANY: u32 = 0o077;
+/// In a folder that everybody may write to, each may only remove or rename what is their own.
+const STICKY: u32 = 0o1000;
+
+/// What a file is for, which decides who may do what with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is read, and believed.
+    Configuration,
+    /// It holds a secret: others may not even read it.
+    Secret,
+    /// It is written. Root may write a service's files, in that service's own folder.
+    Written,
+}
+
+/// A file that others could have written, could write or replace, or, if it holds a secret, read.
+#[derive(Debug, Error)]
+pub enum Untrusted {
+    /// It cannot be looked at.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// It belongs to another user than the one that runs this, or root.
+    #[error(
+        "{path} belongs to user {owner} (mode {mode:o}), who could have put anything there; it must belong to user {user}, who runs this, or to root: `chown {user} {path}` if you trust it, or use another"
+    )]
+    Foreign {
+        /// The file, its folder or a link to it.
+        path: PathBuf,
+        /// The user it belongs to.
+        owner: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// The user who runs this.
+        user: u32,
+    },
+    /// Others may write it.
+    #[error(
+        "{path} can be written by others (owner {owner}, mode {mode:o}); take that right from them with `chmod {} {path}`{}",
+        if *.secret { "600" } else { "go-w" },
+        .replaces.as_ref().map_or_else(String::new, |file| format!(", or use another folder: who may write it can replace {}", file.display()))
+    )]
+    Writable {
+        /// The file, or a folder on the way to it.
+        path: PathBuf,
+        /// The user it belongs to.
+        owner: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// Whether it holds a secret.
+        secret: bool,
+        /// The file, where `path` is a folder.
+        replaces: Option<PathBuf>,
+    },
+    /// It holds a secret, and others may read it.
+    #[error(
+        "{path} can be read by others (owner {owner}, mode {mode:o}) and holds a secret; restrict it with `chmod 600 {path}`"
+    )]
+    Readable {
+        /// The file.
+        path: PathBuf,
+        /// The user it belongs to.
+        owner: u32,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+impl Untrusted {
+    fn io(path: &Path) -> impl Fn(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            path: path.clone(),
+            source,
+        }
+    }
+}
+
+/// Reads the text of the file at `path`, if it can be trusted.
+///
+/// # Errors
+/// When it cannot, or cannot be read, or is not UTF-8.
+pub fn read_to_string(path: &Path, purpose: Purpose) -> Result<String, Untrusted> {
+    let mut file = File::open(path).map_err(Untrusted::io(path))?;
+    let found = file.metadata().map_err(Untrusted::io(path))?;
+    User::current().check(path, Some(&found), purpose)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)
+        .map_err(Untrusted::io(path))?;
+    Ok(text)
+}
+
+/// Checks that the file at `path` can be trusted, or could be if it were created now.
+///
+/// # Errors
+/// When it cannot, or cannot be looked at.
+pub fn check(path: &Path, purpose: Purpose) -> Result<(), Untrusted> {
+    let found = match std::fs::metadata(path) {
+        Ok(found) => Some(found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(Untrusted::io(path)(error)),
+    };
+    User::current().check(path, found.as_ref(), purpose)
+}
+
+/// Who runs this.
+#[derive(Clone, Copy, Debug)]
+struct User {
+    id: u32,
+    group: u32,
+    /// Whether nobody else is in that group, as distributions make one for each user. They also let it write by default.
+    is_alone: bool,
+}
+
+impl User {
+    fn current() -> Self {
+        let id = rustix::process::geteuid().as_raw();
+        let group = rustix::process::getegid().as_raw();
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        Self {
+            id,
+            group,
+            is_alone: id != 0 && is_alone(id, group, &read("/etc/passwd"), &read("/etc/group")),
+        }
+    }
+
+    fn check(
+        self,
+        path: &Path,
+        found: Option<&Metadata>,
+        purpose: Purpose,
+    ) -> Result<(), Untrusted> {
+        // What the system provides, such as /dev/null, keeps nothing.
+        if found.is_some_and(|found| found.file_type().is_char_device()) {
+            return Ok(());
+        }
+        if let Some(found) = found {
+            self.check_file(path, found, purpose)?;
+        }
+        // A pipe between two processes is in no folder.
+        if found.is_some_and(|found| !found.is_file()) {
+            return Ok(());
+        }
+        let service = match (purpose, found) {
+            (Purpose::Written, Some(found)) if self.id == 0 => found.uid(),
+            _ => self.id,
+        };
+        let mut at = path.to_owned();
+        for _ in 0..MAX_LINKS {
+            let folder = folder(&at).canonicalize().map_err(Untrusted::io(path))?;
+            self.check_folders(path, &folder, service)?;
+            let Ok(target) = at.read_link() else { break };
+            let link = at.symlink_metadata().map_err(Untrusted::io(path))?;
+            self.check_owner(&at, &link, service)?;
+            at = folder.join(target);
+        }
+        Ok(())
+    }
+
+    fn check_owner(self, path: &Path, found: &Metadata, service: u32) -> Result<(), Untrusted> {
+        if [0, self.id, service].contains(&found.uid()) {
+            return Ok(());
+        }
+        Err(Untrusted::Foreign {
+            path: path.to_owned(),
+            owner: found.uid(),
+            mode: found.mode() & PERMISSIONS,
+            user: self.id,
+        })
+    }
+
+    fn check_file(self, path: &Path, found: &Metadata, purpose: Purpose) -> Result<(), Untrusted> {
+        self.check_owner(path, found, self.service(path, found, purpose))?;
+        let (owner, mode) = (found.uid(), found.mode() & PERMISSIONS);
+        let rights = self.rights_of_others(found);
+        if rights & WRITE != 0 {
+            return Err(Untrusted::Writable {
+                path: path.to_owned(),
+                owner,
+                mode,
+                secret: purpose == Purpose::Secret,
+                replaces: None,
+            });
+        }
+        if purpose == Purpose::Secret && rights & ANY != 0 {
+            // How root lets a service read a secret that it may not change.
+            let is_given = owner == 0 && self.id != 0 && found.gid() == self.group;
+            if !is_given || mode & 0o007 != 0 {
+                return Err(Untrusted::Readable {
+                    path: path.to_owned(),
+                    owner,
+                    mode,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The service whose file this is, where root writes it: it is in a folder of the same user.
+    fn service(self, path: &Path, found: &Metadata, purpose: Purpose) -> u32 {
+        let owner_of_folder = || {
+            let real = path.canonicalize().ok()?;
+            Some(folder(&real).metadata().ok()?.uid())
+        };
+        let is_service = purpose == Purpose::Written && self.id == 0;
+        match is_service.then(owner_of_folder).flatten() {
+            Some(owner) if owner == found.uid() => owner,
+            _ => self.id,
+        }
+    }
+
+    /// Checks that nobody else can replace something in `innermost`, or one of the folders around it.
+    fn check_folders(self, path: &Path, innermost: &Path, service: u32) -> Result<(), Untrusted> {
+        for folder in innermost.ancestors() {
+            let found = folder.metadata().map_err(Untrusted::io(folder))?;
+            self.check_owner(folder, &found, service)?;
+            let is_sticky = found.mode() & STICKY != 0;
+            if self.rights_of_others(&found) & WRITE != 0 && !is_sticky {
+                return Err(Untrusted::Writable {
+                    path: folder.to_owned(),
+                    owner: found.uid(),
+                    mode: found.mode() & PERMISSIONS,
+                    secret: false,
+                    replaces: Some(path.to_owned()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The rights of others than the owner, without those of a group in which nobody else is.
+    fn rights_of_others(self, found: &Metadata) -> u32 {
+        let is_private = self.is_alone && found.gid() == self.group;
+        found.mode() & if is_private { 0o007 } else { ANY }
+    }
+}
+
+/// Whether the user `id` is the only one in `group`, by the lines of `/etc/passwd` and `/etc/group`.
+fn is_alone(id: u32, group: u32, users: &str, groups: &str) -> bool {
+    let field = |line: &str, n: usize| line.split(':').nth(n).unwrap_or_default().to_owned();
+    let number = |line: &str, n: usize| field(line, n).parse() == Ok(group);
+    let is_mine = |line: &str| field(line, 2).parse() == Ok(id);
+    let mine = users.lines().find(|line| is_mine(line));
+    let (Some(mine), Some(found)) = (mine, groups.lines().find(|line| number(line, 2))) else {
+        return false;
+    };
+    let name = field(mine, 0);
+    let members = field(found, 3);
+    let has_others = members
+        .split(',')
+        .any(|member| !member.is_empty() && member != name);
+    let is_of_others = users.lines().any(|line| number(line, 3) && !is_mine(line));
+    !has_others && !is_of_others
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    /// The user who runs the tests.
+    fn me() -> User {
+        let id = rustix::process::geteuid().as_raw();
+        User {
+            id,
+            group: rustix::process::getegid().as_raw(),
+            is_alone: false,
+        }
+    }
+
+    /// Somebody else.
+    fn other() -> User {
+        User {
+            id: 4_294_000,
+            group: 4_294_000,
+            is_alone: false,
+        }
+    }
+
+    /// A folder that only the user who runs the tests may write to, wherever the tests run.
+    fn dir() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn file(path: &Path, mode: u32) {
+        std::fs::write(path, "").unwrap();
+        set(path, mode);
+    }
+
+    fn set(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn judge(user: User, path: &Path, purpose: Purpose) -> Result<(), String> {
+        let found = path.metadata().ok();
+        let result = user.check(path, found.as_ref(), purpose);
+        result.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_others_may_do_decides() {
+        use Purpose::{Configuration, Secret, Written};
+        let dir = dir();
+        let path = dir.path().join("f");
+        for (mode, refused) in [
+            (0o600, [false; 3]),
+            (0o400, [false; 3]),
+            (0o640, [false, true, false]),
+            (0o644, [false, true, false]),
+            (0o604, [false, true, false]),
+            (0o610, [false, true, false]),
+            (0o620, [true; 3]),
+            (0o602, [true; 3]),
+            (0o666, [true; 3]),
+        ] {
+            file(&path, mode);
+            let found = [Configuration, Secret, Written].map(|it| judge(me(), &path, it));
+            assert_eq!(
+                found.each_ref().map(Result::is_err),
+                refused,
+                "{mode:o}: {found:?}"
+            );
+            for message in found.into_iter().filter_map(Result::err) {
+                for part in [format!("mode {mode:o}"), "owner ".into(), "`chmod ".into()] {
+                    assert!(message.contains(&part), "{message}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn files_folders_and_links_of_others_are_refused() {
+        let dir = dir();
+        let path = dir.path().join("f");
+        file(&path, 0o644);
+        // Where root runs the tests, all of these are root's, which is trusted.
+        if me().id != 0 {
+            for purpose in [Purpose::Configuration, Purpose::Secret, Purpose::Written] {
+                let message = judge(other(), &path, purpose).unwrap_err();
+                for part in ["belongs to user", "mode 644", "chown 4294000", "or to root"] {
+                    assert!(message.contains(part), "{message}");
+                }
+            }
+            let link = dir.path().join("link");
+            symlink("/etc/passwd", &link).unwrap();
+            let message = judge(other(), &link, Purpose::Configuration).unwrap_err();
+            assert!(message.contains("belongs to user"), "{message}");
+        }
+        judge(other(), Path::new("/etc/passwd"), Purpose::Configuration).unwrap();
+        judge(other(), Path::new("/dev/null"), Purpose::Written).unwrap();
+    }
+
+    #[test]
+    fn a_folder_in_which_others_may_replace_the_file_counts() {
+        let dir = dir();
+        let (inner, elsewhere) = (dir.path().join("a/b"), dir.path().join("c"));
+        std::fs::create_dir_all(&inner).unwrap();
+        std::fs::create_dir(&elsewhere).unwrap();
+        let (path, link) = (inner.join("f"), elsewhere.join("link"));
+        file(&path, 0o600);
+        symlink(&path, &link).unwrap();
+        let all = |user: User| {
+            [&path, &link, &inner.join("new")].map(|path| judge(user, path, Purpose::Written))
+        };
+        assert!(all(me()).iter().all(Result::is_ok), "{:?}", all(me()));
+        let around = dir.path().join("a");
+        set(&around, 0o770);
+        for message in all(me()) {
+            let message = message.unwrap_err();
+            assert!(
+                message.contains("mode 770") && message.contains("can replace"),
+                "{message}"
+            );
+        }
+        let alone = User {
+            is_alone: true,
+            ..me()
+        };
+        assert!(
+            all(alone).iter().all(Result::is_ok),
+            "nobody else is in the group"
+        );
+        set(&around, 0o1777);
+        assert!(all(me()).iter().all(Result::is_ok), "sticky");
+        set(&around, 0o700);
+        set(&elsewhere, 0o777);
+        assert_eq!(
+            all(me()).map(|result| result.is_err()),
+            [false, true, false],
+            "only the link can be replaced"
+        );
+    }
+
+    #[test]
+    fn a_group_is_private_if_nobody_else_is_in_it() {
+        let users =
+            "root:x:0:0::/:/bin/sh\nann:x:1000:1000::/:/bin/sh\nbob:x:1001:1001::/:/bin/sh\n";
+        for (groups, users, expected) in [
+            ("ann:x:1000:\n", users.to_owned(), true),
+            ("ann:x:1000:ann\n", users.to_owned(), true),
+            ("ann:x:1000:bob\n", users.to_owned(), false),
+            ("ann:x:1000:ann,bob\n", users.to_owned(), false),
+            ("bob:x:1001:\n", users.to_owned(), false),
+            (
+                "ann:x:1000:\n",
+                format!("{users}eve:x:1002:1000::/:\n"),
+                false,
+            ),
+            ("ann:x:1000:\n", String::new(), false),
+            ("", users.to_owned(), false),
+        ] {
+            assert_eq!(is_alone(1_000, 1_000, &users, groups), expected, "{groups}");
+        }
+    }
+}
