@@ -164,10 +164,7 @@ impl User {
         if found.is_some_and(|found| !found.is_file()) {
             return Ok(());
         }
-        let service = match (purpose, found) {
-            (Purpose::Written, Some(found)) if self.id == 0 => found.uid(),
-            _ => self.id,
-        };
+        let service = self.service(path, found, purpose);
         let mut at = path.to_owned();
         for _ in 0..MAX_LINKS {
             let folder = folder(&at).canonicalize().map_err(Untrusted::io(path))?;
@@ -193,7 +190,7 @@ impl User {
     }
 
     fn check_file(self, path: &Path, found: &Metadata, purpose: Purpose) -> Result<(), Untrusted> {
-        self.check_owner(path, found, self.service(path, found, purpose))?;
+        self.check_owner(path, found, self.service(path, Some(found), purpose))?;
         let (owner, mode) = (found.uid(), found.mode() & PERMISSIONS);
         let rights = self.rights_of_others(found);
         if rights & WRITE != 0 {
@@ -219,15 +216,18 @@ impl User {
         Ok(())
     }
 
-    /// The service whose file this is, where root writes it: it is in a folder of the same user.
-    fn service(self, path: &Path, found: &Metadata, purpose: Purpose) -> u32 {
+    /// The service whose file this is, or is to be, where root writes it: the owner of its folder.
+    fn service(self, path: &Path, found: Option<&Metadata>, purpose: Purpose) -> u32 {
         let owner_of_folder = || {
-            let real = path.canonicalize().ok()?;
+            let real = match found {
+                Some(_) => path.canonicalize().ok()?,
+                None => path.to_owned(),
+            };
             Some(folder(&real).metadata().ok()?.uid())
         };
-        let is_service = purpose == Purpose::Written && self.id == 0;
-        match is_service.then(owner_of_folder).flatten() {
-            Some(owner) if owner == found.uid() => owner,
+        let is_root = purpose == Purpose::Written && self.id == 0;
+        match is_root.then(owner_of_folder).flatten() {
+            Some(owner) if found.is_none_or(|found| found.uid() == owner) => owner,
             _ => self.id,
         }
     }

@@ -54,15 +54,15 @@ impl SinkOptions for FileOptions {
     }
 
     fn resolve(self: Arc<Self>, _: &Environment) -> Result<Arc<dyn SinkOptions>, Problem> {
-        Ok(self)
+        match files::check(&self.path, Purpose::Written) {
+            // Whatever else is wrong with it may pass.
+            Ok(()) | Err(Untrusted::Io { .. }) => Ok(self),
+            Err(untrusted) => Err(Problem::new("path", format!("cannot be used: {untrusted}"))),
+        }
     }
 
     async fn build(&self, _: &[String]) -> Result<Arc<dyn Sink>, BuildError> {
-        // Whatever else is wrong with it may pass.
-        match files::check(&self.path, Purpose::Written) {
-            Ok(()) | Err(Untrusted::Io { .. }) => Ok(Arc::new(File::new(self.path.clone()))),
-            Err(untrusted) => Err(BuildError(untrusted.to_string())),
-        }
+        Ok(Arc::new(File::new(self.path.clone())))
     }
 
     async fn check(&self, _: &Environment) -> Result<String, CheckError> {

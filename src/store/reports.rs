@@ -13,6 +13,8 @@ pub struct Overview {
     pub unresolved: Vec<Unresolved>,
     /// One entry for each sink that is configured, or that was removed with events still owed.
     pub sinks: Vec<SinkStatus>,
+    /// Tables, views, indices and triggers in the database that others made, e.g. `table notes`.
+    pub other_objects: Vec<String>,
 }
 
 /// The state of one feed.

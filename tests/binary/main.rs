@@ -23,3 +23,4 @@ mod sinks;
 mod streams;
 mod subscriptions;
 mod support;
+mod trust;

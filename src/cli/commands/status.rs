@@ -68,6 +68,10 @@ fn text(overview: &Overview, now: Timestamp) -> String {
         text.push('\n');
         text.push_str(&sinks(&overview.sinks, now));
     }
+    if !overview.other_objects.is_empty() {
+        let objects = overview.other_objects.join(", ");
+        text.push_str(&format!("\nalso in the database: {objects}\n"));
+    }
     text
 }
 
@@ -213,6 +217,7 @@ mod tests {
             tasks: Vec::new(),
             unresolved: Vec::new(),
             sinks: Vec::new(),
+            other_objects: Vec::new(),
         };
         assert_snapshot!(text(&overview, now()), @"no task has been mirrored yet");
         assert_eq!(exit_code(&overview), ExitCode::Ok);
@@ -244,6 +249,7 @@ mod tests {
                 at: NOW.to_owned(),
             }],
             sinks: Vec::new(),
+            other_objects: Vec::new(),
         };
         assert_snapshot!(text(&overview, now()), @r"
         task                cursor     listed       rows  open  removed  last success  last audit  state
@@ -282,6 +288,7 @@ mod tests {
             tasks: vec![task("my-task")],
             unresolved: Vec::new(),
             sinks: vec![failing, dead, recovered],
+            other_objects: vec!["table notes".to_owned(), "view noted".to_owned()],
         };
         assert_snapshot!(text(&overview, now()), @r"
         task                cursor     listed       rows  open  removed  last success  last audit  state
@@ -294,6 +301,8 @@ mod tests {
         hook: cannot connect
         other: some events were set aside
         recovered: did not get 1,234 events, which the event log no longer had
+
+        also in the database: table notes, view noted
         ");
         assert_eq!(exit_code(&overview), ExitCode::Ok);
     }
@@ -313,6 +322,7 @@ mod tests {
                 tasks: vec![task],
                 unresolved: Vec::new(),
                 sinks: Vec::new(),
+                other_objects: Vec::new(),
             };
             assert_eq!(exit_code(&overview), code, "{state}");
         }

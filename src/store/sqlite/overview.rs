@@ -3,6 +3,7 @@
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 
 use super::connection::Db;
+use super::objects::others;
 use crate::model::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::reports::{Overview, SinkStatus, TaskStatus, Unresolved};
@@ -18,6 +19,7 @@ impl Db {
             tasks: self.task_statuses(now)?,
             unresolved: self.unresolved()?,
             sinks: self.sinks()?,
+            other_objects: others(&self.connection)?,
         })
     }
 
