@@ -181,8 +181,10 @@ pub static AT_ONCE: Plan = Plan {
     ..FIRST
 };
 
+/// Limited for the same reason as [`TIES_OF_TWO`].
 pub static AUDITED_TIES: Plan = Plan {
     name: "audits of equal starts",
+    deepest: 12,
     starts: &[10, 20, 20, 30],
     listed: 2,
     page: 2,
