@@ -18,6 +18,7 @@ mod table;
 
 use std::io::{self, IsTerminal};
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
 use commands::{audit, check, deliveries, demo, events, run, sinks, status, sync};
@@ -69,7 +70,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(shown) => return not_a_command(&shown),
+        Err(shown) => return not_a_command(hide_value(shown)),
     };
     // No name or value of ours is anything but Unicode.
     let environment: Environment = std::env::vars_os()
@@ -84,8 +85,22 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// `error` without the value that was refused, unless it is plain: it may be a secret in the wrong place.
+fn hide_value(mut error: clap::Error) -> clap::Error {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./~ ".contains(c);
+    let is_plain = |value: &ContextValue| matches!(value, ContextValue::String(text) if text.chars().all(plain));
+    if error
+        .get(ContextKind::InvalidValue)
+        .is_some_and(|value| !is_plain(value))
+    {
+        let hidden = ContextValue::String("…".to_owned());
+        error.insert(ContextKind::InvalidValue, hidden);
+    }
+    error
+}
+
 /// Prints the help or the version that was asked for, or what is wrong with the arguments.
-fn not_a_command(shown: &clap::Error) -> ExitCode {
+fn not_a_command(shown: clap::Error) -> ExitCode {
     let text = shown.render();
     if shown.use_stderr() {
         let colored = std::io::stderr().is_terminal();
