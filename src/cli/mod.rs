@@ -68,6 +68,10 @@ enum Command {
 
 /// Runs the program: reads arguments and environment, runs the command, and returns the code to exit with.
 pub fn main() -> ExitCode {
+    if let Err(error) = hide_memory() {
+        print_error(&format!("error: {error}\n"));
+        return ExitCode::Unexpected;
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(shown) => return not_a_command(hide_value(shown)),
@@ -83,6 +87,22 @@ pub fn main() -> ExitCode {
             error.code()
         }
     }
+}
+
+/// Keeps the memory and the first environment of this process, which hold secrets, from other processes of its user, and
+/// out of core dumps. Linux only; a program that this one starts is not affected.
+///
+/// # Errors
+/// When the system does not allow it.
+fn hide_memory() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(|error| {
+            io::Error::other(format!(
+                "this process cannot be made undumpable (prctl): {error}"
+            ))
+        })?;
+    Ok(())
 }
 
 /// `error` without the value that was refused, unless it is plain: it may be a secret in the wrong place.

@@ -4,6 +4,7 @@
 //! One file has everything about one type of sink: its configuration keys and their validation, how to build, check and
 //! deliver to it. A new type is a new file and a line in `settings`.
 
+mod environment;
 mod exec;
 mod file;
 mod options;

@@ -27,9 +27,14 @@ pub trait SinkOptions: Comparable + fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether it runs programs, which then inherit the environment.
+    /// Whether it runs programs, which then get a part of the environment.
     fn runs_programs(&self) -> bool {
         false
+    }
+
+    /// The environment variables that its programs get by their names.
+    fn passed_variables(&self) -> &[String] {
+        &[]
     }
 
     /// Returns the same options with the current value of every secret they point to, so that options with a changed secret

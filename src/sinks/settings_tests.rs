@@ -60,7 +60,7 @@ fn defaults_of_each_type() {
     let sink = read("type = \"exec\"\ncommand = [\"prog\", \"a, b\"]").unwrap();
     assert_eq!(
         format!("{:?}", sink.options),
-        r#"ExecOptions { program: "prog", arguments: 1, timeout: 60s, concurrency: 1 }"#
+        r#"ExecOptions { program: "prog", arguments: 1, environment: 0, timeout: 60s, concurrency: 1 }"#
     );
 }
 
@@ -142,6 +142,52 @@ fn problems_are_reported_by_their_path_without_a_secret() {
         assert!(message.lines().any(|line| line.starts_with(expected)), "{sink}:\n{message}");
         assert!(!message.contains("hunter2") && !message.contains(SECRET), "{message}");
     }
+}
+
+#[test]
+fn programs_get_no_secret_by_its_name() {
+    let exec = |names: &str| {
+        format!(
+            "type = \"exec\"\ncommand = [\"prog\"]\nenvironment = [{names}]\n\
+             [[sinks]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"https://x/\"\nsecret_env = \"HOOK_SECRET\""
+        )
+    };
+    for (names, expected) in [
+        (
+            "\"A\", \"APIFY_TOKEN\"",
+            "sinks[0].environment[1]: holds the API token",
+        ),
+        (
+            "\"CREDENTIALS_DIRECTORY\"",
+            "sinks[0].environment[0]: holds the API token, or leads to it",
+        ),
+        (
+            "\"A\", \"HOOK_SECRET\"",
+            "sinks[0].environment[1]: holds the secret of a sink",
+        ),
+        (
+            "\"APIFY_RUN_ID\"",
+            "sinks[0].environment[0]: is set by apify-mirror itself",
+        ),
+        (
+            "\"A=hunter2\"",
+            "sinks[0].environment[0]: is no name of a variable",
+        ),
+        ("\"\"", "sinks[0].environment[0]: is no name of a variable"),
+        (
+            "\"apify_api_hunter2\"",
+            "sinks[0].environment[0]: looks like an API token",
+        ),
+    ] {
+        let message = problems(&exec(names));
+        assert!(message.starts_with(expected), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+    let sink = read(&exec("\"SLACK_TOKEN\", \"HTTPS_PROXY\"")).unwrap();
+    assert_eq!(
+        sink.options.passed_variables(),
+        ["SLACK_TOKEN", "HTTPS_PROXY"]
+    );
 }
 
 #[test]
