@@ -4,9 +4,11 @@
 //! One file has everything about one type of sink: its configuration keys and their validation, how to build, check and
 //! deliver to it. A new type is a new file and a line in `settings`.
 
+mod address;
 mod environment;
 mod exec;
 mod file;
+mod headers;
 mod options;
 mod places;
 mod secret;
@@ -18,6 +20,7 @@ mod sink;
 mod stdout;
 mod webhook;
 
+pub use address::Address;
 pub(crate) use exec::kill_programs;
 pub use options::{BuildError, CheckError, Comparable, Place, SinkOptions};
 pub(crate) use places::check_places;

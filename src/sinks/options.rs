@@ -27,6 +27,17 @@ pub trait SinkOptions: Comparable + fmt::Debug + Send + Sync {
         None
     }
 
+    /// The key with a secret that is written in the configuration itself, such as `secret`, in options that have not been
+    /// resolved. Others must not be able to read such a configuration.
+    fn inline_secret(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What is unsafe about it and yet allowed, for the user; known of options that are resolved.
+    fn warning(&self) -> Option<String> {
+        None
+    }
+
     /// Whether it runs programs, which then get a part of the environment.
     fn runs_programs(&self) -> bool {
         false

@@ -39,6 +39,14 @@ fn by_ordinary_user(setup: &Setup, arguments: &[&str]) -> Command {
     command
 }
 
+/// Writes a file that only its owner can read.
+fn secret_file(setup: &Setup, name: &str, text: &str) -> PathBuf {
+    let path = setup.dir.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
 /// The kernel keeps a process's first environment for as long as it runs, in a file for its user.
 #[cfg(target_os = "linux")]
 #[test]
@@ -80,6 +88,145 @@ fn a_program_gets_no_secret_from_the_environment() {
             "{expected} is not in\n{seen}"
         );
     }
+}
+
+#[test]
+fn address_and_headers_come_from_files_and_are_read_again() {
+    let mut setup = Setup::with_runs(1);
+    let receiver = setup.receiver();
+    let url = secret_file(&setup, "url", &format!("{}/T0KEN\n", receiver.url()));
+    let headers = secret_file(
+        &setup,
+        "headers",
+        "Authorization: Bearer hunter2\n\nx-a: b\n",
+    );
+    setup.configure(&format!(
+        "{QUICK}[[sinks]]\nname = \"hook\"\ntype = \"webhook\"\nurl_file = \"url\"\nheaders_file = \"headers\"\n\
+         headers = {{ x-c = \"d\" }}\n",
+    ));
+    let daemon = Daemon::start_synced(&setup, {
+        let mut run = setup.command(&["run"]);
+        run.arg("-vv");
+        run
+    });
+    setup.add_runs(1);
+    wait_until("the events", || receiver.count() == 2);
+    let arrival = receiver.arrivals().remove(0);
+    assert!(arrival.path.ends_with("/T0KEN"), "{}", arrival.path);
+    assert_eq!(arrival.headers["authorization"], "Bearer hunter2");
+    assert_eq!(
+        (&arrival.headers["x-a"], &arrival.headers["x-c"]),
+        (&"b".to_owned(), &"d".to_owned())
+    );
+
+    std::fs::write(&url, format!("{}/changed", receiver.url())).unwrap();
+    std::fs::write(&headers, "authorization: Bearer changed").unwrap();
+    daemon.signal("HUP");
+    daemon.log_line("read the configuration again");
+    setup.add_runs(1);
+    wait_until("more events", || receiver.count() == 4);
+    let arrival = receiver.arrivals().remove(3);
+    assert!(arrival.path.ends_with("/changed"), "{}", arrival.path);
+    assert_eq!(arrival.headers["authorization"], "Bearer changed");
+
+    std::fs::write(&headers, "authorization Bearer hunter2").unwrap();
+    daemon.signal("HUP");
+    daemon.log_line("sinks[0].headers_file: line 1");
+    drop(daemon);
+    for (file, text, expected) in [
+        (
+            "headers",
+            "x: y\nBearer hunter2\n",
+            "sinks[0].headers_file: line 2",
+        ),
+        (
+            "headers",
+            "webhook-id: hunter2\n",
+            "sinks[0].headers_file: line 1",
+        ),
+        ("headers", "x-c: hunter2\n", "sinks[0].headers_file: line 1"),
+        ("url", "hunter2", "sinks[0].url_file: "),
+        ("url", "https://x/ hunter2", "sinks[0].url_file: "),
+        ("url", "", "sinks[0].url_file: "),
+    ] {
+        secret_file(&setup, "headers", "x: y\n");
+        secret_file(&setup, "url", &receiver.url());
+        secret_file(&setup, file, text);
+        let output = Case::of(&["check"]).code(78).stderr(expected).check(&setup);
+        assert!(!stderr(&output).contains("hunter2"), "{}", stderr(&output));
+    }
+    // Only the owner of the address gets to see it: not even the log does.
+    let database = std::fs::read(setup.database()).unwrap();
+    for secret in ["T0KEN", "hunter2"] {
+        assert!(
+            !String::from_utf8_lossy(&database).contains(secret),
+            "{secret}"
+        );
+    }
+}
+
+#[test]
+fn a_plain_address_gets_neither_a_signature_nor_headers() {
+    let setup = Setup::with_runs(1);
+    secret_file(&setup, "url", "http://hook.example/x");
+    secret_file(&setup, "headers", "x: y");
+    let hook = |more: &str| {
+        setup.configure(&format!(
+            "[[sinks]]\nname = \"hook\"\ntype = \"webhook\"\n{more}"
+        ));
+    };
+    let plain = "url = \"http://hook.example/x\"\n";
+    for (more, expected) in [
+        (
+            format!("{plain}secret = \"{SECRET}\""),
+            "sinks[0].url: is plain http",
+        ),
+        (
+            format!("{plain}headers = {{ x = \"y\" }}"),
+            "sinks[0].url: is plain http",
+        ),
+        (
+            format!("{plain}headers_file = \"headers\""),
+            "sinks[0].url: is plain http",
+        ),
+        (
+            format!("url_file = \"url\"\nsecret = \"{SECRET}\""),
+            "sinks[0].url_file: is plain http",
+        ),
+    ] {
+        hook(&more);
+        for command in ["check", "sync"] {
+            Case::of(&[command])
+                .code(78)
+                .stderr(expected)
+                .stderr("https")
+                .check(&setup);
+        }
+    }
+    for url in [plain, "url_file = \"url\"\n"] {
+        hook(url);
+        Case::of(&["check"])
+            .stderr("sink hook: ")
+            .stderr("plain http")
+            .check(&setup);
+        let output = setup.command(&["sync"]).output().unwrap();
+        assert!(
+            stderr(&output).contains("plain http"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    let receiver = setup.receiver();
+    hook(&format!(
+        "url = \"{}\"\nsecret = \"{SECRET}\"",
+        receiver.url()
+    ));
+    let output = Case::of(&["check"]).check(&setup);
+    assert!(
+        !stderr(&output).contains("plain http"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
