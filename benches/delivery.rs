@@ -15,7 +15,9 @@ use apify_mirror::api::{Client, ClientOptions, Token};
 use apify_mirror::daemon::{self, Context, Feed, Plan, Progress, SinkPlan, Subscriptions};
 use apify_mirror::model::{RunStatus, Seed, Task, Timestamp};
 use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
-use apify_mirror::sinks::{SecretSource, SigningKeys, SinkSettings, Start, WebhookOptions};
+use apify_mirror::sinks::{
+    Address, SecretSource, SigningKeys, SinkSettings, Start, WebhookOptions,
+};
 use apify_mirror::store::{SqliteReader, SqliteStore};
 use apify_mirror::sync::Settings;
 use tokio_util::sync::CancellationToken;
@@ -54,9 +56,10 @@ struct Bench {
 async fn plan(url: &str) -> Plan {
     let keys = SigningKeys::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
     let hook = WebhookOptions {
-        url: url.parse().unwrap(),
+        address: Address::Url(url.parse().unwrap()),
         secret: SecretSource::Keys(keys),
         headers: Default::default(),
+        headers_file: None,
         timeout: Duration::from_secs(10),
         concurrency: 32,
     };

@@ -8,7 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{ArgAction, Args, ValueEnum};
 use indicatif::MultiProgress;
 
-use crate::config::{LogFormat, Overrides, check_database_path};
+use crate::config::{LogFormat, Overrides, check_database_path, check_reference};
 use crate::daemon::Progress;
 use crate::options::{LOOKS_LIKE_A_TOKEN, looks_like_token};
 
@@ -52,7 +52,7 @@ pub enum Color {
 #[derive(Clone, Debug, Default, Args)]
 pub struct TaskArgs {
     /// A task: its ID, `username~name` or `~name`; can be repeated, replaces the configured ones
-    #[arg(long = "task", value_name = "REF", value_parser = reference)]
+    #[arg(long = "task", value_name = "REF", value_parser = task)]
     pub tasks: Vec<String>,
 }
 
@@ -67,8 +67,15 @@ fn check(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A reference to a task, or the name of a sink, for flags.
-pub fn reference(text: &str) -> Result<String, String> {
+/// A reference to a task, for flags.
+pub fn task(text: &str) -> Result<String, String> {
+    check(text)?;
+    check_reference(text)?;
+    Ok(text.to_owned())
+}
+
+/// The name of a sink, for arguments.
+pub fn sink(text: &str) -> Result<String, String> {
     check(text).map(|()| text.to_owned())
 }
 

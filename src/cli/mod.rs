@@ -18,6 +18,7 @@ mod table;
 
 use std::io::{self, IsTerminal};
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
 use commands::{audit, check, deliveries, demo, events, run, sinks, status, sync};
@@ -67,9 +68,13 @@ enum Command {
 
 /// Runs the program: reads arguments and environment, runs the command, and returns the code to exit with.
 pub fn main() -> ExitCode {
+    if let Err(error) = hide_memory() {
+        print_error(&format!("error: {error}\n"));
+        return ExitCode::Unexpected;
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(shown) => return not_a_command(&shown),
+        Err(shown) => return not_a_command(hide_value(shown)),
     };
     // No name or value of ours is anything but Unicode.
     let environment: Environment = std::env::vars_os()
@@ -84,8 +89,38 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Keeps the memory and the first environment of this process, which hold secrets, from other processes of its user, and
+/// out of core dumps. Linux only; a program that this one starts is not affected.
+///
+/// # Errors
+/// When the system does not allow it.
+fn hide_memory() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(|error| {
+            io::Error::other(format!(
+                "this process cannot be made undumpable (prctl): {error}"
+            ))
+        })?;
+    Ok(())
+}
+
+/// `error` without the value that was refused, unless it is plain: it may be a secret in the wrong place.
+fn hide_value(mut error: clap::Error) -> clap::Error {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./~ ".contains(c);
+    let is_plain = |value: &ContextValue| matches!(value, ContextValue::String(text) if text.chars().all(plain));
+    if error
+        .get(ContextKind::InvalidValue)
+        .is_some_and(|value| !is_plain(value))
+    {
+        let hidden = ContextValue::String("…".to_owned());
+        error.insert(ContextKind::InvalidValue, hidden);
+    }
+    error
+}
+
 /// Prints the help or the version that was asked for, or what is wrong with the arguments.
-fn not_a_command(shown: &clap::Error) -> ExitCode {
+fn not_a_command(shown: clap::Error) -> ExitCode {
     let text = shown.render();
     if shown.use_stderr() {
         let colored = std::io::stderr().is_terminal();

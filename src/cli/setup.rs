@@ -118,6 +118,9 @@ pub async fn plan(
     let hidden = settings.secret_variables();
     let mut sinks = Vec::new();
     for sink in settings.resolved_sinks(environment)? {
+        if let Some(warning) = sink.options.warning() {
+            tracing::warn!(sink = sink.name, "{warning}");
+        }
         // A worker restarts when anything changes that its sink is made from: only what a sink needs is part of it.
         let hidden = if sink.options.runs_programs() {
             hidden.clone()

@@ -12,6 +12,6 @@ mod settings_tests;
 mod token;
 
 pub use layers::{load, parse};
-pub(crate) use settings::check_database_path;
 pub use settings::{ApiSettings, LogFormat, LogLevel, Overrides, Settings};
+pub(crate) use settings::{check_database_path, check_reference};
 pub(crate) use token::{TokenError, find_token, find_token_again};

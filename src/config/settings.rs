@@ -227,9 +227,9 @@ impl Settings {
 fn tasks(root: &mut Reader<'_>, flags: Vec<String>) -> Vec<String> {
     let configured = root.texts("tasks").unwrap_or_default();
     let tasks = if flags.is_empty() { configured } else { flags };
-    for task in &tasks {
+    for (n, task) in tasks.iter().enumerate() {
         if let Err(message) = check_reference(task) {
-            root.problem("tasks", message);
+            root.problem(&format!("tasks[{n}]"), message);
         }
     }
     tasks
@@ -334,23 +334,20 @@ pub fn check_database_path(path: &str) -> Result<(), String> {
         .iter()
         .any(|beginning| path.starts_with(beginning));
     if is_address || path.contains("://") {
-        // An address may hold a password.
-        let shown = if path.contains('@') {
-            "an address".to_owned()
-        } else {
-            format!("{path:?}")
-        };
-        return Err(format!(
-            "is {shown}; write the plain path of a file, such as \"runs.db\""
-        ));
+        // It may hold a password.
+        let message = "is an address; write the plain path of a file, such as \"runs.db\"";
+        return Err(message.to_owned());
     }
     Ok(())
 }
 
 /// A task is named by its id, by `username~name`, or by `~name` for one of the token's owner.
-fn check_reference(task: &str) -> Result<(), String> {
+///
+/// # Errors
+/// What is wrong with it, and the remedy, without any of it: an address may have been pasted, with a token in it.
+pub fn check_reference(task: &str) -> Result<(), &'static str> {
     if looks_like_token(task) {
-        return Err(LOOKS_LIKE_A_TOKEN.to_owned());
+        return Err(LOOKS_LIKE_A_TOKEN);
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let (owner, name) = task.split_once('~').unwrap_or(("", task));
@@ -361,16 +358,14 @@ fn check_reference(task: &str) -> Result<(), String> {
     if fits {
         return Ok(());
     }
-    Err(format!(
-        "has {task:?}; name a task by its ID, by `username~task-name` or by `~task-name`"
-    ))
+    Err("is no task; name one by its ID, by `username~task-name` or by `~task-name`")
 }
 
+/// Messages contain none of the address, which may be a token in the wrong place or hold a password.
 fn check_base_url(text: &str) -> Result<Url, String> {
     if text.is_empty() {
         return Err("is empty; write \"https://api.apify.com\", or leave it out".to_owned());
     }
-    // Messages contain the address only where it cannot hold a password.
     let url = Url::parse(text)
         .map_err(|error| format!("is not an address ({error}); write \"https://api.apify.com\""))?;
     if !url.username().is_empty() || url.password().is_some() {
@@ -379,16 +374,14 @@ fn check_base_url(text: &str) -> Result<Url, String> {
         );
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!(
-            "is {text:?}; leave out everything from `?` or `#` on"
-        ));
+        return Err("has a `?` or a `#` in it; leave out everything from there on".to_owned());
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => Err(format!(
-            "is {text:?}; use https to protect the token (http is for loopback only)"
-        )),
-        _ => Err(format!("is {text:?}; it must begin with https://")),
+        "http" => Err(
+            "is plain http; use https to protect the token (http is for loopback only)".to_owned(),
+        ),
+        _ => Err("must begin with https://".to_owned()),
     }
 }

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use thiserror::Error;
 
 use crate::api::{InvalidToken, Token};
-use crate::options::{Environment, SecretError, read_secret};
+use crate::options::{Environment, NoFile, SecretError, check_path, read_secret};
 
 /// The systemd credential that holds the token.
 const CREDENTIAL: &str = "apify-token";
@@ -28,6 +28,9 @@ pub enum TokenError {
     /// The file that should hold it cannot be used.
     #[error("token file {0}")]
     File(#[from] SecretError),
+    /// There is no file that should hold it.
+    #[error("the token file (`api.token_file`) {0}")]
+    NoFile(#[from] NoFile),
     /// The place where it is can be read only once.
     #[error("{} is not a regular file, so the token in it is read only once", .0.display())]
     ReadOnce(PathBuf),
@@ -104,6 +107,7 @@ fn from_file(path: &Path, environment: &Environment) -> Result<Token, TokenError
         origin: path.display().to_string(),
         invalid,
     };
+    check_path(path)?;
     Token::new(read_secret(path, environment)?.expose_secret()).map_err(invalid)
 }
 
@@ -154,6 +158,18 @@ mod tests {
         assert!(!error().to_string().contains("secrets"), "{}", error());
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(error().to_string().contains("chmod 600"), "{}", error());
+    }
+
+    #[test]
+    fn a_token_in_the_place_of_its_file_is_not_repeated() {
+        for text in ["hunter2", "hun/ter2", "/hunter2"] {
+            let error = find_token(Some(Path::new(text)), &Environment::new()).unwrap_err();
+            let message = error.to_string();
+            assert!(
+                message.contains("api.token_file") && !message.contains(text),
+                "{message}"
+            );
+        }
     }
 
     #[test]

@@ -4,12 +4,15 @@
 //! The configuration and the sinks both read with this; it knows neither of them.
 
 mod environment;
+mod misplaced;
 mod reader;
 mod secrets;
 mod tokens;
 mod units;
 
 pub use environment::Environment;
+pub use misplaced::NoFile;
+pub(crate) use misplaced::check_path;
 pub(crate) use reader::Reader;
 pub use reader::{Problem, Problems};
 pub use secrets::SecretError;

@@ -1,26 +1,27 @@
-//! API tokens that were pasted where something else belongs.
+//! API tokens and secrets of webhooks that were pasted where something else belongs.
 
-/// How Apify's tokens begin.
-const BEGINNING: &str = "apify_api_";
+/// How Apify's tokens and the secrets of webhooks begin, and the other characters than letters and digits in them.
+const BEGINNINGS: [(&str, &str); 2] = [("apify_api_", "_-"), ("whsec_", "+/=")];
 
-/// The mistake of a value that looks like an API token. The value must not be shown.
-pub const LOOKS_LIKE_A_TOKEN: &str = "looks like an API token, which does not belong here; give it in the environment \
-     variable APIFY_TOKEN or in the file that `api.token_file` names";
+/// The mistake of a value that looks like a token or a secret. The value must not be shown.
+pub const LOOKS_LIKE_A_TOKEN: &str = "looks like an API token or a webhook's secret, which does not belong here; the token \
+     goes into the environment variable APIFY_TOKEN or into the file that `api.token_file` names, a secret into the file \
+     that the webhook's `secret_file` names";
 
-/// Whether an API token seems to be part of `text`.
+/// Whether an API token or a webhook's secret seems to be part of `text`.
 pub fn looks_like_token(text: &str) -> bool {
     without_tokens(text) != text
 }
 
-/// `text`, with everything that looks like an API token made unrecognisable.
+/// `text`, with everything that looks like an API token or a webhook's secret made unrecognisable.
 pub fn without_tokens(text: &str) -> String {
     let mut clean = String::new();
     let mut rest = text;
     // Names of keys may have been put into capitals or small letters.
-    while let Some(at) = rest.to_ascii_lowercase().find(BEGINNING) {
+    while let Some((at, length, marks)) = first(rest) {
         let (before, found) = rest.split_at(at);
-        let (beginning, token) = found.split_at(BEGINNING.len());
-        let part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let (beginning, token) = found.split_at(length);
+        let part = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
         rest = token.trim_start_matches(part);
         clean.push_str(before);
         clean.push_str(beginning);
@@ -29,6 +30,15 @@ pub fn without_tokens(text: &str) -> String {
         }
     }
     clean + rest
+}
+
+/// Where the first beginning is, its length, and the marks that may follow.
+fn first(text: &str) -> Option<(usize, usize, &'static str)> {
+    let text = text.to_ascii_lowercase();
+    let found = BEGINNINGS
+        .iter()
+        .filter_map(|(beginning, marks)| Some((text.find(beginning)?, beginning.len(), *marks)));
+    found.min()
 }
 
 #[cfg(test)]
@@ -50,6 +60,10 @@ mod tests {
                 "a/apify_api_….db: ä \"apify_api_…\"",
             ),
             ("APIFY_API_AB3", "APIFY_API_…"),
+            (
+                "a whsec_aB+/3==, `whsec_` and apify_api_x",
+                "a whsec_…, `whsec_` and apify_api_…",
+            ),
             ("é apify_api_é", "é apify_api_é"),
         ] {
             assert_eq!(without_tokens(text), clean);

@@ -1,6 +1,7 @@
 //! `type = "exec"`: one run of a program for each event.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
@@ -10,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use async_trait::async_trait;
 
+use super::environment;
 use super::options::{BuildError, CheckError, SinkOptions};
 use super::sink::Sink;
 use crate::model::{AttemptOutcome, Due, SinkLimits};
@@ -32,29 +33,13 @@ const MAX_OUTPUT: usize = 64 << 10;
 /// How long to wait for the rest of the output once the program has ended: its children may hold the streams open.
 const OUTPUT_WITHIN: Duration = Duration::from_millis(100);
 
-/// The longest value of an environment variable, in bytes, well below the system's limit.
-const MAX_VARIABLE: usize = 4 << 10;
-
-/// Variables that hold this program's own secrets, or lead to them.
-const OUR_SECRETS: [&str; 2] = ["APIFY_TOKEN", "CREDENTIALS_DIRECTORY"];
-
-/// The parts of an event's body that are passed in the environment.
-const VARIABLES: [(&str, &str); 8] = [
-    ("APIFY_EVENT_ID", "/id"),
-    ("APIFY_EVENT_SEQUENCE", "/sequence"),
-    ("APIFY_EVENT_TYPE", "/eventType"),
-    ("APIFY_ACTOR_ID", "/eventData/actorId"),
-    ("APIFY_TASK_ID", "/eventData/actorTaskId"),
-    ("APIFY_RUN_ID", "/eventData/actorRunId"),
-    ("APIFY_STATUS", "/status"),
-    ("APIFY_PREVIOUS_STATUS", "/previousStatus"),
-];
-
 /// The configuration.
 #[derive(Clone, PartialEq, Eq)]
 struct ExecOptions {
     program: String,
     arguments: Vec<String>,
+    /// The variables that it gets by their names.
+    environment: Vec<String>,
     /// The longest that one process may run.
     timeout: Duration,
     /// The most concurrent processes.
@@ -67,6 +52,7 @@ impl fmt::Debug for ExecOptions {
         f.debug_struct("ExecOptions")
             .field("program", &self.program)
             .field("arguments", &self.arguments.len())
+            .field("environment", &self.environment.len())
             .field("timeout", &self.timeout)
             .field("concurrency", &self.concurrency)
             .finish()
@@ -78,6 +64,7 @@ pub(super) fn read(section: &mut Reader<'_>) -> Option<Arc<dyn SinkOptions>> {
     let mut command = section.list("command").unwrap_or_default().into_iter();
     let timeout = section.duration("timeout", Duration::from_millis(100)..=HOUR, 60 * SECOND);
     let concurrency = section.number("concurrency", 1..=64, 1) as usize;
+    let environment = environment::read(section);
     let program = command.next().filter(|program| !program.is_empty());
     if program.as_deref().is_some_and(looks_like_token) {
         section.problem("command", LOOKS_LIKE_A_TOKEN);
@@ -91,6 +78,7 @@ pub(super) fn read(section: &mut Reader<'_>) -> Option<Arc<dyn SinkOptions>> {
     Some(Arc::new(ExecOptions {
         program: program?,
         arguments,
+        environment,
         timeout,
         concurrency,
     }))
@@ -106,6 +94,10 @@ impl SinkOptions for ExecOptions {
         true
     }
 
+    fn passed_variables(&self) -> &[String] {
+        &self.environment
+    }
+
     fn resolve(self: Arc<Self>, _: &Environment) -> Result<Arc<dyn SinkOptions>, Problem> {
         Ok(self)
     }
@@ -113,7 +105,7 @@ impl SinkOptions for ExecOptions {
     async fn build(&self, hidden: &[String]) -> Result<Arc<dyn Sink>, BuildError> {
         Ok(Arc::new(Exec {
             options: self.clone(),
-            hidden: hidden.to_vec(),
+            environment: environment::passed(&self.environment, hidden),
         }))
     }
 
@@ -171,8 +163,8 @@ const NOT_FOUND: i32 = 127;
 /// Runs a program for each event, with the body on standard input and its main parts in the environment.
 struct Exec {
     options: ExecOptions,
-    /// Variables with secrets of other sinks, removed from the program's environment like the API token.
-    hidden: Vec<String>,
+    /// The environment of the program, beside what it gets of the event.
+    environment: Vec<(OsString, OsString)>,
 }
 
 impl Exec {
@@ -229,22 +221,10 @@ impl Exec {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for name in OUR_SECRETS
-            .into_iter()
-            .chain(self.hidden.iter().map(String::as_str))
-        {
-            command.env_remove(name);
-        }
-        let body: Value = serde_json::from_str(&event.payload).unwrap_or_default();
-        for (name, path) in VARIABLES {
-            match body.pointer(path) {
-                Some(Value::String(text)) if text.len() <= MAX_VARIABLE && !text.contains('\0') => {
-                    command.env(name, text)
-                }
-                Some(value @ Value::Number(_)) => command.env(name, value.to_string()),
-                _ => command.env_remove(name),
-            };
-        }
+        command
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(environment::of_event(&event.payload));
         command
     }
 }
@@ -411,10 +391,11 @@ mod tests {
             options: ExecOptions {
                 program: program.to_owned(),
                 arguments,
+                environment: Vec::new(),
                 timeout,
                 concurrency: 1,
             },
-            hidden: vec!["HOME".to_owned()],
+            environment: environment::passed(&[], &["HOME".to_owned()]),
         }
     }
 

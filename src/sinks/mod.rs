@@ -2,10 +2,14 @@
 //! retries, and the outbox stores what is owed.
 //!
 //! One file has everything about one type of sink: its configuration keys and their validation, how to build, check and
-//! deliver to it. A new type is a new file and a line in `settings`.
+//! deliver to it. A new type is a new file and a line in `settings`. What a type needs for that and nobody else does has a
+//! file of its own where it is a subject of its own, such as signatures, or the environment of programs.
 
+mod address;
+mod environment;
 mod exec;
 mod file;
+mod headers;
 mod options;
 mod places;
 mod secret;
@@ -17,6 +21,7 @@ mod sink;
 mod stdout;
 mod webhook;
 
+pub use address::Address;
 pub(crate) use exec::kill_programs;
 pub use options::{BuildError, CheckError, Comparable, Place, SinkOptions};
 pub(crate) use places::check_places;

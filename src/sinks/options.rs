@@ -27,14 +27,25 @@ pub trait SinkOptions: Comparable + fmt::Debug + Send + Sync {
         None
     }
 
-    /// The key of a secret that stands in the configuration itself, if there is one.
+    /// The key with a secret that is written in the configuration itself, such as `secret`, in options that have not been
+    /// resolved. Others must not be able to read such a configuration.
     fn inline_secret(&self) -> Option<&'static str> {
         None
     }
 
-    /// Whether it runs programs, which then inherit the environment.
+    /// What is unsafe about it and yet allowed, for the user; known of options that are resolved.
+    fn warning(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether it runs programs, which then get a part of the environment.
     fn runs_programs(&self) -> bool {
         false
+    }
+
+    /// The environment variables that its programs get by their names.
+    fn passed_variables(&self) -> &[String] {
+        &[]
     }
 
     /// Returns the same options with the current value of every secret they point to, so that options with a changed secret

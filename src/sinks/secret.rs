@@ -1,12 +1,12 @@
 //! Finds the secrets that sign a webhook.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 use super::signature::{InvalidKey, SigningKeys};
-use crate::options::{Environment, Problem, Reader, SecretError, read_secret};
+use crate::options::{Environment, NoFile, Problem, Reader, SecretError, check_path, read_secret};
 
 /// Where the secrets that sign a webhook are.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +26,7 @@ pub enum SecretSource {
 enum Unavailable {
     /// The file cannot be used.
     #[error(transparent)]
-    File(#[from] SecretError),
+    File(#[from] FileError),
     /// The environment variable is not set. It is named unless it may be a secret in the wrong place.
     #[error("the environment variable{0} is not set")]
     Unset(String),
@@ -38,6 +38,24 @@ enum Unavailable {
         /// Why it is not valid.
         invalid: InvalidKey,
     },
+}
+
+/// A file that holds a secret of a sink cannot be used. Messages contain neither its content nor what may be the secret
+/// in the place of its path.
+#[derive(Debug, Error)]
+pub(super) enum FileError {
+    /// There is none.
+    #[error(transparent)]
+    None(#[from] NoFile),
+    /// It cannot be read, or others can change it.
+    #[error(transparent)]
+    Unusable(#[from] SecretError),
+}
+
+/// Reads the file `path`, which a key of a sink names.
+pub(super) fn read_file(path: &Path, environment: &Environment) -> Result<SecretString, FileError> {
+    check_path(path)?;
+    Ok(read_secret(path, environment)?)
 }
 
 impl SecretSource {
@@ -74,13 +92,10 @@ impl SecretSource {
             Self::Keys(keys) => Ok(keys.clone()),
             Self::File(path) => parse(
                 path.display().to_string(),
-                read_secret(path, environment)?.expose_secret(),
+                read_file(path, environment)?.expose_secret(),
             ),
             Self::Variable(name) => {
-                let is_usual = name
-                    .chars()
-                    .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-                let named = if is_usual {
+                let named = if is_usual_name(name) {
                     format!(" {name}")
                 } else {
                     String::new()
@@ -143,18 +158,25 @@ impl SecretSource {
     }
 }
 
+/// Whether `name` has the form that variables usually have and secrets do not: words in capitals, as `HOOK_SECRET`.
+fn is_usual_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    name.contains('_') && name.chars().all(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const SECOND: &str = "whsec_YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh";
 
     #[test]
     fn keys_are_read_from_their_source() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
-        std::fs::write(&file, format!("{SECRET}\nwhsec_YWFh\n")).unwrap();
+        std::fs::write(&file, format!("{SECRET}\n{SECOND}\n")).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         let environment = Environment::from([("HOOK_SECRET".to_owned(), SECRET.to_owned())]);
         let keys = |source: SecretSource| source.find(&environment).unwrap();
@@ -164,9 +186,22 @@ mod tests {
         );
         assert_eq!(
             keys(SecretSource::File(file)),
-            SigningKeys::parse(&format!("{SECRET} whsec_YWFh")).unwrap()
+            SigningKeys::parse(&format!("{SECRET} {SECOND}")).unwrap()
         );
         assert_eq!(keys(SecretSource::None), SigningKeys::default());
+    }
+
+    #[test]
+    fn what_may_be_the_secret_itself_is_not_repeated() {
+        for text in ["hunter2", "hun/ter+2==", "/hunter2", "HUNTER2", "hunter_2"] {
+            for source in [
+                SecretSource::File(text.into()),
+                SecretSource::Variable(text.to_owned()),
+            ] {
+                let error = source.find(&Environment::new()).unwrap_err().to_string();
+                assert!(!error.contains(text), "{error}");
+            }
+        }
     }
 
     #[test]
@@ -190,8 +225,8 @@ mod tests {
             );
         }
         assert_eq!(
-            error(SecretSource::Variable("NONE".into())),
-            "the environment variable NONE is not set"
+            error(SecretSource::Variable("NOT_SET".into())),
+            "the environment variable NOT_SET is not set"
         );
     }
 }

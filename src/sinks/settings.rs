@@ -107,6 +107,7 @@ pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Vec<SinkSettings> 
     let Some(sinks) = root.tables("sinks", sink) else {
         return vec![stdout_named("stdout")];
     };
+    check_environments(root, &sinks);
     let (mut names, mut places) = (HashSet::new(), HashSet::new());
     for (n, sink) in sinks.iter().enumerate() {
         let Some(sink) = sink else { continue };
@@ -132,6 +133,28 @@ pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Vec<SinkSettings> 
         }
     }
     sinks.into_iter().flatten().collect()
+}
+
+/// Checks that no program gets the secret of another sink from the environment. Names are not repeated: one may be a
+/// secret in the wrong place.
+fn check_environments(root: &mut Reader<'_>, sinks: &[Option<SinkSettings>]) {
+    let secrets: HashSet<&str> = sinks
+        .iter()
+        .flatten()
+        .filter_map(|sink| sink.options.secret_variable())
+        .collect();
+    for (n, sink) in sinks.iter().enumerate() {
+        let passed = sink.iter().flat_map(|sink| sink.options.passed_variables());
+        for (i, _) in passed
+            .enumerate()
+            .filter(|(_, name)| secrets.contains(name.as_str()))
+        {
+            root.problem(
+                &format!("sinks[{n}].environment[{i}]"),
+                "holds the secret of a sink (its `secret_env`), which no program gets; leave it out",
+            );
+        }
+    }
 }
 
 /// The sink of a command without a configuration file: standard output, for that command alone.

@@ -60,7 +60,7 @@ fn defaults_of_each_type() {
     let sink = read("type = \"exec\"\ncommand = [\"prog\", \"a, b\"]").unwrap();
     assert_eq!(
         format!("{:?}", sink.options),
-        r#"ExecOptions { program: "prog", arguments: 1, timeout: 60s, concurrency: 1 }"#
+        r#"ExecOptions { program: "prog", arguments: 1, environment: 0, timeout: 60s, concurrency: 1 }"#
     );
 }
 
@@ -122,8 +122,18 @@ fn problems_are_reported_by_their_path_without_a_secret() {
         ("type = \"webhook\"\nurl = \"https://me:hunter2@x/\"".to_owned(), "sinks[0].url: has a user or a password"),
         (
             "type = \"webhook\"\nurl = \"http://hook.example/\"\nheaders = { authorization = \"hunter2\" }".to_owned(),
+            "sinks[0].url: is plain http, which would expose the headers to everyone on the way; use https",
+        ),
+        (
+            format!("type = \"webhook\"\nurl = \"http://hook.example/\"\nsecret = \"{SECRET}\""),
+            "sinks[0].url: is plain http, which would expose signed events",
+        ),
+        (
+            "type = \"webhook\"\nurl = \"http://hook.example/\"\nheaders_file = \"x\"".to_owned(),
             "sinks[0].url: is plain http, which would expose the headers",
         ),
+        (with("url_file = \"hunter2\""), "sinks[0].url: is given twice; keep one of `url` and `url_file`"),
+        ("type = \"webhook\"\nurl = \"https://apify_api_hunter2/\"".to_owned(), "sinks[0].url: looks like an API token"),
         (with("secret = \"hunter2\""), "sinks[0].secret: must begin with `whsec_`"),
         (with("secret = 7"), "sinks[0].secret: must be text in quotes"),
         (with(&format!("secret = \"{SECRET}\"\nsecret_env = \"X\"")), "sinks[0].secret: is given more than once"),
@@ -141,6 +151,103 @@ fn problems_are_reported_by_their_path_without_a_secret() {
         let message = problems(&sink);
         assert!(message.lines().any(|line| line.starts_with(expected)), "{sink}:\n{message}");
         assert!(!message.contains("hunter2") && !message.contains(SECRET), "{message}");
+    }
+}
+
+#[test]
+fn programs_get_no_secret_by_its_name() {
+    let exec = |names: &str| {
+        format!(
+            "type = \"exec\"\ncommand = [\"prog\"]\nenvironment = [{names}]\n\
+             [[sinks]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"https://x/\"\nsecret_env = \"HOOK_SECRET\""
+        )
+    };
+    for (names, expected) in [
+        (
+            "\"A\", \"APIFY_TOKEN\"",
+            "sinks[0].environment[1]: holds the API token",
+        ),
+        (
+            "\"CREDENTIALS_DIRECTORY\"",
+            "sinks[0].environment[0]: holds the API token, or leads to it",
+        ),
+        (
+            "\"A\", \"HOOK_SECRET\"",
+            "sinks[0].environment[1]: holds the secret of a sink",
+        ),
+        (
+            "\"APIFY_RUN_ID\"",
+            "sinks[0].environment[0]: is set by apify-mirror itself",
+        ),
+        (
+            "\"A=hunter2\"",
+            "sinks[0].environment[0]: is no name of a variable",
+        ),
+        ("\"\"", "sinks[0].environment[0]: is no name of a variable"),
+        (
+            "\"apify_api_hunter2\"",
+            "sinks[0].environment[0]: looks like an API token",
+        ),
+    ] {
+        let message = problems(&exec(names));
+        assert!(message.starts_with(expected), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+    let sink = read(&exec("\"SLACK_TOKEN\", \"HTTPS_PROXY\"")).unwrap();
+    assert_eq!(
+        sink.options.passed_variables(),
+        ["SLACK_TOKEN", "HTTPS_PROXY"]
+    );
+}
+
+#[test]
+fn secrets_in_the_configuration_itself_are_known() {
+    let hook = "type = \"webhook\"\nurl = \"https://hook.example/x\"\n";
+    for (more, key) in [
+        (String::new(), None),
+        (format!("secret = \"{SECRET}\""), Some("secret")),
+        ("secret_env = \"X\"\nheaders_file = \"x\"".to_owned(), None),
+        (
+            "secret_file = \"x\"\nheaders = { user-agent = \"x\" }".to_owned(),
+            None,
+        ),
+        (
+            "headers = { Authorization = \"x\" }".to_owned(),
+            Some("headers"),
+        ),
+        (
+            "headers = { x-a = \"b\", X-API-Key = \"x\" }".to_owned(),
+            Some("headers"),
+        ),
+        ("headers = { cookie = \"x\" }".to_owned(), Some("headers")),
+        (
+            "headers = { x-gitlab-token = \"x\" }".to_owned(),
+            Some("headers"),
+        ),
+    ] {
+        let sink = read(&format!("{hook}{more}")).unwrap();
+        assert_eq!(sink.options.inline_secret(), key, "{more}");
+    }
+    for sink in [
+        "type = \"stdout\"",
+        "type = \"exec\"\ncommand = [\"x\", \"secret\"]",
+    ] {
+        assert_eq!(read(sink).unwrap().options.inline_secret(), None);
+    }
+}
+
+#[test]
+fn plain_http_is_warned_of_unless_it_stays_on_this_machine() {
+    for (url, is_warned) in [
+        ("https://hook.example/T0KEN", false),
+        ("http://hook.example/T0KEN", true),
+        ("http://127.0.0.1:8080/T0KEN", false),
+        ("http://localhost/T0KEN", false),
+    ] {
+        let sink = read(&format!("type = \"webhook\"\nurl = \"{url}\"")).unwrap();
+        let warning = sink.options.warning();
+        assert_eq!(warning.is_some(), is_warned, "{url}");
+        assert!(!warning.unwrap_or_default().contains("T0KEN"));
     }
 }
 

@@ -4,6 +4,7 @@
 //! versions of what is used here.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -14,6 +15,12 @@ use thiserror::Error;
 
 /// The prefix of every secret.
 const PREFIX: &str = "whsec_";
+
+/// The length of a key in bytes, as Standard Webhooks demands.
+const KEY_BYTES: RangeInclusive<usize> = 24..=64;
+
+/// A command that prints a new secret.
+const MAKE_ONE: &str = "echo \"whsec_$(openssl rand -base64 32)\"";
 
 /// The keys that sign a webhook: one, or several during key rotation. `Debug` does not show them.
 #[derive(Clone, Default)]
@@ -28,9 +35,16 @@ pub enum InvalidKey {
     /// The prefix is missing.
     #[error("must begin with `whsec_`, as secrets of Standard Webhooks do")]
     Prefix,
-    /// The key is empty or not base64.
-    #[error("must have a key in base64 after `whsec_`")]
+    /// The key is not base64.
+    #[error("must have a key in base64 after `whsec_`; make one with `{MAKE_ONE}`")]
     Encoding,
+    /// The key has fewer or more bytes than Standard Webhooks allows.
+    #[error(
+        "must have a key of {least} to {most} bytes after `whsec_`, in base64; make one with `{MAKE_ONE}`",
+        least = KEY_BYTES.start(),
+        most = KEY_BYTES.end()
+    )]
+    Length,
 }
 
 impl SigningKeys {
@@ -73,10 +87,10 @@ fn parse_key(secret: &str) -> Result<SecretSlice<u8>, InvalidKey> {
     let key = BASE64_STANDARD
         .decode(encoded)
         .map_err(|_| InvalidKey::Encoding)?;
-    if key.is_empty() {
-        Err(InvalidKey::Encoding)
-    } else {
+    if KEY_BYTES.contains(&key.len()) {
         Ok(key.into())
+    } else {
+        Err(InvalidKey::Length)
     }
 }
 
@@ -159,7 +173,7 @@ mod tests {
             ("", InvalidKey::Missing),
             (" \n", InvalidKey::Missing),
             ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", InvalidKey::Prefix),
-            ("whsec_", InvalidKey::Encoding),
+            ("whsec_", InvalidKey::Length),
             ("whsec_not base64", InvalidKey::Encoding),
             (
                 "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw whsec_?",
@@ -171,10 +185,27 @@ mod tests {
     }
 
     #[test]
+    fn keys_have_the_length_that_standard_webhooks_demands() {
+        for (bytes, is_valid) in [(1, false), (23, false), (24, true), (64, true), (65, false)] {
+            let secret = format!("{PREFIX}{}", BASE64_STANDARD.encode(vec![7; bytes]));
+            assert_eq!(SigningKeys::parse(&secret).is_ok(), is_valid, "{bytes}");
+        }
+        let message = InvalidKey::Length.to_string();
+        assert!(
+            message.contains("24 to 64 bytes") && message.contains(MAKE_ONE),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn keys_are_compared() {
-        let keys = |text| SigningKeys::parse(text).unwrap();
-        assert_eq!(keys("whsec_YWFh"), keys(" whsec_YWFh\n"));
-        assert_ne!(keys("whsec_YWFh"), keys("whsec_YWFi"));
-        assert_ne!(keys("whsec_YWFh"), keys("whsec_YWFh whsec_YWFi"));
+        let keys = |text: &str| SigningKeys::parse(text).unwrap();
+        let (one, other) = (
+            "whsec_".to_owned() + &"YWFh".repeat(8),
+            "whsec_".to_owned() + &"YWFi".repeat(8),
+        );
+        assert_eq!(keys(&one), keys(&format!(" {one}\n")));
+        assert_ne!(keys(&one), keys(&other));
+        assert_ne!(keys(&one), keys(&format!("{one} {other}")));
     }
 }

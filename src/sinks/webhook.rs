@@ -1,6 +1,7 @@
 //! `type = "webhook"`: one POST for each event, signed according to Standard Webhooks.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AF
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use tokio::net::TcpStream;
 
+use super::address::{Address, is_plain};
+use super::headers;
 use super::options::{BuildError, CheckError, SinkOptions};
 use super::secret::SecretSource;
 use super::signature::SigningKeys;
@@ -31,26 +34,17 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// Headers that the configuration must not set.
-const OWN_HEADERS: [&str; 7] = [
-    "webhook-id",
-    "webhook-timestamp",
-    "webhook-signature",
-    "content-type",
-    "content-length",
-    "transfer-encoding",
-    "host",
-];
-
 /// The configuration of a webhook.
 #[derive(Clone, PartialEq)]
 pub struct WebhookOptions {
-    /// The address. It may hold secrets, so messages contain only its origin.
-    pub url: Url,
+    /// The address that events are posted to.
+    pub address: Address,
     /// The source of the secrets that sign events.
     pub secret: SecretSource,
     /// Additional headers, sent with every event.
     pub headers: HeaderMap,
+    /// A file with more of them, a line each.
+    pub headers_file: Option<PathBuf>,
     /// The longest one attempt may take.
     pub timeout: Duration,
     /// The most attempts in flight.
@@ -59,76 +53,46 @@ pub struct WebhookOptions {
 
 /// Reads the keys of this type.
 pub(super) fn read(section: &mut Reader<'_>) -> Option<Arc<dyn SinkOptions>> {
-    let url = section.secret("url").or_else(|| {
-        section.problem(
-            "url",
-            "is missing; it is the address that events are posted to",
-        );
-        None
-    });
-    let url = url.and_then(|url| {
-        check_url(&url)
-            .map_err(|message| section.problem("url", message))
-            .ok()
-    });
-    let headers = headers(section);
-    if let Some(url) = &url
-        && url.scheme() == "http"
-        && !web::is_loopback(url)
-        && !headers.is_empty()
-    {
-        section.problem(
-            "url",
-            "is plain http, which would expose the headers; use https",
-        );
-    }
+    let address = Address::read(section);
+    let headers = headers::read(section);
+    let headers_file = section.secret("headers_file");
     let secret = SecretSource::read(section);
     let timeout = section.duration("timeout", Duration::from_millis(100)..=HOUR, 30 * SECOND);
     let concurrency = section.number("concurrency", 1..=256, 8) as usize;
-    Some(Arc::new(WebhookOptions {
-        url: url?,
+    let options = WebhookOptions {
+        address: address?,
         secret,
         headers,
+        headers_file: headers_file
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
         timeout,
         concurrency,
-    }))
+    };
+    if let Err(message) = options.check_transport() {
+        section.problem("url", message);
+    }
+    Some(Arc::new(options))
 }
 
-/// Messages do not contain the address: many addresses have a secret in their path.
-fn check_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .map_err(|error| format!("is not an address ({error}); write \"https://...\""))?;
-    if !matches!(url.scheme(), "https" | "http") {
-        return Err("must begin with https:// or http://".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(
-            "has a user or a password in it; use `headers = { authorization = \"Basic ...\" }` instead".to_owned()
-        );
-    }
-    Ok(url)
-}
-
-fn headers(section: &mut Reader<'_>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in section.secret_table("headers") {
-        let key = format!("headers.{name}");
-        match (HeaderName::try_from(&name), HeaderValue::try_from(value)) {
-            (Ok(name), _) if OWN_HEADERS.contains(&name.as_str()) => {
-                section.problem(&key, "is set by apify-mirror itself; leave it out");
-            }
-            (Ok(name), Ok(mut value)) => {
-                value.set_sensitive(true);
-                headers.insert(name, value);
-            }
-            (Err(_), _) => section.problem(&key, "is not the name of a header"),
-            (_, Err(_)) => section.problem(
-                &key,
-                "has a value that no header can have, such as one with a line end",
-            ),
+impl WebhookOptions {
+    /// Checks that nothing secret is sent where others can read it; nothing is known of an address in a file that was not
+    /// read yet.
+    fn check_transport(&self) -> Result<(), String> {
+        let is_signed = self.secret != SecretSource::None;
+        let has_headers = !self.headers.is_empty() || self.headers_file.is_some();
+        let exposed = match (is_signed, has_headers) {
+            (true, _) => "signed events",
+            (false, true) => "the headers",
+            (false, false) => return Ok(()),
+        };
+        if self.address.url().is_some_and(is_plain) {
+            return Err(format!(
+                "is plain http, which would expose {exposed} to everyone on the way; use https (http is for loopback only)"
+            ));
         }
+        Ok(())
     }
-    headers
 }
 
 #[async_trait]
@@ -144,15 +108,44 @@ impl SinkOptions for WebhookOptions {
         }
     }
 
+    fn inline_secret(&self) -> Option<&'static str> {
+        if matches!(self.secret, SecretSource::Keys(_)) {
+            return Some("secret");
+        }
+        self.headers
+            .keys()
+            .any(headers::is_secret)
+            .then_some("headers")
+    }
+
+    fn warning(&self) -> Option<String> {
+        let url = self.address.url().filter(|url| is_plain(url))?;
+        Some(format!(
+            "{} is plain http: everyone on the way can read the events, and change them; use https",
+            url.origin().ascii_serialization()
+        ))
+    }
+
     fn resolve(
         self: Arc<Self>,
         environment: &Environment,
     ) -> Result<Arc<dyn SinkOptions>, Problem> {
-        let secret = self.secret.resolve(environment)?;
-        Ok(Arc::new(Self {
-            secret,
+        let mut headers = self.headers.clone();
+        if let Some(path) = &self.headers_file {
+            headers::add_file(&mut headers, path, environment)?;
+        }
+        let resolved = Self {
+            address: self.address.resolve(environment)?,
+            secret: self.secret.resolve(environment)?,
+            headers,
+            headers_file: None,
             ..self.as_ref().clone()
-        }))
+        };
+        // That of an address in the configuration was found when it was read.
+        resolved
+            .check_transport()
+            .map_err(|message| Problem::new("url_file", message))?;
+        Ok(Arc::new(resolved))
     }
 
     async fn build(&self, _: &[String]) -> Result<Arc<dyn Sink>, BuildError> {
@@ -160,8 +153,10 @@ impl SinkOptions for WebhookOptions {
     }
 
     async fn check(&self, _: &Environment) -> Result<String, CheckError> {
-        let host = self.url.host_str().unwrap_or_default();
-        let port = self.url.port_or_known_default().unwrap_or_default();
+        let unread = || CheckError::Configuration(UNREAD.to_owned());
+        let url = self.address.url().ok_or_else(unread)?;
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port_or_known_default().unwrap_or_default();
         connect(host, port).await.map_err(CheckError::Unreachable)
     }
 }
@@ -170,7 +165,7 @@ impl SinkOptions for WebhookOptions {
 impl fmt::Debug for WebhookOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebhookOptions")
-            .field("host", &self.url.host_str())
+            .field("host", &self.address.url().and_then(Url::host_str))
             .finish_non_exhaustive()
     }
 }
@@ -187,9 +182,13 @@ async fn connect(host: &str, port: u16) -> Result<String, String> {
     }
 }
 
+/// What is wrong with options that were not resolved.
+const UNREAD: &str = "its secrets have not been read";
+
 /// Posts events to a URL.
 struct Webhook {
     options: WebhookOptions,
+    url: Url,
     keys: SigningKeys,
     /// The URL without its path, which may hold a secret.
     origin: String,
@@ -198,23 +197,28 @@ struct Webhook {
 
 impl Webhook {
     fn new(options: WebhookOptions) -> Result<Self, BuildError> {
-        let unread = || BuildError("its secret has not been read".to_owned());
+        let unread = || BuildError(UNREAD.to_owned());
         let keys = options.secret.keys().ok_or_else(unread)?;
+        let url = options.address.url().cloned().ok_or_else(unread)?;
+        if options.headers_file.is_some() {
+            return Err(unread());
+        }
         let mut builder = Client::builder()
             .user_agent(concat!("apify-mirror/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
             .timeout(options.timeout)
             .pool_max_idle_per_host(options.concurrency);
-        if web::is_loopback(&options.url) {
+        if web::is_loopback(&url) {
             builder = builder.no_proxy();
         }
         let client = builder
             .build()
             .map_err(|error| BuildError(web::describe(&error)))?;
-        let origin = options.url.origin().ascii_serialization();
+        let origin = url.origin().ascii_serialization();
         Ok(Self {
             options,
+            url,
             keys,
             origin,
             client,
@@ -224,7 +228,7 @@ impl Webhook {
     async fn post(&self, event: &Due) -> AttemptOutcome {
         let answer = match self.headers(event, Timestamp::now()) {
             Ok(headers) => {
-                let url = self.options.url.clone();
+                let url = self.url.clone();
                 let request = self
                     .client
                     .post(url)
@@ -371,8 +375,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static("Bearer hunter2"));
         Webhook::new(WebhookOptions {
-            url: Url::parse("https://hooks.example:8443/secret/path?key=hunter2").unwrap(),
+            address: Address::Url(
+                Url::parse("https://hooks.example:8443/secret/path?key=hunter2").unwrap(),
+            ),
             headers,
+            headers_file: None,
             timeout: Duration::from_secs(1),
             concurrency: 4,
             secret: SigningKeys::parse(keys).map_or(SecretSource::None, SecretSource::Keys),

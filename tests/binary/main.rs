@@ -19,6 +19,7 @@ mod odd_answers;
 mod processes;
 mod readers;
 mod reload;
+mod secrets;
 mod sinks;
 mod streams;
 mod subscriptions;

@@ -344,3 +344,20 @@ fn a_planted_trigger_or_view_is_refused_and_peoples_own_tables_are_not() {
         assert!(printed.contains(part), "{printed}");
     }
 }
+
+#[test]
+fn a_secret_in_a_configuration_that_others_can_read_is_refused() {
+    let setup = Setup::with_runs(3);
+    let config = setup.dir.path().join("apify-mirror.toml");
+    let hook = "[[sinks]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n";
+    setup.configure(hook);
+    mode(&config, 0o644);
+    let output = Case::of(&["sync"])
+        .code(78)
+        .stderr("sinks[0].secret")
+        .stderr("chmod 600")
+        .check(&setup);
+    assert!(!stderr(&output).contains("MfKQ"), "{}", stderr(&output));
+    mode(&config, 0o600);
+    Case::of(&["check"]).stdout("ok").check(&setup);
+}

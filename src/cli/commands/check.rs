@@ -35,13 +35,18 @@ pub async fn execute(
     let (settings, file) = settings::read(globals, environment, &args.tasks.tasks)?;
     logging::start(globals, &settings, None);
     settings.require_tasks()?;
-    settings.resolved_sinks(environment)?;
+    let sinks = settings.resolved_sinks(environment)?;
     let token = find_token(settings.api.token_file.as_deref(), environment);
     let found = match &token {
         Ok(_) => "found".to_owned(),
         Err(error) => format!("none; {error}"),
     };
     print(&describe(&settings, file.as_deref(), &found))?;
+    for sink in &sinks {
+        if let Some(warning) = sink.options.warning() {
+            print_error(&format!("warning: sink {}: {warning}\n", sink.name));
+        }
+    }
     let token = token?;
     if !args.online {
         return Ok(ExitCode::Ok);
@@ -49,9 +54,9 @@ pub async fn execute(
     let client = setup::client(&settings, &token)?;
     // What the API says comes first.
     match try_tasks(&client, &settings).await? {
-        ExitCode::Ok => try_sinks(&settings.sinks, environment).await,
+        ExitCode::Ok => try_sinks(&sinks, environment).await,
         code => {
-            try_sinks(&settings.sinks, environment).await?;
+            try_sinks(&sinks, environment).await?;
             Ok(code)
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cli::error::CliError;
 use crate::cli::event_line::EventLine;
 use crate::cli::exit::ExitCode;
-use crate::cli::globals::{Globals, MAX_LIMIT, reference};
+use crate::cli::globals::{self, Globals, MAX_LIMIT};
 use crate::cli::output::{print_if_read, wait_while_read};
 use crate::cli::settings;
 use crate::options::Environment;
@@ -22,7 +22,7 @@ const BATCH: u64 = 500;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only events of this task: its ID, `username~name` or `~name`; can be repeated
-    #[arg(long = "task", value_name = "REF", value_parser = reference)]
+    #[arg(long = "task", value_name = "REF", value_parser = globals::task)]
     tasks: Vec<String>,
     /// Go on with events as they are raised; waits for a database that does not exist yet
     #[arg(long)]

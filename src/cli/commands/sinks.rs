@@ -7,7 +7,7 @@ use indicatif::HumanCount;
 
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
-use crate::cli::globals::{Globals, reference};
+use crate::cli::globals::{self, Globals};
 use crate::cli::output::{print, print_json};
 use crate::cli::settings;
 use crate::cli::table::{Table, counted};
@@ -40,7 +40,7 @@ struct ListArgs {
 #[derive(Debug, clap::Args)]
 struct RemoveArgs {
     /// The sink's name
-    #[arg(value_name = "NAME", value_parser = reference)]
+    #[arg(value_name = "NAME", value_parser = globals::sink)]
     name: String,
 }
 
