@@ -150,7 +150,12 @@ impl Account {
     /// Whether both `total` and `offset` may be untrue in one answer, which then takes another read to be judged.
     pub fn lies_twice(&self) -> bool {
         let claims = [Claims::Zero, Claims::Anything].contains(&self.server.claims);
-        claims && ![Totals::True, Totals::Absent].contains(&self.server.totals)
+        claims && self.lies_about_totals() && self.server.totals != Totals::Absent
+    }
+
+    /// Whether `total` may be untrue, or is missing.
+    pub fn lies_about_totals(&self) -> bool {
+        self.server.totals != Totals::True
     }
 
     /// Whether the list of active runs is one. Otherwise only audits find what happens far behind the cursor.

@@ -8,6 +8,9 @@ use crate::sync::cursor::{Cursor, Placed};
 use crate::sync::page::{Listing, Page, Window};
 use crate::sync::protocol::Stall;
 
+/// How often a walk may go back behind what it has accepted without getting any further.
+const MAX_RETURNS: u32 = 10;
+
 /// Reads a list forward.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Walk {
@@ -24,6 +27,8 @@ pub(crate) struct Walk {
     pub(super) barren: u32,
     /// Whether the first page was not accepted.
     pub(super) stepped: bool,
+    /// How often it went back behind a page that was accepted, since the watermark moved.
+    pub(super) returns: u32,
     /// A group whose rounds are not over while its beginning is read again.
     pub(super) group: Option<Group>,
     /// Marks of entries without a start that certainly lie before the watermark.
@@ -44,6 +49,7 @@ impl Walk {
             furthest: 0,
             barren: 0,
             stepped: false,
+            returns: 0,
             group: None,
             before,
             missed: 0,
@@ -181,14 +187,21 @@ impl Walk {
         if window.offset == 0 {
             return Step::Stuck(Stall::OtherPage);
         }
-        let end = placed
-            .page
-            .total
-            .map_or(window.offset, |total| total.min(window.offset));
+        if self.last.is_some() {
+            self.returns += 1;
+            if self.returns > MAX_RETURNS {
+                return Step::Stuck(Stall::NoProgress);
+            }
+        }
+        // A total is untrue that is smaller than what the page shows.
+        let is_possible = |total: &u64| placed.page.entries.is_empty() || *total >= placed.end();
+        let total = placed.page.total.filter(is_possible);
+        let end = total.map_or(window.offset, |total| total.min(window.offset));
         let offset = end.saturating_sub(stride);
         // What was accepted before may have shifted.
         self.stepped = true;
         self.last = None;
+        self.furthest = 0;
         self.reading = Reading::Forward {
             windows: vec![Window { offset, ..*window }],
             stride: stride.saturating_mul(2).max(1),

@@ -125,6 +125,7 @@ impl Walk {
             _ => {}
         }
         self.barren = if beyond { 0 } else { self.barren + 1 };
+        self.returns = if moved { 0 } else { self.returns };
         self.furthest = self.furthest.max(placed.end());
         self.last = Some(Last {
             asked: window.offset,

@@ -445,3 +445,85 @@ fn the_last_group_is_read_again_unless_one_page_showed_it_all() {
     let mut entries = accepted.iter().flat_map(|placed| &placed.page.entries);
     assert!(entries.any(|entry| entry.id() == Some("d")), "{accepted:?}");
 }
+
+/// Bursts of equal starts, among them items that are null, listed in another order each time, by a server whose totals
+/// lie now and then.
+#[test]
+fn null_items_among_equal_starts_stop_no_walk() {
+    let seeds: u64 = std::env::var("WALK_SEEDS").map_or(100, |text| text.parse().unwrap());
+    for seed in 1_300..1_300 + seeds {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut below = move |n: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        let page = [10, 20, 50][below(3) as usize];
+        let mut items: Vec<(i64, Entry)> = Vec::new();
+        let mut second = 0;
+        while items.len() < 400 {
+            second += 1;
+            for _ in 0..[1, 1, 1, 2, 5, u64::from(page) / 3][below(6) as usize] {
+                let entry = match below(50) {
+                    0 => Entry::Unreadable(Unreadable {
+                        id: None,
+                        reason: String::new(),
+                        body: "null".to_owned(),
+                    }),
+                    _ => entry(&format!("r{}", items.len()), second),
+                };
+                items.push((second, entry));
+            }
+        }
+        let full = items.len() as u64;
+        let start = Start {
+            back: 1,
+            is_poll: false,
+        };
+        let mut walk = Walk::new(Cursor::default(), start, BTreeSet::new());
+        let (mut sizes, mut accepted) = (PageSizes::new(page), Vec::new());
+        let mut log = Vec::new();
+        loop {
+            let window = walk.windows(sizes, 1, None)[0];
+            let mut order: Vec<(i64, u64, usize)> = (0..items.len())
+                .map(|n| (items[n].0, below(1 << 20), n))
+                .collect();
+            order.sort_unstable();
+            let entries: Vec<Entry> = order
+                .iter()
+                .skip(window.offset as usize)
+                .take(window.limit as usize)
+                .map(|(.., n)| items[*n].1.clone())
+                .collect();
+            let end = window.offset + entries.len() as u64;
+            let total = match below(40) {
+                0 => None,
+                1 => Some(end),
+                2 => Some(full + 7),
+                3 => Some(0),
+                _ => Some(full),
+            };
+            let shown: Vec<String> = entries
+                .iter()
+                .map(|entry| format!("{:?}", entry.started().map(|at| at.as_millis() / 1_000)))
+                .collect();
+            log.push(format!("{window:?} {total:?} {}", shown.join(" ")));
+            let answer = Page {
+                offset: Some(window.offset),
+                limit: Some(u64::from(window.limit)),
+                total,
+                desc: Some(false),
+                entries,
+            };
+            match walk.take(vec![answer], &mut sizes, &mut accepted) {
+                Step::ReadOn => {}
+                Step::End => break,
+                Step::Stuck(stall) => {
+                    let last = log.len().saturating_sub(25);
+                    panic!("seed {seed}: {stall:?}\n{}", log[last..].join("\n"));
+                }
+            }
+        }
+    }
+}
