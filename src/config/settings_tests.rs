@@ -65,8 +65,10 @@ fn the_example_says_the_defaults_and_nothing_wrong() {
     assert_eq!(complete.sinks[0].events.as_ref().unwrap().len(), 2);
     // And the values shown are the defaults.
     let fewer = "[[sinks]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"https://example.com/apify\"\n\
-        secret_file = \"/etc/apify-mirror/hook-secret\"\nheaders = { authorization = \"Bearer ...\" }\n\
-        [[sinks]]\nname = \"notify\"\ntype = \"exec\"\ncommand = [\"/usr/local/bin/notify\", \"--quiet\"]\n";
+        secret_file = \"/etc/apify-mirror/hook-secret\"\nheaders = { x-source = \"apify-mirror\" }\n\
+        headers_file = \"/etc/apify-mirror/hook-headers\"\n\
+        [[sinks]]\nname = \"notify\"\ntype = \"exec\"\ncommand = [\"/usr/local/bin/notify\", \"--quiet\"]\n\
+        environment = [\"HTTPS_PROXY\"]\n";
     assert_eq!(from_toml(fewer).unwrap().sinks, complete.sinks[2..]);
 }
 
