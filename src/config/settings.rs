@@ -194,7 +194,7 @@ impl Settings {
         let Some(key) = inline else { return Ok(()) };
         check().map_err(|untrusted| {
             let message = format!(
-                "is a secret, and {untrusted}; or give it in a file of its own (`secret_file`, `headers_file`, `url_file`)"
+                "is given in a file that is not for secrets: {untrusted}; or give it in a file of its own (`secret_file`, `headers_file`)"
             );
             Problem::new(key, message).into()
         })

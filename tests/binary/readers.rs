@@ -14,6 +14,7 @@ const NOBODY: u32 = 65_534;
 fn for_the_group() -> Setup {
     let setup = Setup::with_runs(30);
     setup.configure("[database]\nmode = \"0640\"\n");
+    setup.publish_configuration();
     setup
 }
 
@@ -42,13 +43,9 @@ fn without_right_to_write(command: &mut Command, setup: &Setup) -> Output {
     output.unwrap()
 }
 
-/// A copy of the binary that every user may run, and a command line for it.
+/// A command line of the binary that every user may run.
 fn ours(setup: &Setup, arguments: &[&str]) -> Command {
-    let binary = setup.dir.path().join("apify-mirror");
-    if !binary.exists() {
-        std::fs::copy(env!("CARGO_BIN_EXE_apify-mirror"), &binary).unwrap();
-    }
-    let mut command = Command::new(binary);
+    let mut command = Command::new(setup.binary_for_all());
     command
         .args(arguments)
         .current_dir(setup.dir.path())

@@ -1,8 +1,7 @@
 //! Secrets stay where they belong: out of the environment of programs, of files that name them, and of everything printed.
 
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::Command;
 
 use apify_mirror::simulator::TOKEN;
@@ -21,8 +20,7 @@ fn by_ordinary_user(setup: &Setup, arguments: &[&str]) -> Command {
     if !rustix::process::geteuid().is_root() {
         return command;
     }
-    let program = setup.dir.path().join("apify-mirror");
-    std::fs::copy(env!("CARGO_BIN_EXE_apify-mirror"), &program).unwrap();
+    let program = setup.binary_for_all();
     chown(setup.dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     let mut other = Command::new(program);
     other
@@ -39,14 +37,6 @@ fn by_ordinary_user(setup: &Setup, arguments: &[&str]) -> Command {
     command
 }
 
-/// Writes a file that only its owner can read.
-fn secret_file(setup: &Setup, name: &str, text: &str) -> PathBuf {
-    let path = setup.dir.path().join(name);
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    path
-}
-
 /// The kernel keeps a process's first environment for as long as it runs, in a file for its user.
 #[cfg(target_os = "linux")]
 #[test]
@@ -60,6 +50,7 @@ fn a_program_gets_no_secret_from_the_environment() {
          command = [\"sh\", \"-c\", \"{{ cat /proc/$PPID/environ; env; }} > seen 2>&1\"]\n",
         receiver.url()
     ));
+    setup.publish_configuration();
     let output = by_ordinary_user(&setup, &["sync"])
         .envs([
             ("PATH", "/usr/bin:/bin"),
@@ -94,12 +85,8 @@ fn a_program_gets_no_secret_from_the_environment() {
 fn address_and_headers_come_from_files_and_are_read_again() {
     let mut setup = Setup::with_runs(1);
     let receiver = setup.receiver();
-    let url = secret_file(&setup, "url", &format!("{}/T0KEN\n", receiver.url()));
-    let headers = secret_file(
-        &setup,
-        "headers",
-        "Authorization: Bearer hunter2\n\nx-a: b\n",
-    );
+    let url = setup.write_secret("url", format!("{}/T0KEN\n", receiver.url()));
+    let headers = setup.write_secret("headers", "Authorization: Bearer hunter2\n\nx-a: b\n");
     setup.configure(&format!(
         "{QUICK}[[sinks]]\nname = \"hook\"\ntype = \"webhook\"\nurl_file = \"url\"\nheaders_file = \"headers\"\n\
          headers = {{ x-c = \"d\" }}\n",
@@ -149,9 +136,9 @@ fn address_and_headers_come_from_files_and_are_read_again() {
         ("url", "https://x/ hunter2", "sinks[0].url_file: "),
         ("url", "", "sinks[0].url_file: "),
     ] {
-        secret_file(&setup, "headers", "x: y\n");
-        secret_file(&setup, "url", &receiver.url());
-        secret_file(&setup, file, text);
+        setup.write_secret("headers", "x: y\n");
+        setup.write_secret("url", receiver.url());
+        setup.write_secret(file, text);
         let output = Case::of(&["check"]).code(78).stderr(expected).check(&setup);
         assert!(!stderr(&output).contains("hunter2"), "{}", stderr(&output));
     }
@@ -168,8 +155,8 @@ fn address_and_headers_come_from_files_and_are_read_again() {
 #[test]
 fn a_plain_address_gets_neither_a_signature_nor_headers() {
     let setup = Setup::with_runs(1);
-    secret_file(&setup, "url", "http://hook.example/x");
-    secret_file(&setup, "headers", "x: y");
+    setup.write_secret("url", "http://hook.example/x");
+    setup.write_secret("headers", "x: y");
     let hook = |more: &str| {
         setup.configure(&format!(
             "[[sinks]]\nname = \"hook\"\ntype = \"webhook\"\n{more}"

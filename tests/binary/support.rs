@@ -86,14 +86,33 @@ impl Setup {
 
     /// Writes the configuration file that the binary finds.
     pub fn configure(&self, toml: &str) {
-        std::fs::write(self.dir.path().join("apify-mirror.toml"), toml).unwrap();
+        self.write_secret("apify-mirror.toml", toml);
     }
 
-    /// Writes a file that nobody else can read.
-    pub fn write_secret(&self, name: &str, content: impl AsRef<[u8]>) {
+    /// A copy of the binary that every user may run. Another process makes it: what this one has open for writing, it and
+    /// the programs that its other tests start cannot run.
+    pub fn binary_for_all(&self) -> PathBuf {
+        let copy = self.dir.path().join("apify-mirror");
+        if !copy.exists() {
+            let binary = env!("CARGO_BIN_EXE_apify-mirror");
+            let copied = Command::new("cp").arg(binary).arg(&copy).status();
+            assert!(copied.unwrap().success());
+        }
+        copy
+    }
+
+    /// Lets every user read the configuration file.
+    pub fn publish_configuration(&self) {
+        let path = self.dir.path().join("apify-mirror.toml");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+
+    /// Writes a file that nobody else can read; returns its path.
+    pub fn write_secret(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
     }
 
     /// The output of `status --json`.

@@ -197,7 +197,7 @@ fn files_of_other_users_are_refused() {
         Case::of(&[command])
             .code(78)
             .stderr(format!(
-                "apify-mirror.toml belongs to user {OTHER} (mode 644)"
+                "apify-mirror.toml belongs to user {OTHER} (mode 600)"
             ))
             .stderr("chown 0")
             .check(&setup);
@@ -250,10 +250,8 @@ fn what_root_creates_beside_a_services_database_is_the_services() {
         );
     }
     // The service goes on.
-    let binary = dir.join("apify-mirror");
-    std::fs::copy(env!("CARGO_BIN_EXE_apify-mirror"), &binary).unwrap();
     let command = setup.command(&["sync"]);
-    let mut service = Command::new(binary);
+    let mut service = Command::new(setup.binary_for_all());
     service
         .args(command.get_args())
         .envs(
