@@ -32,4 +32,5 @@ pub mod sinks;
 mod stdio;
 pub mod store;
 pub mod sync;
+pub mod text;
 mod web;

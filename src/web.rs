@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+use crate::text::escape;
+
 /// The longest excerpt of what others say that a message repeats, in characters.
 const EXCERPT: usize = 200;
 
@@ -93,17 +95,9 @@ pub fn describe(error: &reqwest::Error) -> String {
     }
 }
 
-/// The beginning of `text`, on one line.
+/// The beginning of `text`, escaped.
 pub fn excerpt(text: &str) -> String {
-    let mut clean: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(EXCERPT)
-        .collect();
-    if text.chars().nth(EXCERPT).is_some() {
-        clean.push('…');
-    }
-    clean
+    escape(text, EXCERPT)
 }
 
 #[cfg(test)]

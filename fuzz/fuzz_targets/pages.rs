@@ -8,11 +8,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use apify_mirror::api::wire;
-use apify_mirror::model::{Task, Timestamp};
+use apify_mirror::model::{Task, Timestamp, is_usable_id};
 use apify_mirror::store::{Reader, SqliteReader, SqliteStore, Store};
 use apify_mirror::sync::{
-    Audit, Baseline, Commit, Covered, Cursor, Entry, FeedState, Judgement, Observed, Page, Source,
-    Watermark,
+    Audit, Baseline, Commit, Covered, Cursor, Entry, FeedState, Judgement, Observed, Placed,
+    Source, Watermark,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -46,16 +46,16 @@ fn mirror() -> Mirror {
     (store, reader)
 }
 
-fn store(page: Page) {
+fn store(placed: Placed) {
     let now = Timestamp::from_millis(1_700_000_000_000);
     let feed = FeedState {
-        cursor: Cursor::default().after(&page),
+        cursor: Cursor::default().after(&placed, 0),
         baseline: Some(Baseline::Nothing),
         ..FeedState::default()
     };
-    let covered = Covered::by(&page);
+    let covered = Covered::by(&placed);
     let (mut observed, mut unreadable) = (Vec::new(), Vec::new());
-    for (position, entry) in (0..).zip(page.entries) {
+    for (position, entry) in (0..).zip(placed.page.entries) {
         match entry {
             Entry::Run(seen) => observed.push(Observed {
                 seen,
@@ -122,15 +122,21 @@ fuzz_target!(|body: &[u8]| {
         watermark: Some(watermark),
     };
     let _ = cursor.joins(&page);
+    let ids = page.entries.iter().filter_map(Entry::id);
+    ids.for_each(|id| assert!(is_usable_id(id), "{id:?}"));
+    let placed = Placed {
+        place: 0,
+        begins: true,
+        page,
+    };
     let audit = Audit {
         cursor,
         decided: Some(Timestamp::from_millis(0)),
         ..Audit::begin(Timestamp::from_millis(0))
     };
-    let after = audit.after(&page);
-    assert!(after.decided >= audit.decided);
-    for doubt in audit.gaps(&page) {
+    assert!(audit.decided_by(&placed) >= audit.decided);
+    for doubt in audit.gaps(Some(&placed), true) {
         assert!(doubt.from.is_none() || doubt.to.is_none() || doubt.from <= doubt.to);
     }
-    store(page);
+    store(placed);
 });

@@ -8,19 +8,17 @@ use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Url, redirect};
+use reqwest::{Response, Url, redirect};
 use tokio::sync::{Semaphore, watch};
 
 use super::error::{ApiError, ErrorClass};
+use super::limits::{MAX_BODY, MAX_ERROR_BODY, MAX_HEADERS};
 use super::retry::RetryPolicy;
 use super::token::{Token, TokenSource};
-use super::wire;
-use crate::model::{RunStatus, Task, Timestamp};
+use super::wire::{self, Unusable};
+use crate::model::{RunStatus, Task, Timestamp, is_path_part};
 use crate::sync::{Listing, Page, Seen, Window};
 use crate::web::{is_loopback, parse_http_date, parse_retry_after};
-
-/// The largest body read, in bytes after decompression. A full page of runs is less than a hundredth of that.
-const MAX_BODY: usize = 64 << 20;
 
 /// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,8 +26,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Tasks to request in a page: the API's maximum.
 const TASKS_PER_PAGE: u64 = 1_000;
 
-/// The most pages of tasks read, so that a server that repeats itself cannot keep the client reading.
-const MAX_TASK_PAGES: u64 = 1_000;
+/// The most pages of tasks read, and the most entries on them, so that a server that repeats itself cannot keep the client
+/// reading. Apify allows an account some thousand tasks.
+const MAX_TASK_PAGES: usize = 1_000;
+const MAX_TASK_ENTRIES: usize = 20_000;
+
+/// The most tasks that cannot be read, and are told one by one.
+const MAX_TOLD: usize = 20;
 
 /// How long after an answer was given, by its `Date`, a run in it can have started: clocks of servers differ.
 const START_AFTER_DATE: Duration = Duration::from_secs(600);
@@ -104,6 +107,7 @@ impl Client {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("apify-mirror/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
+            .http2_max_header_list_size(MAX_HEADERS)
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .timeout(timeout);
         if is_loopback(&base_url) {
@@ -231,7 +235,7 @@ impl Client {
                     .join(","),
             )),
         }
-        let mut url = self.url(&["v2", "actor-tasks", task_id, "runs"]);
+        let mut url = self.url(&["v2", "actor-tasks", task_id, "runs"])?;
         url.query_pairs_mut().extend_pairs(query);
         self.get(self.inner.retry, url, wire::run_page).await
     }
@@ -241,15 +245,17 @@ impl Client {
     /// runs are read at once, and read again by the next poll.
     ///
     /// # Errors
-    /// When no attempt succeeds, or the answer cannot be read or is about another run.
+    /// When no attempt succeeds, or the answer cannot be read or is about another run; at once, where the id cannot be part
+    /// of an address.
     pub async fn run(&self, run_id: &str) -> Result<Option<Seen>, ApiError> {
-        let url = self.url(&["v2", "actor-runs", run_id]);
+        let url = self.url(&["v2", "actor-runs", run_id])?;
         let decode = |body: &[u8], latest| {
             let seen = wire::run(body, latest)?;
             if seen.run.id == run_id {
                 Ok(seen)
             } else {
-                Err(format!("asked for the run {run_id}, got {}", seen.run.id))
+                let problem = format!("asked for the run {run_id}, got {}", seen.run.id);
+                Err(Unusable::Malformed(problem))
             }
         };
         match self.get(self.inner.retry.briefly(), url, decode).await {
@@ -263,24 +269,25 @@ impl Client {
     /// The task called `reference`: an id, `username~name` or `~name` (`GET /v2/actor-tasks/:id`).
     ///
     /// # Errors
-    /// When no attempt succeeds.
+    /// When no attempt succeeds; at once, where the reference cannot be part of an address.
     pub async fn task(&self, reference: &str) -> Result<Task, ApiError> {
-        let url = self.url(&["v2", "actor-tasks", reference]);
+        let url = self.url(&["v2", "actor-tasks", reference])?;
         self.get(self.inner.retry, url, |body, _| wire::task(body))
             .await
     }
 
-    /// Every task of the account (`GET /v2/actor-tasks`). One that cannot be read is left out, with a warning. A task deleted during the read shifts later ones to lower
-    /// offsets, so pages overlap by one entry. If several are deleted, a task may be missing from this answer.
+    /// Every task of the account (`GET /v2/actor-tasks`). One that cannot be read is left out, with a warning. A task
+    /// deleted during the read shifts later ones to lower offsets, so pages overlap by one entry. If several are deleted, a
+    /// task may be missing from this answer.
     ///
     /// # Errors
-    /// When no attempt at one of the pages succeeds.
+    /// When no attempt at one of the pages succeeds, or there are too many pages or tasks.
     pub async fn tasks(&self) -> Result<Vec<Task>, ApiError> {
-        let mut tasks: Vec<Task> = Vec::new();
-        let mut ids = HashSet::new();
+        let list = self.url(&["v2", "actor-tasks"])?;
+        let mut found = Tasks::default();
         let mut offset = 0;
         for _ in 0..MAX_TASK_PAGES {
-            let mut url = self.url(&["v2", "actor-tasks"]);
+            let mut url = list.clone();
             url.query_pairs_mut()
                 .append_pair("offset", &offset.to_string())
                 .append_pair("limit", &TASKS_PER_PAGE.to_string());
@@ -288,42 +295,46 @@ impl Client {
             let page = self.get(self.inner.retry, url, decode).await?;
             let begin = page.offset.unwrap_or(offset);
             let end = begin.saturating_add(page.tasks.len() as u64);
-            let known = tasks.len();
-            for (position, task) in (begin..).zip(page.tasks) {
-                match task {
-                    Ok(task) if ids.insert(task.id.clone()) => tasks.push(task),
-                    Ok(_) => {}
-                    Err(reason) => {
-                        tracing::warn!(
-                            position,
-                            "a task in the list of tasks cannot be read: {reason}"
-                        );
-                    }
-                }
-            }
+            let has_new = found.add(begin, page.tasks);
             // A page without a new task is the end, or the server ignores the offset.
-            if tasks.len() == known || page.total.is_some_and(|total| end >= total) {
+            if !has_new || page.total.is_some_and(|total| end >= total) {
+                return Ok(found.finish());
+            }
+            if found.entries > MAX_TASK_ENTRIES {
                 break;
             }
             offset = end.saturating_sub(1);
         }
-        Ok(tasks)
+        let detail = format!(
+            "the list does not end within {MAX_TASK_PAGES} pages and {MAX_TASK_ENTRIES} tasks; name the tasks to mirror, \
+             without `discover_tasks`"
+        );
+        Err(ApiError::new(ErrorClass::TooLarge, &list, detail))
     }
 
-    /// The URL of an endpoint. Each part is escaped on its own, so that no name can lead to another endpoint.
-    fn url(&self, parts: &[&str]) -> Url {
+    /// The URL of an endpoint.
+    ///
+    /// # Errors
+    /// When one of the parts could lead to another endpoint.
+    fn url(&self, parts: &[&str]) -> Result<Url, ApiError> {
         let mut url = self.inner.base_url.clone();
+        if let Some(part) = parts.iter().find(|part| !is_path_part(part)) {
+            let detail = format!(
+                "{part:?} is no id or name that an address can be made of; it was not asked for"
+            );
+            return Err(ApiError::new(ErrorClass::Other, &url, detail));
+        }
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(parts);
         }
-        url
+        Ok(url)
     }
 
     async fn get<T>(
         &self,
         retry: RetryPolicy,
         url: Url,
-        decode: impl Fn(&[u8], Timestamp) -> Result<T, String>,
+        decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
     ) -> Result<T, ApiError> {
         retry.run(|| self.with_current_token(&url, &decode)).await
     }
@@ -332,7 +343,7 @@ impl Client {
     async fn with_current_token<T>(
         &self,
         url: &Url,
-        decode: impl Fn(&[u8], Timestamp) -> Result<T, String>,
+        decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
     ) -> Result<T, ApiError> {
         let token = self.inner.authorization.borrow().clone();
         match self.limited(url, &token, &decode).await {
@@ -351,7 +362,7 @@ impl Client {
         &self,
         url: &Url,
         token: &HeaderValue,
-        decode: impl Fn(&[u8], Timestamp) -> Result<T, String>,
+        decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
     ) -> Result<T, ApiError> {
         let _permit = self.inner.in_flight.acquire().await;
         self.inner.rate.until_ready().await;
@@ -371,10 +382,10 @@ impl Client {
         &self,
         url: &Url,
         token: &HeaderValue,
-        decode: impl Fn(&[u8], Timestamp) -> Result<T, String>,
+        decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
     ) -> Result<T, ApiError> {
         let transport = |error: reqwest::Error| ApiError::from_transport(url, &error);
-        let mut response = self
+        let response = self
             .inner
             .http
             .get(url.clone())
@@ -385,27 +396,31 @@ impl Client {
         let status = response.status();
         let retry_after = retry_after(response.headers());
         let latest = self.latest_start(response.headers());
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(transport)? {
-            if body.len() + chunk.len() > MAX_BODY {
-                let detail = format!(
-                    "{} with a body of more than {} MiB",
-                    status.as_u16(),
-                    MAX_BODY >> 20
-                );
-                return Err(ApiError::new(ErrorClass::TooLarge, url, detail));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let most = if status.is_success() {
+            MAX_BODY
+        } else {
+            MAX_ERROR_BODY
+        };
+        let body = read_body(response, most).await.map_err(transport)?;
         if !status.is_success() {
+            // A longer one is not Apify's.
+            let body = body.unwrap_or_default();
             return Err(ApiError::from_status(url, status, &body, retry_after));
         }
-        decode(&body, latest).map_err(|problem| {
-            ApiError::new(
-                ErrorClass::Malformed,
-                url,
-                format!("{} with an unusable body: {problem}", status.as_u16()),
-            )
+        let decoded = match body {
+            Some(body) => decode(&body, latest),
+            None => Err(Unusable::TooLarge(format!(
+                "it is larger than {} MiB",
+                MAX_BODY >> 20
+            ))),
+        };
+        decoded.map_err(|problem| {
+            let class = match problem {
+                Unusable::Malformed(_) => ErrorClass::Malformed,
+                Unusable::TooLarge(_) => ErrorClass::TooLarge,
+            };
+            let detail = format!("{} with an unusable body: {problem}", status.as_u16());
+            ApiError::new(class, url, detail)
         })
     }
 
@@ -418,6 +433,59 @@ impl Client {
         let millis = date.as_millisecond();
         self.inner.server_time.store(millis, Ordering::Relaxed);
         Timestamp::from_millis(millis).plus(START_AFTER_DATE)
+    }
+}
+
+/// The body of an answer, after decompression; `None` if it has more than `most` bytes. Never holds more than those.
+async fn read_body(mut response: Response, most: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > most {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+/// The tasks of a list, page by page.
+#[derive(Default)]
+struct Tasks {
+    tasks: Vec<Task>,
+    ids: HashSet<String>,
+    /// How many entries were read, also those that are known or unreadable.
+    entries: usize,
+    unreadable: usize,
+}
+
+impl Tasks {
+    /// Adds a page that begins at the offset `begin`; returns whether it has a task that is not known.
+    fn add(&mut self, begin: u64, page: Vec<Result<Task, String>>) -> bool {
+        let known = self.tasks.len();
+        self.entries += page.len();
+        for (position, task) in (begin..).zip(page) {
+            match task {
+                Ok(task) if self.ids.insert(task.id.clone()) => self.tasks.push(task),
+                Ok(_) => {}
+                Err(reason) => {
+                    self.unreadable += 1;
+                    if self.unreadable <= MAX_TOLD {
+                        tracing::warn!(
+                            position,
+                            "a task in the list of tasks cannot be read: {reason}"
+                        );
+                    }
+                }
+            }
+        }
+        self.tasks.len() > known
+    }
+
+    fn finish(self) -> Vec<Task> {
+        if let Some(more @ 1..) = self.unreadable.checked_sub(MAX_TOLD) {
+            tracing::warn!("{more} more tasks in the list of tasks cannot be read");
+        }
+        self.tasks
     }
 }
 

@@ -126,16 +126,30 @@ async fn windows_become_queries() {
 }
 
 #[tokio::test]
-async fn task_names_are_escaped_in_the_path() {
+async fn nothing_is_asked_for_by_a_name_that_could_lead_elsewhere() {
     let (server, _) = server().await;
     let client = client(&server.url());
-    for reference in ["a b", "a/b", "a?b", "a#b", "a%2Fb", "ä~b"] {
-        let error = client.task(reference).await.unwrap_err();
-        assert_eq!(error.class(), ErrorClass::NotFound, "{reference}");
+    for name in [
+        "", ".", "..", "a b", "a/b", "../x", "a\\b", "a?b", "a#b", "a%2Fb", "%2e%2e", "ä~b", "a\n",
+    ] {
+        for error in [
+            client.task(name).await.unwrap_err(),
+            client.run(name).await.unwrap_err(),
+            client.runs(name, &ALL).await.unwrap_err(),
+        ] {
+            assert_eq!(error.class(), ErrorClass::Other, "{name}");
+            assert!(
+                error.to_string().ends_with("it was not asked for"),
+                "{error}"
+            );
+        }
     }
-    let asked = ["a%20b", "a%2Fb", "a%3Fb", "a%23b", "a%252Fb", "%C3%A4~b"]
-        .map(|name| format!("/v2/actor-tasks/{name}"));
-    assert_eq!(server.take_requests(), asked);
+    assert_eq!(server.take_requests(), [""; 0]);
+    client.task("jane.doe~my-task_1").await.unwrap_err();
+    assert_eq!(
+        server.take_requests(),
+        ["/v2/actor-tasks/jane.doe~my-task_1"]
+    );
 }
 
 #[tokio::test]
@@ -151,7 +165,7 @@ async fn only_failures_that_may_pass_are_retried() {
             ErrorClass::Redirected,
             1,
         ),
-        (Fault::Huge(65), ErrorClass::TooLarge, 1),
+        (Fault::Huge(17), ErrorClass::TooLarge, 1),
         (Fault::Status(408), ErrorClass::Temporary, 10),
         (Fault::Status(500), ErrorClass::Temporary, 10),
         (Fault::Throttle(None), ErrorClass::Throttled, 10),

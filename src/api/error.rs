@@ -7,7 +7,11 @@ use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::text::escape;
 use crate::web::{describe, excerpt};
+
+/// The most characters of what a message says beside the URL.
+const MAX_DETAIL: usize = 1_000;
 
 /// The class of a failure, which decides how to handle it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +29,7 @@ pub enum ErrorClass {
     Temporary,
     /// A successful status with a body that is not the expected one.
     Malformed,
-    /// A body over the size limit.
+    /// An answer over one of the limits of its size.
     TooLarge,
     /// 3xx. The API does not redirect, so something else does, and must not get the token: redirects are not followed.
     Redirected,
@@ -34,7 +38,7 @@ pub enum ErrorClass {
 }
 
 /// A failed request. The message names the URL, the status, Apify's error and, where there is one, a remedy. It never
-/// contains the token, which is not part of a URL.
+/// contains the token, which is not part of a URL, and what others wrote in it is escaped and cut.
 #[derive(Clone, Debug)]
 pub struct ApiError {
     class: ErrorClass,
@@ -75,11 +79,11 @@ impl ErrorDetail {
 }
 
 impl ApiError {
-    pub(super) fn new(class: ErrorClass, url: &Url, detail: impl Into<String>) -> Self {
+    pub(super) fn new(class: ErrorClass, url: &Url, detail: impl fmt::Display) -> Self {
         Self {
             class,
             url: printable(url),
-            detail: detail.into(),
+            detail: escape(detail, MAX_DETAIL),
             retry_after: None,
             never_connected: false,
             is_record_not_found: false,
@@ -279,7 +283,7 @@ mod tests {
         let error = ApiError::from_status(&url(), StatusCode::NOT_FOUND, body, None);
         assert_eq!(
             error.to_string(),
-            "https://api.example/v2/actor-tasks/x: 404 record-not-found: Actor task was not found; \
+            "https://api.example/v2/actor-tasks/x: 404 record-not-found: Actor task\\nwas not found; \
              check the name, and that the token may see it"
         );
         let html =

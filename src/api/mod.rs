@@ -10,6 +10,7 @@ mod client;
 #[cfg(test)]
 mod client_tests;
 mod error;
+mod limits;
 mod retry;
 mod split;
 mod token;

@@ -1,18 +1,25 @@
 //! Divides JSON text into its values without reading them, so that one that cannot be read does not spoil the others, and
 //! mends what is not quite JSON.
 //!
-//! Nothing here recurses: text may be nested to any depth.
+//! Nothing here recurses: text may be nested to any depth. Nothing here copies more than a short text: it works on the
+//! bytes of the body, whose structure is ASCII whatever stands in its strings.
+
+use std::borrow::Cow;
+
+/// The longest text of a JSON string, or of a number in its place, that is read: longer keys are unknown ones, and longer
+/// ids and counts none. In bytes, as written.
+const MAX_TEXT: usize = 1_000;
 
 /// Walks through JSON text, value by value.
 #[derive(Clone, Debug)]
 pub struct Scanner<'a> {
-    text: &'a str,
+    text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
     /// A scanner at the beginning of `text`.
-    pub fn new(text: &'a str) -> Self {
+    pub fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
     }
 
@@ -20,7 +27,7 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// When there is none, or the text ends within it.
-    pub fn value(&mut self) -> Result<&'a str, String> {
+    pub fn value(&mut self) -> Result<&'a [u8], String> {
         self.skip_space();
         let begin = self.at;
         let mut depth = 0_usize;
@@ -72,18 +79,22 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes over the array that comes next, and returns the text of each element.
+    /// Passes over the array that comes next, and returns the text of each element; of more than `most`, that of one more
+    /// than those.
     ///
     /// # Errors
     /// When the next value is no array, an element is missing, or the text ends within it.
-    pub fn elements(&mut self) -> Result<Vec<&'a str>, String> {
+    pub fn elements(&mut self, most: usize) -> Result<Vec<&'a [u8]>, String> {
         self.expect(b'[', "an array")?;
         let mut elements = Vec::new();
         if self.takes(b']') {
             return Ok(elements);
         }
         loop {
-            elements.push(self.value()?);
+            let element = self.value()?;
+            if elements.len() <= most {
+                elements.push(element);
+            }
             if self.takes(b']') {
                 return Ok(elements);
             }
@@ -104,7 +115,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes over the string that comes next, and returns its text with the quotes.
-    fn string(&mut self) -> Result<&'a str, String> {
+    fn string(&mut self) -> Result<&'a [u8], String> {
         let begin = self.at;
         self.expect(b'"', "a string")?;
         while let Some(byte) = self.peek() {
@@ -121,7 +132,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.text.get(self.at).copied()
     }
 
     fn skip_space(&mut self) {
@@ -154,11 +165,17 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The text that a JSON string stands for, mended where it must be; `None` if `json` is no string.
-pub fn read_text(json: &str) -> Option<String> {
-    serde_json::from_str(json)
-        .or_else(|_| serde_json::from_str(&mend(json)))
+/// The text that a JSON string stands for, mended where it must be; `None` if `json` is no string, or a long one.
+pub fn read_text(json: &[u8]) -> Option<String> {
+    let json = short(json)?;
+    serde_json::from_str(&json)
+        .or_else(|_| serde_json::from_str(&mend(&json)))
         .ok()
+}
+
+/// `json` as text, if it is short.
+pub fn short(json: &[u8]) -> Option<Cow<'_, str>> {
+    (json.len() <= MAX_TEXT).then(|| String::from_utf8_lossy(json))
 }
 
 /// `json`, with half surrogate pairs replaced by U+FFFD, as in text that was cut in the middle of an emoji, and with null
@@ -215,7 +232,9 @@ mod tests {
     use super::*;
 
     fn elements(text: &str) -> Result<Vec<&str>, String> {
-        Scanner::new(text).elements()
+        let elements = Scanner::new(text.as_bytes()).elements(10)?;
+        let text = |element| std::str::from_utf8(element).unwrap();
+        Ok(elements.into_iter().map(text).collect())
     }
 
     #[test]
@@ -247,6 +266,22 @@ mod tests {
     }
 
     #[test]
+    fn of_too_many_elements_one_more_is_returned() {
+        let scan = |text: &str| Scanner::new(text.as_bytes()).elements(2).map(|it| it.len());
+        assert_eq!(scan("[1, 2]"), Ok(2));
+        assert_eq!(scan("[1, 2, 3]"), Ok(3));
+        assert_eq!(scan("[1, 2, 3, 4]"), Ok(3));
+        assert_eq!(scan("[1, 2, 3, 4"), Err("it is cut off".to_owned()));
+    }
+
+    #[test]
+    fn only_short_texts_are_read() {
+        let text = |length| read_text(format!("\"{}\"", "x".repeat(length)).as_bytes());
+        assert_eq!(text(998).map(|text| text.len()), Some(998));
+        assert_eq!(text(999), None);
+    }
+
+    #[test]
     fn depth_is_no_limit() {
         let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
         assert_eq!(elements(&format!("[1, {deep}]")).unwrap()[1], deep);
@@ -255,13 +290,14 @@ mod tests {
     #[test]
     fn members_are_passed_with_their_keys() {
         let mut members = Vec::new();
-        let mut scanner = Scanner::new(r#" {"a" : 1, "b\u0063": {"a": [2]}, "": "x"} , "#);
+        let mut scanner = Scanner::new(br#" {"a" : 1, "b\u0063": {"a": [2]}, "": "x"} , "#);
         let read = scanner.members(|key, scanner| {
-            members.push((key.to_owned(), scanner.value()?));
+            let value = String::from_utf8_lossy(scanner.value()?).into_owned();
+            members.push((key.to_owned(), value));
             Ok(())
         });
         read.unwrap();
-        let pair = |key: &str, value| (key.to_owned(), value);
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let expected = [
             pair("a", "1"),
             pair("bc", r#"{"a": [2]}"#),
@@ -270,7 +306,8 @@ mod tests {
         assert_eq!(members, expected);
         assert!(scanner.end().is_err());
         for wrong in ["", "[]", "{1: 2}", r#"{"a" 1}"#, r#"{"a": }"#, r#"{"a": 1"#] {
-            let read = Scanner::new(wrong).members(|_, scanner| scanner.value().map(drop));
+            let read =
+                Scanner::new(wrong.as_bytes()).members(|_, scanner| scanner.value().map(drop));
             assert!(read.is_err(), "{wrong}");
         }
     }

@@ -2,15 +2,15 @@
 //!
 //! A list must have `data.items`, an array whose text is whole. Everything else may be absent or odd: an item that cannot
 //! be read takes its place in the list beside the others, and what the answer says of itself counts where it can be
-//! understood.
-
-use std::borrow::Cow;
+//! understood. Items are parsed one at a time, and only if they are within the limits of `limits.rs`.
 
 use serde_json::Value;
+use thiserror::Error;
 
 use super::error::BYTE_ORDER_MARK;
-use super::split::{Scanner, mend, read_text};
-use crate::model::{Task, Timestamp};
+use super::limits::{Budget, MAX_ITEM, MAX_ITEMS, weigh};
+use super::split::{Scanner, mend, read_text, short};
+use crate::model::{Task, Timestamp, is_usable_id};
 use crate::sync::{Entry, Page, Seen, Unreadable};
 
 /// The most of an unreadable item that is kept, in bytes.
@@ -21,6 +21,23 @@ const CUT: &str = "…";
 
 /// The largest position or count that is understood: the largest integer of SQLite.
 const MAX_POSITION: u64 = i64::MAX as u64;
+
+/// Why a body cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Unusable {
+    /// It is not what was expected.
+    #[error("{0}")]
+    Malformed(String),
+    /// It takes more memory than any answer may.
+    #[error("{0}")]
+    TooLarge(String),
+}
+
+impl From<String> for Unusable {
+    fn from(problem: String) -> Self {
+        Self::Malformed(problem)
+    }
+}
 
 /// One page of tasks.
 #[derive(Debug)]
@@ -37,16 +54,25 @@ pub struct TaskPage {
 ///
 /// # Errors
 /// A description of what is wrong with the body.
-pub fn run_page(body: &[u8], latest: Timestamp) -> Result<Page, String> {
-    let body = text(body);
-    let (list, items) = List::read(&body)?;
-    let entries = items.into_iter().map(|item| entry(item, latest));
+pub fn run_page(body: &[u8], latest: Timestamp) -> Result<Page, Unusable> {
+    let (list, items) = List::read(body)?;
+    let mut budget = Budget::of_page(body.len());
+    let mut entries = Vec::with_capacity(items.len());
+    for item in items {
+        let weight = weigh(item);
+        if !budget.takes(weight) {
+            let problem =
+                "its items take more memory than any page may; ask for fewer (`sync.page_size`)";
+            return Err(Unusable::TooLarge(problem.to_owned()));
+        }
+        entries.push(entry(item, weight, latest));
+    }
     Ok(Page {
         offset: list.offset,
         limit: list.limit,
         total: list.total,
         desc: list.desc,
-        entries: entries.collect(),
+        entries,
     })
 }
 
@@ -54,42 +80,54 @@ pub fn run_page(body: &[u8], latest: Timestamp) -> Result<Page, String> {
 ///
 /// # Errors
 /// A description of what is wrong with the body.
-pub fn run(body: &[u8], latest: Timestamp) -> Result<Seen, String> {
-    let json = read(data(&text(body))?)?;
-    Seen::from_json(json, latest).map_err(|error| error.to_string())
+pub fn run(body: &[u8], latest: Timestamp) -> Result<Seen, Unusable> {
+    let json = read(single(body)?)?;
+    Seen::from_json(json, latest).map_err(|error| Unusable::Malformed(error.to_string()))
 }
 
 /// Decodes a single task.
 ///
 /// # Errors
 /// A description of what is wrong with the body.
-pub fn task(body: &[u8]) -> Result<Task, String> {
-    read_task(data(&text(body))?)
+pub fn task(body: &[u8]) -> Result<Task, Unusable> {
+    Ok(read_task(single(body)?)?)
 }
 
 /// Decodes a page of the list of tasks.
 ///
 /// # Errors
 /// A description of what is wrong with the body.
-pub fn task_page(body: &[u8]) -> Result<TaskPage, String> {
-    let body = text(body);
-    let (list, items) = List::read(&body)?;
+pub fn task_page(body: &[u8]) -> Result<TaskPage, Unusable> {
+    let (list, items) = List::read(body)?;
+    let task = |item| match weigh(item) {
+        ..=MAX_ITEM => read_task(item),
+        _ => Err(too_large()),
+    };
     Ok(TaskPage {
         offset: list.offset,
         total: list.total,
-        tasks: items.into_iter().map(read_task).collect(),
+        tasks: items.into_iter().map(task).collect(),
     })
 }
 
-/// The text of a body. What is not UTF-8 becomes U+FFFD.
-fn text(body: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body))
+/// A scanner at the beginning of a body.
+fn scanner(body: &[u8]) -> Scanner<'_> {
+    Scanner::new(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body))
+}
+
+/// The text of `data` in the answer to a single read, if it may be parsed.
+fn single(body: &[u8]) -> Result<&[u8], Unusable> {
+    let data = data(body)?;
+    match weigh(data) {
+        ..=MAX_ITEM => Ok(data),
+        _ => Err(Unusable::TooLarge(too_large())),
+    }
 }
 
 /// The text of `data` in a body.
-fn data(body: &str) -> Result<&str, String> {
+fn data(body: &[u8]) -> Result<&[u8], String> {
     let mut data = None;
-    let mut scanner = Scanner::new(body);
+    let mut scanner = scanner(body);
     scanner.members(|key, scanner| {
         let value = scanner.value()?;
         if key == "data" {
@@ -108,13 +146,13 @@ struct List<'a> {
     limit: Option<u64>,
     total: Option<u64>,
     desc: Option<bool>,
-    items: Option<Vec<&'a str>>,
+    items: Option<Vec<&'a [u8]>>,
 }
 
 impl<'a> List<'a> {
-    fn read(body: &'a str) -> Result<(Self, Vec<&'a str>), String> {
+    fn read(body: &'a [u8]) -> Result<(Self, Vec<&'a [u8]>), Unusable> {
         let mut list = None;
-        let mut scanner = Scanner::new(body);
+        let mut scanner = scanner(body);
         scanner.members(|key, scanner| {
             if key == "data" {
                 list = Some(Self::read_data(scanner)?);
@@ -124,8 +162,13 @@ impl<'a> List<'a> {
             Ok(())
         })?;
         scanner.end()?;
-        let mut list = list.ok_or("missing field `data`")?;
-        let items = list.items.take().ok_or("missing field `data.items`")?;
+        let missing = |field: &str| format!("missing field `{field}`");
+        let mut list = list.ok_or_else(|| missing("data"))?;
+        let items = list.items.take().ok_or_else(|| missing("data.items"))?;
+        if items.len() > MAX_ITEMS {
+            let problem = format!("it has more than {MAX_ITEMS} items");
+            return Err(Unusable::TooLarge(problem));
+        }
         Ok((list, items))
     }
 
@@ -138,7 +181,7 @@ impl<'a> List<'a> {
                 "total" => list.total = count(scanner.value()?),
                 "desc" => list.desc = flag(scanner.value()?),
                 "items" => {
-                    let items = scanner.elements();
+                    let items = scanner.elements(MAX_ITEMS);
                     list.items = Some(items.map_err(|problem| format!("`items`: {problem}"))?);
                 }
                 _ => drop(scanner.value()?),
@@ -151,9 +194,9 @@ impl<'a> List<'a> {
 }
 
 /// A position or count, also as a fraction that is a whole number, or as text; `None` for anything else.
-fn count(json: &str) -> Option<u64> {
-    let quoted = read_text(json);
-    let text = quoted.as_deref().unwrap_or(json).trim();
+fn count(json: &[u8]) -> Option<u64> {
+    let (quoted, plain) = (read_text(json), short(json)?);
+    let text = quoted.as_deref().unwrap_or(&plain).trim();
     if let Ok(number) = text.parse::<u64>() {
         return (number <= MAX_POSITION).then_some(number);
     }
@@ -163,29 +206,39 @@ fn count(json: &str) -> Option<u64> {
 }
 
 /// Yes or no, also as a number or as text; `None` for anything else.
-fn flag(json: &str) -> Option<bool> {
-    let quoted = read_text(json);
-    match quoted.as_deref().unwrap_or(json).trim() {
+fn flag(json: &[u8]) -> Option<bool> {
+    let (quoted, plain) = (read_text(json), short(json)?);
+    match quoted.as_deref().unwrap_or(&plain).trim() {
         "true" | "1" => Some(true),
         "false" | "0" => Some(false),
         _ => None,
     }
 }
 
-/// Parses a value, mended if it must be.
-fn read(json: &str) -> Result<Value, String> {
-    serde_json::from_str(json)
-        .or_else(|error| serde_json::from_str(&mend(json)).map_err(|_| error.to_string()))
+/// Parses a value, mended if it must be; one that is nested more than 127 deep, the limit of `serde_json`, is refused.
+/// What is not UTF-8 becomes U+FFFD.
+fn read(json: &[u8]) -> Result<Value, String> {
+    let json = String::from_utf8_lossy(json);
+    serde_json::from_str(&json)
+        .or_else(|error| serde_json::from_str(&mend(&json)).map_err(|_| error.to_string()))
 }
 
-fn read_task(json: &str) -> Result<Task, String> {
-    Task::from_json(&read(json)?).ok_or_else(|| "the task has no id".to_owned())
+fn read_task(json: &[u8]) -> Result<Task, String> {
+    Task::from_json(&read(json)?).ok_or_else(|| "the task has no usable id".to_owned())
 }
 
-/// An item of a run list.
-fn entry(item: &str, latest: Timestamp) -> Entry {
-    let seen = read(item)
-        .and_then(|json| Seen::from_json(json, latest).map_err(|error| error.to_string()));
+fn too_large() -> String {
+    format!("it takes more than {} MiB of memory", MAX_ITEM >> 20)
+}
+
+/// An item of a run list, which takes `weight` when it is parsed.
+fn entry(item: &[u8], weight: usize, latest: Timestamp) -> Entry {
+    let json = match weight {
+        ..=MAX_ITEM => read(item),
+        _ => Err(too_large()),
+    };
+    let seen =
+        json.and_then(|json| Seen::from_json(json, latest).map_err(|error| error.to_string()));
     match seen {
         Ok(seen) => Entry::Run(seen),
         Err(reason) => Entry::Unreadable(Unreadable {
@@ -196,24 +249,25 @@ fn entry(item: &str, latest: Timestamp) -> Entry {
     }
 }
 
-/// The id of an item that cannot be read, if at least that can.
-fn find_id(item: &str) -> Option<String> {
+/// The id of an item that cannot be read, if at least that can and is usable.
+fn find_id(item: &[u8]) -> Option<String> {
     let mut id = None;
     // The item may break off after its id.
     let _ = Scanner::new(item).members(|key, scanner| {
         let value = scanner.value()?;
         if key == "id" {
-            id = read_text(value).filter(|id| !id.is_empty());
+            id = read_text(value).filter(|id| is_usable_id(id));
         }
         Ok(())
     });
     id
 }
 
-/// The beginning of `text`, in at most [`MAX_ODD_BODY`] bytes.
-fn cut(text: &str) -> String {
-    if text.len() <= MAX_ODD_BODY {
-        return text.to_owned();
+/// The beginning of an item, in at most [`MAX_ODD_BODY`] bytes.
+fn cut(item: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&item[..item.len().min(MAX_ODD_BODY)]);
+    if item.len() <= MAX_ODD_BODY && text.len() <= MAX_ODD_BODY {
+        return text.into_owned();
     }
     let mut ends = (0..=MAX_ODD_BODY - CUT.len()).rev();
     let end = ends.find(|at| text.is_char_boundary(*at));
@@ -243,7 +297,7 @@ mod tests {
         let Entry::Run(seen) = entry else {
             panic!("{entry:?}")
         };
-        (seen.run, seen.json)
+        (seen.run, serde_json::from_str(&seen.json).unwrap())
     }
 
     #[test]
@@ -278,7 +332,8 @@ mod tests {
                 run_page(body.as_bytes(), LATEST).unwrap_err(),
                 task_page(body.as_bytes()).unwrap_err(),
             ] {
-                assert!(error.contains(expected), "{body}: {error}");
+                assert!(matches!(error, Unusable::Malformed(_)), "{error}");
+                assert!(error.to_string().contains(expected), "{body}: {error}");
             }
         }
         let deep = "[".repeat(1_000_000);
@@ -385,6 +440,82 @@ mod tests {
     }
 
     #[test]
+    fn of_an_odd_item_that_is_not_text_no_more_is_kept() {
+        let mut body = br#"{"data": {"items": ["#.to_vec();
+        body.extend([0xff; 4_000]);
+        body.extend(b"]}}");
+        let Entry::Unreadable(item) = run_page(&body, LATEST).unwrap().entries.remove(0) else {
+            panic!()
+        };
+        assert!(item.body.len() <= 4_096 && item.body.ends_with("\u{fffd}…"));
+    }
+
+    #[test]
+    fn an_item_that_would_take_too_much_memory_is_not_parsed() {
+        let long = "x".repeat(MAX_ITEM);
+        let many = vec!["0"; 20_000].join(",");
+        for odd in [
+            format!(r#"{{"id": "odd", "x": "{long}"}}"#),
+            format!(r#"{{"id": "odd", "x": [{many}]}}"#),
+            format!(r#"{{"id": "odd", "x": {long}}}"#).replace('x', "7"),
+        ] {
+            let page = list(&format!(r#"{{"id": "A"}}, {odd}, {{"id": "C"}}"#));
+            let ids: Vec<_> = page.entries.iter().map(Entry::id).collect();
+            assert_eq!(ids, [Some("A"), Some("odd"), Some("C")]);
+            let Entry::Unreadable(item) = &page.entries[1] else {
+                panic!()
+            };
+            assert_eq!(item.reason, "it takes more than 1 MiB of memory");
+            let body = format!(r#"{{"data": {odd}}}"#);
+            for error in [
+                super::run(body.as_bytes(), LATEST).unwrap_err(),
+                task(body.as_bytes()).unwrap_err(),
+            ] {
+                assert!(matches!(error, Unusable::TooLarge(_)), "{error}");
+            }
+            let tasks = format!(r#"{{"data": {{"items": [{odd}, {{"id": "C"}}]}}}}"#);
+            let tasks = task_page(tasks.as_bytes()).unwrap().tasks;
+            assert!(tasks[0].is_err() && tasks[1].is_ok());
+        }
+    }
+
+    #[test]
+    fn a_page_of_too_many_or_too_heavy_items_is_an_error() {
+        let page = |item: &str, items: usize| {
+            let items = vec![item; items].join(",");
+            run_page(
+                format!(r#"{{"data": {{"items": [{items}]}}}}"#).as_bytes(),
+                LATEST,
+            )
+        };
+        assert_eq!(
+            page(r#"{"id":"a"}"#, MAX_ITEMS).unwrap().entries.len(),
+            MAX_ITEMS
+        );
+        let error = page("[]", MAX_ITEMS + 1).unwrap_err();
+        assert_eq!(
+            error,
+            Unusable::TooLarge("it has more than 10000 items".into())
+        );
+        let heavy = format!(r#"{{"id": "a", "x": [{}]}}"#, vec!["{}"; 1_200].join(","));
+        assert_eq!(page(&heavy, 20).unwrap().entries.len(), 20);
+        let error = page(&heavy, 40).unwrap_err();
+        assert!(matches!(error, Unusable::TooLarge(_)), "{error}");
+    }
+
+    #[test]
+    fn an_item_whose_id_cannot_be_part_of_an_address_has_none() {
+        let long = "x".repeat(101);
+        for id in [".", "..", "a/b", "%2e%2e", r"a\n", r"\u202e", &long] {
+            let odd = format!(r#"{{"id": "{id}"}}"#);
+            let Entry::Unreadable(item) = list(&odd).entries.remove(0) else {
+                panic!("{odd}")
+            };
+            assert_eq!(item.id, None, "{odd}");
+        }
+    }
+
+    #[test]
     fn text_is_mended() {
         let half = format!(r#"{{"id": "r", "title": "{}"}}"#, r"a \ud83d");
         let (run, json) = only(&half);
@@ -443,7 +574,7 @@ mod tests {
         let (run, _) = only(r#"{"id": "r", "status": "READY", "status": "RUNNING"}"#);
         let status = run.status.as_str();
         assert_eq!(status, "RUNNING", "the last of duplicate keys counts");
-        let long = "x".repeat(10 << 20);
+        let long = "x".repeat(MAX_ITEM / 4);
         let (run, _) = only(&format!(r#"{{"id": "r", "statusMessage": "{long}"}}"#));
         assert_eq!(run.extra["statusMessage"], long);
         let (run, _) = only(
@@ -481,7 +612,7 @@ mod tests {
                 run(body.as_bytes(), LATEST).unwrap_err(),
                 task(body.as_bytes()).unwrap_err(),
             ] {
-                assert!(error.contains(expected), "{body}: {error}");
+                assert!(error.to_string().contains(expected), "{body}: {error}");
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::daemon::RunError;
 use crate::options::Problems;
 use crate::sinks::BuildError;
 use crate::store::StoreError;
+use crate::text::{MAX_SHOWN, escape};
 
 /// An error that ends a command.
 #[derive(Debug, Error)]
@@ -64,6 +65,14 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// The message for people. What others wrote in it is escaped; a list of problems keeps its lines.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Configuration(_) => self.to_string(),
+            _ => escape(self, MAX_SHOWN),
+        }
+    }
+
     /// The code to exit with.
     pub fn code(&self) -> ExitCode {
         match self {
@@ -130,6 +139,21 @@ mod tests {
             path: "runs.db".into(),
         };
         assert_snapshot!(CliError::from(missing), @"there is no database at runs.db; create one with `apify-mirror sync`, or name another with `--db`");
+    }
+
+    #[test]
+    fn what_others_wrote_is_escaped_and_our_lines_stay() {
+        let toml = "[sync]\n\"a\\nb\" = 1\n\"\\u001b[2J\" = 1\n";
+        let none = Environment::new();
+        let problems = parse(Some(toml), &none, Overrides::default(), String::new).unwrap_err();
+        let shown = CliError::from(problems).shown();
+        assert_eq!(shown.lines().count(), 3, "{shown}");
+        assert!(
+            shown.contains(r"sync.a\nb:") && shown.contains(r"sync.\u{1b}[2J:"),
+            "{shown}"
+        );
+        let unknown = CliError::UnknownSink("\u{9b}2J\n".to_owned());
+        assert!(unknown.shown().contains(r"no sink \u{9b}2J\n;"));
     }
 
     #[test]

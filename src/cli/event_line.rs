@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-/// The parts of an event that people look at.
+use crate::text::{MAX_SHOWN, escape};
+
+/// The parts of an event that people look at, escaped.
 pub struct EventLine {
     /// Its number.
     pub sequence: String,
@@ -24,21 +26,19 @@ impl EventLine {
     pub fn of(payload: &str) -> serde_json::Result<Self> {
         let event: Value = serde_json::from_str(payload)?;
         let text = |path: &str| {
-            event
-                .pointer(path)
-                .and_then(Value::as_str)
-                .unwrap_or("-")
-                .to_owned()
+            let text = event.pointer(path).and_then(Value::as_str);
+            text.map(|text| escape(text, MAX_SHOWN))
         };
-        let change = match event.pointer("/previousStatus").and_then(Value::as_str) {
-            Some(previous) => format!("{previous} → {}", text("/status")),
-            None => text("/status"),
+        let or_dash = |path: &str| text(path).unwrap_or_else(|| "-".to_owned());
+        let change = match text("/previousStatus") {
+            Some(previous) => format!("{previous} → {}", or_dash("/status")),
+            None => or_dash("/status"),
         };
         Ok(Self {
-            sequence: event["sequence"].to_string(),
-            time: text("/createdAt"),
-            kind: text("/eventType"),
-            run: text("/eventData/actorRunId"),
+            sequence: escape(&event["sequence"], MAX_SHOWN),
+            time: or_dash("/createdAt"),
+            kind: or_dash("/eventType"),
+            run: or_dash("/eventData/actorRunId"),
             change,
         })
     }
@@ -52,5 +52,13 @@ mod tests {
     fn a_body_that_lacks_everything_is_still_a_line() {
         let line = EventLine::of("{}").unwrap();
         assert_eq!((line.time.as_str(), line.change.as_str()), ("-", "-"));
+    }
+
+    #[test]
+    fn what_others_wrote_is_escaped() {
+        let hostile = "{\"status\": \"a\\nb\", \"previousStatus\": \"\\u001b[2J\", \"eventData\": {\"actorRunId\": \"\u{202e}\"}}";
+        let line = EventLine::of(hostile).unwrap();
+        assert_eq!(line.change, r"\u{1b}[2J → a\nb");
+        assert_eq!(line.run, r"\u{202e}");
     }
 }

@@ -3,14 +3,19 @@
 use std::io::{self, Write};
 
 use indicatif::MultiProgress;
+use tracing::Subscriber;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use super::globals::Globals;
+use super::log_lines::{JsonLines, write_field};
 use super::output::print_log;
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::model::Timestamp;
@@ -22,19 +27,33 @@ pub fn start(globals: &Globals, settings: &Settings, bars: Option<MultiProgress>
     // Other libraries log warnings and errors only.
     let others = level.min(LevelFilter::WARN);
     let filter = EnvFilter::new(format!("{others},apify_mirror={level}"));
-    let layer = fmt::layer()
-        .with_writer(Stderr { bars })
-        .with_ansi(globals.colored());
     let registry = tracing_subscriber::registry().with(filter);
+    let stderr = Stderr { bars };
     match settings.log_format {
-        LogFormat::Text => registry
-            .with(layer.with_timer(Clock).with_target(false))
-            .init(),
-        LogFormat::Json => registry
-            .with(layer.json().flatten_event(true).with_timer(Clock))
-            .init(),
+        LogFormat::Text => registry.with(text(stderr, globals.colored())).init(),
+        LogFormat::Json => registry.with(json(stderr)).init(),
     }
     tracing::debug!(database = %settings.database.display(), log_level = %level, "log started");
+}
+
+/// Lines for people.
+pub(super) fn text<S: Subscriber + for<'a> LookupSpan<'a>>(
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    colored: bool,
+) -> impl Layer<S> {
+    fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colored)
+        .with_timer(Clock)
+        .with_target(false)
+        .fmt_fields(debug_fn(write_field).delimited(" "))
+}
+
+/// Lines for programs.
+pub(super) fn json<S: Subscriber + for<'a> LookupSpan<'a>>(
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+) -> impl Layer<S> {
+    fmt::layer().with_writer(writer).event_format(JsonLines)
 }
 
 fn shifted(level: LogLevel, by: i16) -> LevelFilter {

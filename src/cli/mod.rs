@@ -9,6 +9,7 @@ mod exit;
 mod globals;
 #[cfg(test)]
 mod help_tests;
+mod log_lines;
 mod logging;
 mod output;
 mod pass;
@@ -25,7 +26,7 @@ use commands::{audit, check, deliveries, demo, events, run, sinks, status, sync}
 use error::CliError;
 pub use exit::ExitCode;
 use globals::Globals;
-use output::{print, print_error};
+use output::{line, print, print_error};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::options::Environment;
@@ -83,7 +84,7 @@ pub fn main() -> ExitCode {
     match execute(&arguments, &environment) {
         Ok(code) => code,
         Err(error) => {
-            print_error(&format!("error: {error}\n"));
+            print_error(&format!("error: {}\n", error.shown()));
             error.code()
         }
     }
@@ -122,26 +123,23 @@ fn hide_value(mut error: clap::Error) -> clap::Error {
 /// Prints the help or the version that was asked for, or what is wrong with the arguments.
 fn not_a_command(shown: clap::Error) -> ExitCode {
     let text = shown.render();
+    let plain = text.to_string();
+    let inert: String = plain.lines().map(line).collect();
+    // Colours are active characters themselves: they are only for text that has no others.
+    let text = |colored: bool| match colored && inert == plain {
+        true => text.ansi().to_string(),
+        false => inert.clone(),
+    };
     if shown.use_stderr() {
-        let colored = std::io::stderr().is_terminal();
-        print_error(&if colored {
-            text.ansi().to_string()
-        } else {
-            text.to_string()
-        });
+        print_error(&text(io::stderr().is_terminal()));
         return ExitCode::Usage;
     }
-    let colored = std::io::stdout().is_terminal();
-    let printed = print(&if colored {
-        text.ansi().to_string()
-    } else {
-        text.to_string()
-    });
-    match printed {
+    match print(&text(io::stdout().is_terminal())) {
         Ok(()) => ExitCode::Ok,
         Err(error) => {
-            print_error(&format!("error: {error}\n"));
-            CliError::from(error).code()
+            let error = CliError::from(error);
+            print_error(&line(format_args!("error: {error}")));
+            error.code()
         }
     }
 }

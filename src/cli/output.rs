@@ -1,7 +1,7 @@
 //! What commands print. Standard output may be a pipe whose reader has ended; standard error need not be writable.
 
-use std::io;
 use std::time::Duration;
+use std::{fmt, io};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::options::without_tokens;
 use crate::stdio;
+use crate::text::{MAX_SHOWN, escape, escape_json};
 
 /// Results cannot be written to standard output.
 #[derive(Debug, Error)]
@@ -24,13 +25,18 @@ pub fn print(text: &str) -> Result<(), Unwritable> {
     print_if_read(text).map(drop)
 }
 
-/// Writes `value` to standard output as indented JSON.
+/// A line for people, with its end. What others wrote in it is escaped.
+pub fn line(text: impl fmt::Display) -> String {
+    escape(text, MAX_SHOWN) + "\n"
+}
+
+/// Writes `value` to standard output as indented JSON, without active characters.
 ///
 /// # Errors
 /// As for [`print()`].
 pub fn print_json(value: &impl Serialize) -> Result<(), Unwritable> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Unwritable(error.into()))?;
-    print(&(text + "\n"))
+    print(&(escape_json(&text) + "\n"))
 }
 
 /// Writes `text` to standard output; returns whether standard output still has a reader.

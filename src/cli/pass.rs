@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::error::{CliError, code_of};
 use super::exit::ExitCode;
+use super::output::line;
 use super::setup::{Setup, close};
 use super::table::counted;
 use crate::daemon::{self, Report, Scope, UNFINISHED, on_signals};
@@ -86,7 +87,7 @@ impl Pass {
         );
         let lines = unresolved.chain(failed).chain(unfinished);
         let lines = lines.chain(owed).chain([took]);
-        lines.map(|line| line + "\n").collect()
+        lines.map(line).collect()
     }
 
     /// The code of the worst that happened: what a user must repair comes before what a later pass may get done.

@@ -5,11 +5,13 @@ use std::fmt;
 use indicatif::HumanCount;
 use unicode_width::UnicodeWidthStr;
 
+use crate::text::{MAX_SHOWN, escape};
+
 /// The space between two columns.
 const BETWEEN: &str = "  ";
 
 /// A table with a row for each of some items, without lines around its cells. Its `Display` writes a head and the rows,
-/// a line each and without spaces at the end; or nothing where there are no items.
+/// a line each and without spaces at the end; or nothing where there are no items. Cells are escaped.
 ///
 /// Columns whose cells all begin with a digit or are `-` hold numbers and are aligned to the right, others to the left.
 pub struct Table<'a, T> {
@@ -33,8 +35,12 @@ impl<'a, T> Table<'a, T> {
 
     /// Adds a column to the right, with the text of `cell` for each item.
     #[must_use]
-    pub fn column<C: ToString>(mut self, head: &'static str, cell: impl Fn(&'a T) -> C) -> Self {
-        let cells = self.items.iter().map(|item| cell(item).to_string());
+    pub fn column<C: fmt::Display>(
+        mut self,
+        head: &'static str,
+        cell: impl Fn(&'a T) -> C,
+    ) -> Self {
+        let cells = self.items.iter().map(|item| escape(cell(item), MAX_SHOWN));
         self.columns.push(Column {
             head,
             cells: cells.collect(),
@@ -131,6 +137,13 @@ mod tests {
         日本語   22
         plain   333
         ");
+    }
+
+    #[test]
+    fn a_cell_stays_in_its_place() {
+        let items = ["a\nb", "\u{1b}[2J\u{202e}c"];
+        let table = Table::of(&items).column("task", |item| item);
+        assert_eq!(table.to_string(), "task\na\\nb\n\\u{1b}[2J\\u{202e}c\n");
     }
 
     #[test]

@@ -7,9 +7,13 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::model::Task;
+use crate::text::escape;
 
 /// Time between log lines where there is no terminal.
 const LOG_EVERY: Duration = Duration::from_secs(5);
+
+/// The most characters of a task's name beside its bar.
+const MAX_NAME: usize = 60;
 
 /// Catch-ups with fewer remaining entries end too soon to be worth showing.
 const WORTH_SHOWING: u64 = 1_000;
@@ -97,7 +101,7 @@ fn new_bar(task: &Task, position: u64) -> ProgressBar {
     .unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::no_length()
         .with_style(style)
-        .with_prefix(task.label());
+        .with_prefix(escape(task.label(), MAX_NAME));
     // The estimate of the remaining time counts from here, not from the beginning of the list.
     bar.with_position(position)
 }

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, and nothing here imports another module.
 
 mod event;
+mod id;
 mod jitter;
 mod outbox;
 mod run;
@@ -11,6 +12,7 @@ mod task;
 mod time;
 
 pub use event::EventType;
+pub use id::{MAX_ID, is_path_part, is_usable_id};
 pub use jitter::Seed;
 pub use outbox::{
     AttemptOutcome, Due, EXCHANGE_CHUNK, Exchange, Exchanged, FetchLimits, Fetched, MAX_RETRY_WAIT,
@@ -18,6 +20,6 @@ pub use outbox::{
 };
 pub(crate) use run::FieldValue;
 pub use run::{InvalidRun, Run};
-pub use status::RunStatus;
+pub use status::{MAX_STATUS, RunStatus};
 pub use task::Task;
 pub use time::{Moment, Timestamp};

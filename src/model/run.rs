@@ -1,11 +1,13 @@
 //! A run, as the API lists it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::status::RunStatus;
+use super::id::is_usable_id;
+use super::status::{MAX_STATUS, RunStatus};
 use super::time::Timestamp;
 
 /// Why an item cannot be mirrored.
@@ -17,6 +19,12 @@ pub enum InvalidRun {
     /// The item has no id to store it under.
     #[error("a run has no usable `id` (a non-empty string)")]
     NoId,
+    /// The item has an id that cannot be part of an address, or a long one.
+    #[error("a run's `id` is not 1 to 100 letters, digits, `-`, `_`, `.` or `~`")]
+    UnusableId,
+    /// The item has a status that is longer than any.
+    #[error("a run's `status` has more than 50 characters")]
+    LongStatus,
 }
 
 /// Declares [`Run`] and all code that enumerates its optional fields from one list of them. A field marked `in meta` is
@@ -31,7 +39,7 @@ macro_rules! run {
         /// documented one, or a time that is not understood, is kept in `extra`, under its own name.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Run {
-            /// The run's id: 17 letters and digits at Apify, any non-empty text here.
+            /// The run's id: 17 letters and digits at Apify; here what [`is_usable_id`] accepts.
             pub id: String,
             /// `status`; `UNKNOWN`, which is not terminal, if the item has none.
             pub status: RunStatus,
@@ -80,7 +88,7 @@ macro_rules! run {
             }
 
             /// Removes the optional fields from the JSON objects and returns them as a run with empty `extra`.
-            fn take(id: String, status: RunStatus, top: &mut Map<String, Value>, meta: &mut Map<String, Value>) -> Self {
+            fn take(id: String, status: RunStatus, top: &mut Fields<'_>, meta: &mut Fields<'_>) -> Self {
                 Self {
                     id,
                     status,
@@ -132,6 +140,9 @@ run! {
     /// `defaultRequestQueueId`.
     default_request_queue_id: String = "defaultRequestQueueId";
 }
+
+/// What is left of a JSON object. Nothing of it is copied before it is known to be kept.
+type Fields<'a> = BTreeMap<&'a str, &'a Value>;
 
 /// The value of one column.
 #[derive(Clone, Debug, PartialEq)]
@@ -215,29 +226,32 @@ impl Run {
     /// Parses one item of a list, or the answer to a single read.
     ///
     /// # Errors
-    /// When the item is not an object or has no usable id.
+    /// When the item is not an object, has no usable id, or has a status that is longer than any.
     pub fn from_json(item: &Value) -> Result<Self, InvalidRun> {
-        let mut rest = item.as_object().ok_or(InvalidRun::NotAnObject)?.clone();
+        let mut rest = fields(item).ok_or(InvalidRun::NotAnObject)?;
         let id = take(&mut rest, "id", String::from_json)
             .filter(|id| !id.is_empty())
             .ok_or(InvalidRun::NoId)?;
-        let status = take(&mut rest, "status", String::from_json).map_or_else(
-            || RunStatus::Other("UNKNOWN".to_owned()),
-            |name| RunStatus::from_api(&name),
-        );
-        let mut meta = match rest.remove("meta") {
-            Some(Value::Object(meta)) => meta,
-            Some(Value::Null) | None => Map::new(),
-            Some(other) => {
-                rest.insert("meta".to_owned(), other);
-                Map::new()
-            }
-        };
-        let run = Self::take(id, status, &mut rest, &mut meta);
-        if !meta.is_empty() {
-            rest.insert("meta".to_owned(), Value::Object(meta));
+        if !is_usable_id(&id) {
+            return Err(InvalidRun::UnusableId);
         }
-        Ok(Self { extra: rest, ..run })
+        let status = take(&mut rest, "status", String::from_json);
+        let status = status.unwrap_or_else(|| "UNKNOWN".to_owned());
+        if status.chars().nth(MAX_STATUS).is_some() {
+            return Err(InvalidRun::LongStatus);
+        }
+        let status = RunStatus::from_api(&status);
+        let inner = rest.get("meta").copied();
+        if inner.is_some_and(|meta| meta.is_object() || meta.is_null()) {
+            rest.remove("meta");
+        }
+        let mut meta = inner.and_then(fields).unwrap_or_default();
+        let run = Self::take(id, status, &mut rest, &mut meta);
+        let mut extra = copied(rest);
+        if !meta.is_empty() {
+            extra.insert("meta".to_owned(), Value::Object(copied(meta)));
+        }
+        Ok(Self { extra, ..run })
     }
 
     /// `startedAt` as an instant; `None` if it is missing or unreadable.
@@ -251,12 +265,21 @@ impl Run {
     }
 }
 
+/// The fields of a JSON object; `None` if `json` is none.
+fn fields(json: &Value) -> Option<Fields<'_>> {
+    let fields = json.as_object()?.iter();
+    Some(fields.map(|(key, value)| (key.as_str(), value)).collect())
+}
+
+fn copied(fields: Fields<'_>) -> Map<String, Value> {
+    let fields = fields.into_iter();
+    fields
+        .map(|(key, value)| (key.to_owned(), value.clone()))
+        .collect()
+}
+
 /// Removes a field from `from` and returns it, if it has the documented type. A null is removed, other values stay.
-fn take<T>(
-    from: &mut Map<String, Value>,
-    key: &str,
-    read: impl Fn(&Value) -> Option<T>,
-) -> Option<T> {
+fn take<T>(from: &mut Fields<'_>, key: &str, read: impl Fn(&Value) -> Option<T>) -> Option<T> {
     let value = from.get(key)?;
     let taken = read(value);
     if taken.is_some() || value.is_null() {
@@ -343,12 +366,19 @@ mod tests {
     }
 
     #[test]
-    fn an_item_without_an_id_is_rejected() {
+    fn an_item_without_a_usable_id_and_status_is_rejected() {
         for (item, error) in [
             (json!([1]), InvalidRun::NotAnObject),
             (json!({"status": "READY"}), InvalidRun::NoId),
             (json!({"id": ""}), InvalidRun::NoId),
             (json!({"id": 5}), InvalidRun::NoId),
+            (json!({"id": ".."}), InvalidRun::UnusableId),
+            (json!({"id": "a/b"}), InvalidRun::UnusableId),
+            (json!({"id": "x".repeat(101)}), InvalidRun::UnusableId),
+            (
+                json!({"id": "a", "status": "ä".repeat(51)}),
+                InvalidRun::LongStatus,
+            ),
         ] {
             assert_eq!(Run::from_json(&item), Err(error), "{item}");
         }

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The longest status of a run, in characters. Apify's have at most 10.
+pub const MAX_STATUS: usize = 50;
+
 /// The status of a run.
 ///
 /// An unknown status is kept as it is and counts as not terminal, so that polls keep reading such a run.

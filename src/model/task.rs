@@ -2,9 +2,14 @@
 
 use serde_json::Value;
 
+use super::id::is_usable_id;
 use super::time::Timestamp;
 
-/// One Actor task, which has a list of runs. Fields that the API leaves out, or that are not as documented, are `None`.
+/// The longest name of a task, an Actor or a user, in characters. Apify's have at most 63.
+const MAX_NAME: usize = 200;
+
+/// One Actor task, which has a list of runs. Fields that the API leaves out, or that are not as documented, are `None`;
+/// so are names of more than 200 characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Task {
     /// The task's id, which identifies its feed whatever name the configuration uses.
@@ -26,12 +31,16 @@ pub struct Task {
 }
 
 impl Task {
-    /// Reads a task, or an item of the list of tasks; `None` if it has no id.
+    /// Reads a task, or an item of the list of tasks; `None` if it has no usable id.
     pub fn from_json(json: &Value) -> Option<Self> {
-        let text = |key: &str| json.get(key)?.as_str().map(str::to_owned);
+        let text = |key: &str| {
+            let text = json.get(key)?.as_str()?;
+            let fits = text.chars().nth(MAX_NAME).is_none();
+            fits.then(|| text.to_owned())
+        };
         let time = |key: &str| Timestamp::text_from_api(json.get(key)?);
         Some(Self {
-            id: text("id").filter(|id| !id.is_empty())?,
+            id: text("id").filter(|id| is_usable_id(id))?,
             user_id: text("userId"),
             act_id: text("actId"),
             act_name: text("actName"),
@@ -64,6 +73,9 @@ mod tests {
             json!({}),
             json!({"id": ""}),
             json!({"id": 5}),
+            json!({"id": ".."}),
+            json!({"id": "a/b"}),
+            json!({"id": "x".repeat(101)}),
         ] {
             assert_eq!(Task::from_json(&unusable), None, "{unusable}");
         }
@@ -74,5 +86,10 @@ mod tests {
             ..Task::default()
         };
         assert_eq!(Task::from_json(&odd), Some(expected));
+        let name = |length| {
+            let named = json!({"id": "t", "name": "ä".repeat(length)});
+            Task::from_json(&named).unwrap().name
+        };
+        assert_eq!((name(200).is_some(), name(201)), (true, None));
     }
 }

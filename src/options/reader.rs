@@ -11,6 +11,7 @@ use std::time::Duration;
 use config::{Map, Value, ValueKind};
 
 use super::tokens::{LOOKS_LIKE_A_TOKEN, looks_like_token};
+use crate::text::{MAX_SHOWN, escape};
 
 /// The least similarity (Jaro-Winkler) at which a known key is suggested for an unknown one.
 const ALIKE: f64 = 0.8;
@@ -24,7 +25,7 @@ pub struct Problem {
     pub message: String,
 }
 
-/// All mistakes in the configuration, at least one.
+/// All mistakes in the configuration, at least one. `Display` gives each a line; what others wrote in it is escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -48,7 +49,8 @@ impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, Problem { path, message }) in self.0.iter().enumerate() {
             let line = if n == 0 { "" } else { "\n" };
-            write!(f, "{line}{path}: {message}")?;
+            let problem = escape(format_args!("{path}: {message}"), MAX_SHOWN);
+            write!(f, "{line}{problem}")?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use crate::model::{AttemptOutcome, Due, SinkLimits};
 use crate::stdio::Written;
+use crate::text::escape_json;
 
 /// How long a stream waits for its reader, and a batch for its stream when a pass ends.
 pub(super) const STREAM_WAITS: Duration = Duration::from_secs(60);
@@ -29,14 +30,17 @@ pub trait Sink: Send + Sync {
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome>;
 }
 
-/// `events` as one JSON object per line, in one buffer, so that lines do not mix with other writers' output.
-fn lines(events: &[Due]) -> Vec<u8> {
-    let mut lines = Vec::with_capacity(events.iter().map(|event| event.payload.len() + 1).sum());
+/// `events` as one JSON object per line, without active characters, in one buffer, so that lines do not mix with other
+/// writers' output; and where each line ends.
+fn lines(events: &[Due]) -> (Vec<u8>, Vec<usize>) {
+    let mut lines = String::with_capacity(events.iter().map(|event| event.payload.len() + 1).sum());
+    let mut ends = Vec::with_capacity(events.len());
     for event in events {
-        lines.extend_from_slice(event.payload.as_bytes());
-        lines.push(b'\n');
+        lines.push_str(&escape_json(&event.payload));
+        lines.push('\n');
+        ends.push(lines.len());
     }
-    lines
+    (lines.into_bytes(), ends)
 }
 
 /// Writes the lines of `events` with `write`, on a thread that may block: a disk can be slow, and standard output can be a
@@ -47,7 +51,7 @@ pub(super) async fn blocking(
     what: &str,
     write: impl FnOnce(&[u8], &AtomicBool) -> Written + Send + 'static,
 ) -> Vec<AttemptOutcome> {
-    let lines = lines(events);
+    let (lines, ends) = lines(events);
     let cancel = CancelOnDrop::default();
     let cancelled = Arc::clone(&cancel.0);
     let written = tokio::task::spawn_blocking(move || write(&lines, &cancelled)).await;
@@ -57,7 +61,7 @@ pub(super) async fn blocking(
     });
     let error = written.result.err();
     let error = error.map_or_else(String::new, |error| format!("{what}: {error}"));
-    outcomes(events, written.bytes, &error)
+    outcomes(&ends, written.bytes, &error)
 }
 
 /// Sets its flag when it is dropped.
@@ -70,12 +74,10 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// The outcomes of `events`, of whose lines the first `written` bytes were written: of a line, its end too.
-fn outcomes(events: &[Due], written: usize, error: &str) -> Vec<AttemptOutcome> {
-    let mut end = 0;
-    let outcome = |event: &Due| {
-        end += event.payload.len() + 1;
-        if end <= written {
+/// The outcomes of events whose lines have these `ends`, of which the first `written` bytes were written.
+fn outcomes(ends: &[usize], written: usize, error: &str) -> Vec<AttemptOutcome> {
+    let outcome = |end: &usize| {
+        if *end <= written {
             return AttemptOutcome::Delivered;
         }
         AttemptOutcome::Failed {
@@ -83,7 +85,7 @@ fn outcomes(events: &[Due], written: usize, error: &str) -> Vec<AttemptOutcome> 
             retry_after: None,
         }
     };
-    events.iter().map(outcome).collect()
+    ends.iter().map(outcome).collect()
 }
 
 #[cfg(test)]
@@ -111,9 +113,10 @@ mod tests {
     #[test]
     fn a_line_counts_once_its_end_is_written() {
         let events = [due(1, "a", "{\"a\":1}"), due(2, "b", "{}")];
-        assert_eq!(lines(&events), b"{\"a\":1}\n{}\n");
+        let (lines, ends) = lines(&events);
+        assert_eq!(lines, b"{\"a\":1}\n{}\n");
         let delivered = |written| {
-            let outcomes = outcomes(&events, written, "full");
+            let outcomes = outcomes(&ends, written, "full");
             let delivered = outcomes.iter().filter(|o| **o == AttemptOutcome::Delivered);
             assert_eq!(outcomes.len(), 2);
             delivered.count()
@@ -121,5 +124,16 @@ mod tests {
         for (written, expected) in [(0, 0), (7, 0), (8, 1), (10, 1), (11, 2)] {
             assert_eq!(delivered(written), expected, "{written} bytes");
         }
+    }
+
+    #[test]
+    fn a_line_has_no_active_characters_and_counts_as_it_is_written() {
+        let events = [
+            due(1, "a", "{\"a\":\"\u{9b}\u{2028}\u{202e}\"}"),
+            due(2, "b", "{}"),
+        ];
+        let (lines, ends) = lines(&events);
+        assert_eq!(lines, b"{\"a\":\"\\u009b\\u2028\\u202e\"}\n{}\n");
+        assert_eq!(ends, [lines.len() - 3, lines.len()]);
     }
 }

@@ -56,7 +56,7 @@ fn an_enormous_answer_is_an_error_and_does_not_fill_memory() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(
-        stderr(&output).contains("more than 64 MiB"),
+        stderr(&output).contains("larger than 16 MiB"),
         "{}",
         stderr(&output)
     );

@@ -12,6 +12,7 @@ mod delivery;
 mod disk;
 mod events;
 mod faults;
+mod hostile;
 mod migration;
 mod mirroring;
 mod mistakes;

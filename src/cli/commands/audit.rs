@@ -9,7 +9,7 @@ use crate::cli::ask::{self, Asked};
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
-use crate::cli::output::{print, print_error, print_json};
+use crate::cli::output::{line, print, print_error, print_json};
 use crate::cli::pass::{self, result, severity};
 use crate::cli::setup::{self, Setup};
 use crate::cli::table::Table;
@@ -74,7 +74,7 @@ fn answered(
     let findings: Vec<Finding> = answers.iter().map(Finding::answered).collect();
     let errors = answers.iter().filter_map(|(task, answer)| {
         let error = answer.error.as_ref()?;
-        Some(format!("{}: {error}\n", task.label()))
+        Some(line(format_args!("{}: {error}", task.label())))
     });
     let took = format!("by the running daemon in {:.1} s\n", took.as_secs_f64());
     let remarks: String = errors.chain([took]).collect();

@@ -1,13 +1,12 @@
 //! `check`: validates the configuration, and with `--online` what it refers to.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::api::Client;
 use crate::cli::error::{CliError, code_of};
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
-use crate::cli::output::{print, print_error};
+use crate::cli::output::{line, print, print_error};
 use crate::cli::{logging, settings, setup};
 use crate::config::{Settings, find_token};
 use crate::options::Environment;
@@ -91,7 +90,7 @@ fn describe(settings: &Settings, file: Option<&Path>, token: &str) -> String {
     ];
     let mut text = String::from("configuration ok\n");
     for (name, value) in lines {
-        let _ = writeln!(text, "  {name:<15}{value}");
+        text.push_str(&line(format_args!("  {name:<15}{value}")));
     }
     text
 }
@@ -105,13 +104,13 @@ async fn try_tasks(client: &Client, settings: &Settings) -> Result<ExitCode, Cli
     let mut code = ExitCode::Ok;
     for reference in &settings.tasks {
         match client.task(reference).await {
-            Ok(task) => print(&format!(
-                "  task ok        {reference} is {} ({})\n",
+            Ok(task) => print(&line(format_args!(
+                "  task ok        {reference} is {} ({})",
                 task.label(),
                 task.id
-            ))?,
+            )))?,
             Err(error) => {
-                print_error(&format!("error: {reference}: {error}\n"));
+                print_error(&line(format_args!("error: {reference}: {error}")));
                 code = code_of(&error);
             }
         }
@@ -120,7 +119,7 @@ async fn try_tasks(client: &Client, settings: &Settings) -> Result<ExitCode, Cli
         match client.tasks().await {
             Ok(tasks) => print(&format!("  discovery ok   {} tasks\n", tasks.len()))?,
             Err(error) => {
-                print_error(&format!("error: {error}\n"));
+                print_error(&line(format_args!("error: {error}")));
                 code = code_of(&error);
             }
         }
@@ -136,9 +135,12 @@ async fn try_sinks(
     let mut code = ExitCode::Ok;
     for sink in sinks {
         match sink.options.check(environment).await {
-            Ok(found) => print(&format!("  sink ok        {} {found}\n", sink.name))?,
+            Ok(found) => print(&line(format_args!(
+                "  sink ok        {} {found}",
+                sink.name
+            )))?,
             Err(error) => {
-                print_error(&format!("error: sink {}: {error}\n", sink.name));
+                print_error(&line(format_args!("error: sink {}: {error}", sink.name)));
                 if code == ExitCode::Ok {
                     code = match error {
                         CheckError::Configuration(_) => ExitCode::Configuration,

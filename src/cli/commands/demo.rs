@@ -23,6 +23,7 @@ use crate::model::{AttemptOutcome, Due, SinkLimits, Timestamp};
 use crate::options::Environment;
 use crate::simulator::{Activity, Faults, Server, TOKEN, World};
 use crate::sinks::Sink;
+use crate::text::{MAX_SHOWN, escape};
 
 /// Runs in the simulated account's past.
 const PAST: u64 = 6_000;
@@ -128,7 +129,7 @@ async fn demo(
         "A simulated account with {} runs of two tasks, served on {}.\nMirroring it into {} …\n",
         HumanCount(PAST),
         server.url(),
-        database.display()
+        escape(database.display(), MAX_SHOWN)
     ))?;
     let result = watch(setup, server, activity, seconds).await;
     print(&farewell(&database))?;
@@ -177,11 +178,12 @@ async fn live(server: Arc<Server>, mut activity: Activity) {
 }
 
 fn farewell(database: &Path) -> String {
-    let database = database.display();
+    let database = escape(database.display(), MAX_SHOWN);
     // Named as it was called: people try the demo before they install the program.
     let program = std::env::args()
         .next()
         .unwrap_or_else(|| "apify-mirror".to_owned());
+    let program = escape(program, MAX_SHOWN);
     format!(
         "\nThe mirror is in {database}. Try:\n\n  \
          sqlite3 {database} \"SELECT * FROM task_health\"\n  \

@@ -11,6 +11,7 @@ use crate::cli::output::{print_if_read, wait_while_read};
 use crate::cli::settings;
 use crate::options::Environment;
 use crate::store::{LoggedEvent, Reader, SqliteReader, StoreError};
+use crate::text::escape_json;
 
 /// How often the log is read while it is followed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -185,7 +186,7 @@ impl Log {
 
 fn line(event: &LoggedEvent, json: bool) -> Result<String, CliError> {
     if json {
-        return Ok(format!("{}\n", event.payload));
+        return Ok(escape_json(&event.payload) + "\n");
     }
     let EventLine {
         sequence,
@@ -246,5 +247,8 @@ mod tests {
         12345  2026-01-02T03:04:06.000Z  ACTOR.RUN.TIMED_OUT    abc                RUNNING → TIMED-OUT
         ");
         assert_eq!(line(&created, true).unwrap(), created.payload + "\n");
+        let hostile = event(8, "{\"status\":\"\u{9b}\u{202e}\"}");
+        let escaped = "{\"status\":\"\\u009b\\u202e\"}\n";
+        assert_eq!(line(&hostile, true).unwrap(), escaped);
     }
 }

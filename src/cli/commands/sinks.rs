@@ -8,7 +8,7 @@ use indicatif::HumanCount;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{self, Globals};
-use crate::cli::output::{print, print_json};
+use crate::cli::output::{line, print, print_json};
 use crate::cli::settings;
 use crate::cli::table::{Table, counted};
 use crate::config::Settings;
@@ -69,7 +69,9 @@ pub async fn execute(
                 return Err(CliError::UnknownSink(name.clone()));
             };
             let dropped = counted(dropped, "delivery");
-            print(&format!("sink {name} removed, {dropped} dropped\n"))?;
+            print(&line(format_args!(
+                "sink {name} removed, {dropped} dropped"
+            )))?;
             if settings.from_file && settings.sinks.iter().any(|sink| sink.name == *name) {
                 print(
                     "the configuration still names it: the next `run` or `sync` adds it as a new sink\n",

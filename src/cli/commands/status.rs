@@ -7,7 +7,7 @@ use indicatif::HumanCount;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::Globals;
-use crate::cli::output::{print, print_json};
+use crate::cli::output::{line, print, print_json};
 use crate::cli::settings;
 use crate::cli::table::{Table, count_or_dash, counted};
 use crate::model::Timestamp;
@@ -62,7 +62,10 @@ fn text(overview: &Overview, now: Timestamp) -> String {
     }
     text.push_str(&tasks(&overview.tasks, now));
     for unresolved in &overview.unresolved {
-        text.push_str(&format!("{}: {}\n", unresolved.reference, unresolved.error));
+        text.push_str(&line(format_args!(
+            "{}: {}",
+            unresolved.reference, unresolved.error
+        )));
     }
     if !overview.sinks.is_empty() {
         text.push('\n');
@@ -70,7 +73,8 @@ fn text(overview: &Overview, now: Timestamp) -> String {
     }
     if !overview.other_objects.is_empty() {
         let objects = overview.other_objects.join(", ");
-        text.push_str(&format!("\nalso in the database: {objects}\n"));
+        text.push('\n');
+        text.push_str(&line(format_args!("also in the database: {objects}")));
     }
     text
 }
@@ -92,14 +96,14 @@ fn tasks(tasks: &[TaskStatus], now: Timestamp) -> String {
         .to_string();
     for task in tasks {
         if let Some(error) = &task.last_error {
-            text.push_str(&format!("{}: {error}\n", label(task)));
+            text.push_str(&line(format_args!("{}: {error}", label(task))));
         }
         if task.unreadable_items > 0 {
             let items = counted(task.unreadable_items, "item");
-            text.push_str(&format!(
-                "{}: {items} of its list cannot be read, see the table unreadable_items\n",
+            text.push_str(&line(format_args!(
+                "{}: {items} of its list cannot be read, see the table unreadable_items",
                 label(task)
-            ));
+            )));
         }
     }
     text
@@ -125,14 +129,14 @@ fn sinks(sinks: &[SinkStatus], now: Timestamp) -> String {
         if sink.state == SinkState::Failing || sink.dead > 0 {
             let error = sink.last_error.as_deref();
             let error = error.unwrap_or("some events were set aside");
-            text.push_str(&format!("{}: {error}\n", sink.name));
+            text.push_str(&line(format_args!("{}: {error}", sink.name)));
         }
         if sink.missed > 0 {
             let events = counted(sink.missed, "event");
-            text.push_str(&format!(
-                "{}: did not get {events}, which the event log no longer had\n",
+            text.push_str(&line(format_args!(
+                "{}: did not get {events}, which the event log no longer had",
                 sink.name
-            ));
+            )));
         }
     }
     text

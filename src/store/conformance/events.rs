@@ -8,12 +8,12 @@ use super::mirror::Mirror;
 pub async fn ids_and_bodies_of_events(mirror: Mirror) {
     mirror.start(&[]).await;
     for (now, status) in [(10, "READY"), (20, "RUNNING")] {
-        let step = commit(now, 1, &[run("odd.id/1", 1, status)]);
+        let step = commit(now, 1, &[run("odd.id~1", 1, status)]);
         mirror.commit(&step).await;
     }
     assert_eq!(
         mirror.event_fields("id").await,
-        ["evt_odd%2Eid%2F1_CREATED", "evt_odd%2Eid%2F1_RUNNING_-_1"]
+        ["evt_odd%2Eid%7E1_CREATED", "evt_odd%2Eid%7E1_RUNNING_-_1"]
     );
     let bodies = mirror.events().await;
     let (seq, text) = &bodies[1];
@@ -21,10 +21,10 @@ pub async fn ids_and_bodies_of_events(mirror: Mirror) {
     assert_eq!(
         body,
         json!({
-            "id": "evt_odd%2Eid%2F1_RUNNING_-_1", "sequence": 2, "userId": "user", "createdAt": "1970-01-01T00:00:20.000Z",
+            "id": "evt_odd%2Eid%7E1_RUNNING_-_1", "sequence": 2, "userId": "user", "createdAt": "1970-01-01T00:00:20.000Z",
             "eventType": "ACTOR.RUN.RUNNING",
-            "eventData": {"actorId": "act", "actorTaskId": "task", "actorRunId": "odd.id/1"},
-            "status": "RUNNING", "previousStatus": "READY", "resource": run("odd.id/1", 1, "RUNNING"),
+            "eventData": {"actorId": "act", "actorTaskId": "task", "actorRunId": "odd.id~1"},
+            "status": "RUNNING", "previousStatus": "READY", "resource": run("odd.id~1", 1, "RUNNING"),
         })
     );
     assert_eq!(*seq, 2);

@@ -148,10 +148,10 @@ pub async fn of_the_time_between_attempts_only_the_scheduled_wait_counts(mirror:
 
 pub async fn fetching_is_bounded_in_bytes(mirror: Mirror) {
     mirror.start(&[HOOK]).await;
-    let big = "x".repeat(5 << 20);
-    for name in ["a", "b"] {
-        let id = format!("{name}{big}");
-        mirror.see(10, &[(&id, "READY")]).await;
+    for id in ["a", "b"] {
+        let mut large = run(id, 1, "READY");
+        large["title"] = "x".repeat(5 << 20).into();
+        mirror.commit(&commit(10, 0, &[large])).await;
     }
     for order in [Order::Run, Order::Stream] {
         let fetched = mirror.fetch(order, 10, &[]).await;

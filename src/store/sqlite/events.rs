@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, named_params};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::numbers::{last_seq, save_last_seq};
 use super::outbox;
@@ -23,7 +23,7 @@ struct Body<'a> {
     event_data: EventData<'a>,
     status: &'a str,
     previous_status: Option<&'a str>,
-    resource: &'a Value,
+    resource: &'a RawValue,
 }
 
 #[derive(Serialize)]
@@ -85,12 +85,13 @@ impl<'a> EventWriter<'a> {
         run: &Run,
         id: &str,
         transition: &Transition,
-        resource: &Value,
+        resource: &str,
     ) -> Result<(), StoreError> {
         let mut log = self.log()?;
         let kind = transition.kind.name();
         let task_id = run.task_id.as_deref().unwrap_or(self.feed_id);
         let previous = transition.previous.as_ref().map(RunStatus::as_str);
+        let json = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
         let body = Body {
             id,
             sequence: log.next_seq,
@@ -104,10 +105,9 @@ impl<'a> EventWriter<'a> {
             },
             status: run.status.as_str(),
             previous_status: previous,
-            resource,
+            resource: serde_json::from_str(resource).map_err(json)?,
         };
-        let payload = serde_json::to_string(&body)
-            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let payload = serde_json::to_string(&body).map_err(json)?;
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO events (seq, id, run_id, task_id, type, previous_status, status, occurred_at, observed_at, payload)
              VALUES (:seq, :id, :run, :task, :type, :previous, :status, :occurred, :now, :payload)",
