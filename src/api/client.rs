@@ -438,7 +438,8 @@ impl Client {
 
 /// The body of an answer, after decompression; `None` if it has more than `most` bytes. Never holds more than those.
 async fn read_body(mut response: Response, most: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
-    let mut body = Vec::new();
+    let said = response.content_length().unwrap_or_default();
+    let mut body = Vec::with_capacity(usize::try_from(said).unwrap_or(most).min(most));
     while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > most {
             return Ok(None);

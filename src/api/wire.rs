@@ -574,7 +574,7 @@ mod tests {
         let (run, _) = only(r#"{"id": "r", "status": "READY", "status": "RUNNING"}"#);
         let status = run.status.as_str();
         assert_eq!(status, "RUNNING", "the last of duplicate keys counts");
-        let long = "x".repeat(MAX_ITEM / 4);
+        let long = "x".repeat(MAX_ITEM / 7);
         let (run, _) = only(&format!(r#"{{"id": "r", "statusMessage": "{long}"}}"#));
         assert_eq!(run.extra["statusMessage"], long);
         let (run, _) = only(

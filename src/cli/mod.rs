@@ -147,6 +147,7 @@ fn not_a_command(shown: clap::Error) -> ExitCode {
 fn execute(arguments: &Arguments, environment: &Environment) -> Result<ExitCode, CliError> {
     allow_open_files()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
         .enable_all()
         .build()?;
     let result = runtime.block_on(dispatch(arguments, environment));
@@ -156,6 +157,10 @@ fn execute(arguments: &Arguments, environment: &Environment) -> Result<ExitCode,
     kill_programs();
     result
 }
+
+/// Threads that wait for servers and read their answers. More would not be faster, and each keeps the memory of the largest
+/// answer that it has read.
+const WORKERS: usize = 2;
 
 /// Raises the limit on open files as far as that is allowed and needed.
 ///
