@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::sizes::PageSizes;
-use super::state::{Group, Last, Reading, Start, Step, ids};
+use super::state::{FAR_BEYOND, Group, Last, Reading, Start, Step, ids};
 use crate::sync::cursor::{Cursor, Placed};
 use crate::sync::page::{Listing, Page, Window};
 use crate::sync::protocol::Stall;
@@ -96,6 +96,10 @@ impl Walk {
             Reading::FirstPage { .. } => vec![window(0)],
             Reading::PastEnd(window) => vec![*window],
             Reading::Group(group) => vec![window(group.next)],
+            Reading::FarBeyond(_) => vec![Window {
+                limit: 1,
+                ..window(FAR_BEYOND)
+            }],
         }
     }
 
@@ -136,6 +140,7 @@ impl Walk {
             }
             Reading::PastEnd(window) => self.take_past_end(window, pages),
             Reading::Group(group) => self.take_group(group, pages, sizes, accepted),
+            Reading::FarBeyond(group) => self.take_far_beyond(group, &pages),
         }
     }
 

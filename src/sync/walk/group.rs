@@ -22,6 +22,9 @@ use crate::sync::protocol::Stall;
 /// The most rounds over one group.
 const MAX_ROUNDS: u32 = 5;
 
+/// After this many pages in a row without any id, a read far beyond shows whether offsets are ignored.
+const MAX_BLANK: u32 = 10;
+
 impl Walk {
     /// Begins a round over the group whose first entry is entry number `from` of an accepted page, and whose entries start
     /// `at` that instant or have no start.
@@ -41,12 +44,15 @@ impl Walk {
             round: 1,
             places: None,
             whole: page.says_it_ends(),
+            blank: 0,
+            is_moving: false,
         };
         if let Some(known) = known {
             group.ids = known.ids;
             group.undated = known.undated;
             group.round = known.round + 1;
             group.places = known.places;
+            group.is_moving = known.is_moving;
         }
         group.add(page, from, page.page.entries.len());
         self.reading = Reading::Group(group);
@@ -89,12 +95,33 @@ impl Walk {
             None => {
                 self.cursor.offset = group.read_to;
                 self.cursor.tail = group.read_to.saturating_sub(group.anchored);
-                self.reading = Reading::Group(group);
-                Step::ReadOn
+                self.read_on_in(group, &placed)
             }
         };
         accepted.push(placed);
         step
+    }
+
+    /// Goes on after a page of the group. Entries that nothing tells from each other may be the same ones again and again.
+    fn read_on_in(&mut self, mut group: Group, placed: &Placed) -> Step {
+        let is_blank = placed.page.entries.iter().all(|entry| entry.id().is_none());
+        group.blank = if is_blank { group.blank + 1 } else { 0 };
+        self.reading = if group.blank >= MAX_BLANK && !group.is_moving {
+            Reading::FarBeyond(group)
+        } else {
+            Reading::Group(group)
+        };
+        Step::ReadOn
+    }
+
+    /// Takes the answer to a read far beyond the end of any list, which shows something only if offsets are ignored.
+    pub(super) fn take_far_beyond(&mut self, mut group: Group, pages: &[Page]) -> Step {
+        if pages.iter().any(|page| !page.entries.is_empty()) {
+            return Step::Stuck(Stall::OffsetIgnored);
+        }
+        group.is_moving = true;
+        self.reading = Reading::Group(group);
+        Step::ReadOn
     }
 
     /// Ends a round with a page whose entry number `index` lies beyond the group, and that certainly `begins` in it or not.

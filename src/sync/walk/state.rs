@@ -7,6 +7,9 @@ use crate::sync::cursor::Placed;
 use crate::sync::page::{Entry, Page, Window};
 use crate::sync::protocol::Stall;
 
+/// An offset beyond the end of any list.
+pub(super) const FAR_BEYOND: u64 = 1_000_000_000;
+
 /// How to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Start {
@@ -29,6 +32,8 @@ pub(super) enum Reading {
     PastEnd(Window),
     /// The rest of a group.
     Group(Group),
+    /// What lies far beyond a group of which nothing can be recognised.
+    FarBeyond(Group),
 }
 
 /// The page accepted last.
@@ -93,6 +98,10 @@ pub(super) struct Group {
     pub places: Option<u64>,
     /// Whether the round's first page ends the list by its own words.
     pub whole: bool,
+    /// Pages in a row in which no entry has an id.
+    pub blank: u32,
+    /// Whether it is known that the server gives other entries for other offsets.
+    pub is_moving: bool,
 }
 
 impl Group {

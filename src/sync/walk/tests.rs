@@ -404,6 +404,23 @@ fn stretches_of_what_is_no_run_stop_nothing() {
 }
 
 #[test]
+fn a_server_that_shows_the_same_nameless_items_for_ever_is_found_out() {
+    for total in [|_, _| None, |full, _| Some(full), |_, end| Some(end + 9)] as [Total; 3] {
+        let mut list = List::of((0..25).map(|_| nameless()).collect());
+        (list.cap, list.ignores_offset, list.claim, list.total) = (10, true, |_| None, total);
+        let walked = from_the_beginning(&mut list, 10);
+        assert_eq!(walked.step, Step::Stuck(Stall::OffsetIgnored));
+        assert!(walked.requests <= 15, "{}", walked.requests);
+    }
+    // A list that is long, and moves, is read to its end.
+    let mut list = List::of((0..500).map(|_| nameless()).collect());
+    list.entries.push(entry("last", 100));
+    let walked = from_the_beginning(&mut list, 10);
+    assert_eq!(walked.step, Step::End);
+    assert!(walked.ids.contains("last"));
+}
+
+#[test]
 fn a_server_that_ignores_offsets_is_found_out_by_later_walks_too() {
     let mut list = List::at(&(0..30).collect::<Vec<i64>>());
     (list.cap, list.ignores_offset) = (20, true);
