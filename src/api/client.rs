@@ -368,6 +368,7 @@ impl Client {
         self.inner.rate.until_ready().await;
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
         let result = self.attempt(url, token, decode).await;
+        let result = result.map_err(|error| error.without_token(token));
         let class = result.as_ref().err().map(ApiError::class);
         if matches!(
             class,

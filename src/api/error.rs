@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use reqwest::header::HeaderValue;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
@@ -49,6 +50,9 @@ pub struct ApiError {
     is_record_not_found: bool,
 }
 
+/// What stands for a token in an error.
+const HIDDEN: &str = "[token]";
+
 /// The error body's `type` when the requested record does not exist.
 const RECORD_NOT_FOUND: &str = "record-not-found";
 
@@ -79,6 +83,17 @@ impl ErrorDetail {
 }
 
 impl ApiError {
+    /// The same without the token in the header `authorization`, which a server may repeat in its message.
+    pub(super) fn without_token(mut self, authorization: &HeaderValue) -> Self {
+        let value = authorization.to_str().unwrap_or_default();
+        let token = value.strip_prefix("Bearer ").unwrap_or(value);
+        // One as short as that may be any part of the text, and is no token of Apify's.
+        if token.len() >= 8 {
+            self.detail = self.detail.replace(token, HIDDEN);
+        }
+        self
+    }
+
     pub(super) fn new(class: ErrorClass, url: &Url, detail: impl fmt::Display) -> Self {
         Self {
             class,
@@ -220,6 +235,15 @@ mod tests {
 
     fn answer(status: u16, body: &[u8]) -> ApiError {
         ApiError::from_status(&url(), StatusCode::from_u16(status).unwrap(), body, None)
+    }
+
+    #[test]
+    fn a_token_that_the_server_repeats_is_hidden() {
+        let body = br#"{"error": {"type": "invalid-value", "message": "got Bearer s3cret-t0ken"}}"#;
+        let token = HeaderValue::from_static("Bearer s3cret-t0ken");
+        let shown = answer(400, body).without_token(&token).to_string();
+        assert!(shown.contains("got Bearer [token]"), "{shown}");
+        assert!(!shown.contains("s3cret"), "{shown}");
     }
 
     #[test]

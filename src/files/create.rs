@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 /// Who may read the database, besides its owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Readers {
@@ -56,7 +58,12 @@ pub fn open_or_create(path: &Path, options: &OpenOptions, mode: u32) -> io::Resu
             Ok(file)
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            options.open(path).map_err(|error| explain(path, error))
+            let mut open = options.clone();
+            // A service could exchange its file for a link to one of root's.
+            if is_of_a_service(folder(path)) {
+                open.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+            }
+            open.open(path).map_err(|error| explain(path, error))
         }
         Err(error) => Err(error),
     }
@@ -74,6 +81,11 @@ fn explain(path: &Path, error: io::Error) -> io::Error {
     error
 }
 
+/// Whether root runs this in the folder of another user.
+fn is_of_a_service(folder: &Path) -> bool {
+    rustix::process::geteuid().is_root() && folder.metadata().is_ok_and(|found| found.uid() != 0)
+}
+
 /// Root gives a new file to the owner of `neighbour`.
 fn give_to(file: &File, neighbour: &Metadata) -> io::Result<()> {
     if rustix::process::geteuid().is_root() && neighbour.uid() != 0 {
@@ -87,8 +99,9 @@ fn give_to(file: &File, neighbour: &Metadata) -> io::Result<()> {
 /// # Errors
 /// When that is not allowed.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<Option<u32>> {
-    let found = match std::fs::metadata(path) {
-        Ok(found) => found.permissions().mode() & 0o7777,
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() && is_of_a_service(folder(path)) => return Ok(None),
+        Ok(_) => path.metadata()?.permissions().mode() & 0o7777,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };

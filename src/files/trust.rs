@@ -2,15 +2,19 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use thiserror::Error;
 
 use super::create::folder;
 
 /// The most symbolic links followed to a file, as in the system.
 const MAX_LINKS: usize = 40;
+
+/// The largest file that is read as a whole, in bytes.
+const MAX_LENGTH: u64 = 1 << 20;
 
 /// The permission bits of a mode.
 const PERMISSIONS: u32 = 0o7777;
@@ -104,13 +108,27 @@ impl Untrusted {
 /// # Errors
 /// When it cannot, or cannot be read, or is not UTF-8.
 pub fn read_to_string(path: &Path, purpose: Purpose) -> Result<String, Untrusted> {
-    let mut file = File::open(path).map_err(Untrusted::io(path))?;
+    // A pipe that nobody writes to would not be opened otherwise.
+    let file = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(Untrusted::io(path))?;
     let found = file.metadata().map_err(Untrusted::io(path))?;
     User::current().check(path, Some(&found), purpose)?;
-    let mut text = String::new();
-    file.read_to_string(&mut text)
-        .map_err(Untrusted::io(path))?;
-    Ok(text)
+    let read = || {
+        rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
+        let mut text = String::new();
+        let most = MAX_LENGTH + 1;
+        (&file).take(most).read_to_string(&mut text)?;
+        match text.len() as u64 > MAX_LENGTH {
+            true => Err(io::Error::other(
+                "is larger than 1 MiB; name the right file",
+            )),
+            false => Ok(text),
+        }
+    };
+    read().map_err(Untrusted::io(path))
 }
 
 /// Checks that the file at `path` can be trusted, or could be if it were created now.
@@ -434,5 +452,25 @@ mod tests {
         ] {
             assert_eq!(is_alone(1_000, 1_000, &users, groups), expected, "{groups}");
         }
+    }
+
+    #[test]
+    fn a_pipe_without_a_writer_and_a_file_without_end_are_not_waited_for() {
+        let dir = dir();
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo")
+            .args(["-m", "600"])
+            .arg(&pipe)
+            .status();
+        assert!(made.unwrap().success());
+        assert_eq!(read_to_string(&pipe, Purpose::Secret).unwrap(), "");
+        let error = read_to_string(Path::new("/dev/zero"), Purpose::Secret).unwrap_err();
+        assert!(error.to_string().contains("larger than"), "{error}");
+        let writer = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::write(pipe, "token")
+        });
+        while read_to_string(&pipe, Purpose::Secret).unwrap() != "token" {}
+        writer.join().unwrap().unwrap();
     }
 }

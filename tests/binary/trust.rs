@@ -145,6 +145,14 @@ fn what_others_can_write_or_read_is_refused_by_name() {
         }
         mode(&path, before);
     }
+    // SQLite would replace the database by what it finds in a journal.
+    let journal = setup.write_secret("runs.db-journal", "x");
+    mode(&journal, 0o666);
+    sync()
+        .code(74)
+        .stderr("runs.db-journal can be written by others")
+        .check(&setup);
+    std::fs::remove_file(journal).unwrap();
     // Reading a mirror asks nothing of it.
     mode(&dir.join("runs.db"), 0o666);
     check_all(&setup, [Case::of(&["status"]), Case::of(&["events"])]);

@@ -102,6 +102,8 @@ impl Db {
             let version = examine(&connection, path)?;
             set_pragmas(&connection, path)?;
             migrate(&mut connection, version)?;
+            // In a folder that is everybody's, somebody may have been faster than SQLite.
+            require_trust(path)?;
             for name in objects::restore(&connection)? {
                 tracing::warn!(
                     "database {}: {name} was missing, and was made again",
@@ -229,6 +231,7 @@ impl Db {
         require_trust(path)?;
         let mut db = Self::open_as_it_is(path, None, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         set_pragmas(&db.connection, path).map_err(|error| opening(error, path))?;
+        require_trust(path)?;
         db.log = Some(Log::keep(&db.connection)?);
         Ok(db)
     }

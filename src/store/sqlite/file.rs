@@ -67,10 +67,14 @@ pub(super) fn one_name(path: &Path, names: u64) -> Result<(), StoreError> {
 /// What follows on the database's name in the names of the files that SQLite keeps beside it.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
+/// What SQLite would replace the database by, if it found it: left by a crash while the file was made.
+const JOURNAL: &str = "-journal";
+
 /// Refuses a database, or a file beside it, that is not the user's or root's, or that others may write or replace.
 pub(super) fn require_trust(path: &Path) -> Result<(), StoreError> {
     refuse_what_is_no_file(path)?;
-    let beside = BESIDE.map(|suffix| files::beside(path, suffix));
+    let beside = BESIDE.iter().chain([&JOURNAL]);
+    let beside: Vec<PathBuf> = beside.map(|suffix| files::beside(path, suffix)).collect();
     for path in beside.iter().map(PathBuf::as_path).chain([path]) {
         files::check(path, Purpose::Written)?;
     }

@@ -1,6 +1,7 @@
 //! The instance lock: one writer for each database.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,7 +43,9 @@ impl InstanceLock {
         files::check(&lock, Purpose::Written)?;
         let file =
             files::open_or_create(&lock, OpenOptions::new().write(true), MODE).map_err(io)?;
-        files::set_mode(&lock, MODE).map_err(io)?;
+        // By its descriptor: the name may mean another file by now.
+        file.set_permissions(Permissions::from_mode(MODE))
+            .map_err(io)?;
         for _ in 1..ATTEMPTS {
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
@@ -55,8 +58,10 @@ impl InstanceLock {
 
     /// Whether another process holds the database at `path`; false where that cannot be found out.
     pub fn is_held(path: &Path) -> bool {
-        let lock = lock_path(path).and_then(File::open);
-        lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        // What is no file, such as a pipe, may never be opened.
+        let lock = lock_path(path).ok().filter(|lock| lock.is_file());
+        let lock = lock.and_then(|lock| File::open(lock).ok());
+        lock.is_some_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 }
 

@@ -122,7 +122,8 @@ fn ours(version: i64) -> Result<Objects, StoreError> {
 fn read(connection: &Connection) -> Result<Objects, StoreError> {
     let mut statement = connection.prepare(
         "SELECT name, type, tbl_name, sql FROM sqlite_schema
-         WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND sql IS NOT NULL LIMIT ?1",
+         WHERE sql IS NOT NULL AND NOT (type = 'table' AND name IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4'))
+         LIMIT ?1",
     )?;
     let rows = statement.query_map([MAX_OBJECTS as u64 + 1], |row| {
         let object = Object {
@@ -193,6 +194,17 @@ mod tests {
                 assert!(problem.contains(part), "{sql}: {problem}");
             }
         }
+    }
+
+    /// SQLite refuses such names, but not where its schema is written by hand.
+    #[test]
+    fn a_trigger_with_a_name_of_sqlites_own_is_found() {
+        let (_, problem) = changed(
+            "PRAGMA writable_schema = ON;
+             INSERT INTO sqlite_schema VALUES ('trigger', 'sqlite_hidden', 'feeds', 0,
+                 'CREATE TRIGGER sqlite_hidden AFTER UPDATE ON feeds BEGIN SELECT 1; END')",
+        );
+        assert!(problem.is_some_and(|problem| problem.contains("sqlite_hidden")));
     }
 
     #[test]
