@@ -203,6 +203,23 @@ async fn a_run_is_gone_only_if_apify_answers_record_not_found() {
 }
 
 #[tokio::test]
+async fn a_token_that_the_server_repeats_is_hidden() {
+    let body = r#"{"error": {"type": "invalid-value", "message": "got Bearer s3cret-t0ken"}}"#;
+    let length = body.len();
+    let answer = format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {length}\r\n\r\n{body}");
+    let url = canned(answer.into_bytes()).await;
+    let client = client_as(
+        "s3cret-t0ken",
+        &url,
+        Duration::from_secs(10),
+        RetryPolicy::default(),
+    );
+    let shown = client.run("r").await.unwrap_err().to_string();
+    assert!(shown.contains("got Bearer [token]"), "{shown}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+#[tokio::test]
 async fn an_unreachable_server_is_reported_sooner() {
     let closed = TcpListener::bind("127.0.0.1:0")
         .await
