@@ -1,9 +1,10 @@
 //! Whether a file can be trusted: nobody but the user and root may have written it, or be able to replace it.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use thiserror::Error;
@@ -14,7 +15,11 @@ use super::create::folder;
 const MAX_LINKS: usize = 40;
 
 /// The largest file that is read as a whole, in bytes.
-const MAX_LENGTH: u64 = 1 << 20;
+const MAX_LENGTH: usize = 1 << 20;
+
+/// How long a pipe is waited for, and how often it is looked at.
+const PIPE_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The permission bits of a mode.
 const PERMISSIONS: u32 = 0o7777;
@@ -32,6 +37,8 @@ pub enum Purpose {
     Configuration,
     /// It holds a secret: others may not even read it.
     Secret,
+    /// It is one of systemd's credentials, which are systemd's business.
+    Credential,
     /// It is written. Root may write a service's files, in that service's own folder.
     Written,
 }
@@ -108,7 +115,7 @@ impl Untrusted {
 /// # Errors
 /// When it cannot, or cannot be read, or is not UTF-8.
 pub fn read_to_string(path: &Path, purpose: Purpose) -> Result<String, Untrusted> {
-    // A pipe that nobody writes to would not be opened otherwise.
+    // Otherwise a pipe would only be opened once somebody writes to it.
     let file = File::options()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
@@ -116,19 +123,32 @@ pub fn read_to_string(path: &Path, purpose: Purpose) -> Result<String, Untrusted
         .map_err(Untrusted::io(path))?;
     let found = file.metadata().map_err(Untrusted::io(path))?;
     User::current().check(path, Some(&found), purpose)?;
-    let read = || {
-        rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
-        let mut text = String::new();
-        let most = MAX_LENGTH + 1;
-        (&file).take(most).read_to_string(&mut text)?;
-        match text.len() as u64 > MAX_LENGTH {
-            true => Err(io::Error::other(
-                "is larger than 1 MiB; name the right file",
-            )),
-            false => Ok(text),
+    read(&file, PIPE_WITHIN).map_err(Untrusted::io(path))
+}
+
+/// The text of a file that is open without blocking. A pipe has `within` to be written.
+fn read(mut file: &File, within: Duration) -> io::Result<String> {
+    let is_pipe = file.metadata()?.file_type().is_fifo();
+    let began = Instant::now();
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) if !is_pipe || !bytes.is_empty() => break,
+            Ok(read @ 1..) => bytes.extend_from_slice(&chunk[..read]),
+            Err(error) if !is_pipe || error.kind() != ErrorKind::WouldBlock => return Err(error),
+            _ if began.elapsed() >= within => {
+                let message = "is a pipe that nobody writes to";
+                return Err(io::Error::new(ErrorKind::TimedOut, message));
+            }
+            // Nobody has opened it for writing yet, or written to it.
+            _ => std::thread::sleep(LOOK_EVERY),
         }
-    };
-    read().map_err(Untrusted::io(path))
+        if bytes.len() > MAX_LENGTH {
+            let message = "is larger than 1 MiB; name the right file";
+            return Err(io::Error::new(ErrorKind::FileTooLarge, message));
+        }
+    }
+    String::from_utf8(bytes).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
 /// Checks that the file at `path` can be trusted, or could be if it were created now.
@@ -138,7 +158,7 @@ pub fn read_to_string(path: &Path, purpose: Purpose) -> Result<String, Untrusted
 pub fn check(path: &Path, purpose: Purpose) -> Result<(), Untrusted> {
     let found = match std::fs::metadata(path) {
         Ok(found) => Some(found),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(Untrusted::io(path)(error)),
     };
     User::current().check(path, found.as_ref(), purpose)
@@ -172,17 +192,18 @@ impl User {
         purpose: Purpose,
     ) -> Result<(), Untrusted> {
         // What the system provides, such as /dev/null, keeps nothing.
-        if found.is_some_and(|found| found.file_type().is_char_device()) {
+        let is_device = found.is_some_and(|found| found.file_type().is_char_device());
+        if is_device || purpose == Purpose::Credential {
             return Ok(());
         }
+        let service = self.service(path, found, purpose);
         if let Some(found) = found {
-            self.check_file(path, found, purpose)?;
+            self.check_file(path, found, purpose, service)?;
         }
         // A pipe between two processes is in no folder.
         if found.is_some_and(|found| !found.is_file()) {
             return Ok(());
         }
-        let service = self.service(path, found, purpose);
         let mut at = path.to_owned();
         for _ in 0..MAX_LINKS {
             let folder = folder(&at).canonicalize().map_err(Untrusted::io(path))?;
@@ -207,8 +228,14 @@ impl User {
         })
     }
 
-    fn check_file(self, path: &Path, found: &Metadata, purpose: Purpose) -> Result<(), Untrusted> {
-        self.check_owner(path, found, self.service(path, Some(found), purpose))?;
+    fn check_file(
+        self,
+        path: &Path,
+        found: &Metadata,
+        purpose: Purpose,
+        service: u32,
+    ) -> Result<(), Untrusted> {
+        self.check_owner(path, found, service)?;
         let (owner, mode) = (found.uid(), found.mode() & PERMISSIONS);
         let rights = self.rights_of_others(found);
         if rights & WRITE != 0 {
@@ -463,14 +490,21 @@ mod tests {
             .arg(&pipe)
             .status();
         assert!(made.unwrap().success());
-        assert_eq!(read_to_string(&pipe, Purpose::Secret).unwrap(), "");
+        let reader = File::options()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(&pipe)
+            .unwrap();
+        let error = read(&reader, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        drop(reader);
         let error = read_to_string(Path::new("/dev/zero"), Purpose::Secret).unwrap_err();
         assert!(error.to_string().contains("larger than"), "{error}");
         let writer = std::thread::spawn({
             let pipe = pipe.clone();
             move || std::fs::write(pipe, "token")
         });
-        while read_to_string(&pipe, Purpose::Secret).unwrap() != "token" {}
+        assert_eq!(read_to_string(&pipe, Purpose::Secret).unwrap(), "token");
         writer.join().unwrap().unwrap();
     }
 }

@@ -23,14 +23,13 @@ pub fn read_secret(path: &Path, environment: &Environment) -> Result<SecretStrin
     let credentials = environment.get("CREDENTIALS_DIRECTORY");
     let is_credential =
         credentials.is_some_and(|folder| !folder.is_empty() && path.starts_with(folder));
-    let text = match is_credential {
-        true => std::fs::read_to_string(path).map_err(|source| Untrusted::Io {
-            path: path.to_owned(),
-            source,
-        }),
-        false => read_to_string(path, Purpose::Secret),
+    let purpose = if is_credential {
+        Purpose::Credential
+    } else {
+        Purpose::Secret
     };
-    Ok(text.map_err(explain)?.into())
+    let text = read_to_string(path, purpose).map_err(explain)?;
+    Ok(text.into())
 }
 
 /// Some editors and shells write UTF-16.

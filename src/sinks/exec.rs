@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use super::environment;
 use super::options::{BuildError, CheckError, SinkOptions};
 use super::sink::Sink;
+use crate::files::{self, Purpose, Untrusted};
 use crate::model::{AttemptOutcome, Due, SinkLimits};
 use crate::options::{
     Environment, HOUR, LOOKS_LIKE_A_TOKEN, Problem, Reader, SECOND, looks_like_token,
@@ -96,6 +97,15 @@ impl SinkOptions for ExecOptions {
 
     fn passed_variables(&self) -> &[String] {
         &self.environment
+    }
+
+    fn warning(&self) -> Option<String> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let program = which::which_in(&self.program, Some(path), ".").ok()?;
+        match files::check(&program, Purpose::Configuration) {
+            Err(Untrusted::Io { .. }) | Ok(()) => None,
+            Err(untrusted) => Some(format!("others decide what it runs: {untrusted}")),
+        }
     }
 
     fn resolve(self: Arc<Self>, _: &Environment) -> Result<Arc<dyn SinkOptions>, Problem> {

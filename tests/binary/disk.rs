@@ -9,24 +9,8 @@ use crate::support::{Daemon, Setup, stderr};
 
 /// `command` with a limit on the size of files, in kilobytes, to simulate a full disk.
 pub fn with_little_space(setup: &Setup, command: &str, kilobytes: u32) -> Command {
-    let template = setup.command(&[command]);
-    let script = format!(
-        "trap '' XFSZ; ulimit -S -f {}; exec {} {command}",
-        kilobytes * 2,
-        env!("CARGO_BIN_EXE_apify-mirror")
-    );
-    let mut limited = Command::new("sh");
-    limited
-        .arg("-c")
-        .arg(script)
-        .current_dir(setup.dir.path())
-        .env_clear();
-    limited.envs(
-        template
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    limited
+    let limit = format!("trap '' XFSZ; ulimit -S -f {}", kilobytes * 2);
+    setup.command_after(&limit, &[command])
 }
 
 #[test]

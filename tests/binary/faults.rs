@@ -37,22 +37,7 @@ fn an_enormous_answer_is_an_error_and_does_not_fill_memory() {
     let setup = Setup::with_runs(1);
     setup.server.set_faults(Faults::always(Fault::Huge(200)));
     // Half of the memory that the answer would need.
-    let limited = format!(
-        "ulimit -v 1500000; exec {} sync",
-        env!("CARGO_BIN_EXE_apify-mirror")
-    );
-    let template = setup.command(&["sync"]);
-    let mut command = std::process::Command::new("sh");
-    command
-        .arg("-c")
-        .arg(limited)
-        .env_clear()
-        .current_dir(setup.dir.path());
-    command.envs(
-        template
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
+    let mut command = setup.command_after("ulimit -v 1500000", &["sync"]);
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(

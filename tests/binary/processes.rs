@@ -1,7 +1,5 @@
 //! Programs of sinks, and the system's limits on processes.
 
-use std::process::Command;
-
 use crate::support::{Daemon, QUICK, Setup, stderr, wait_until};
 
 /// Whether the process `id` runs.
@@ -54,19 +52,8 @@ fn a_daemon_that_fails_kills_running_programs() {
 fn too_few_open_files_are_named() {
     let setup = Setup::with_runs(5);
     for files in 4..64 {
-        let script = format!(
-            "ulimit -n {files}; exec {} sync",
-            env!("CARGO_BIN_EXE_apify-mirror")
-        );
-        let template = setup.command(&[]);
-        let variables = template.get_envs();
-        let output = Command::new("sh")
-            .args(["-c", &script])
-            .current_dir(setup.dir.path())
-            .env_clear()
-            .envs(variables.filter_map(|(name, value)| Some((name, value?))))
-            .output()
-            .unwrap();
+        let limit = format!("ulimit -n {files}");
+        let output = setup.command_after(&limit, &["sync"]).output().unwrap();
         let printed = stderr(&output);
         let code = output.status.code();
         let fine = code == Some(0);

@@ -16,24 +16,12 @@ const NOBODY: u32 = 65_534;
 
 /// The binary, set up for the account and the folder, run by an ordinary user: root may read every process.
 fn by_ordinary_user(setup: &Setup, arguments: &[&str]) -> Command {
-    let mut command = setup.command(arguments);
     if !rustix::process::geteuid().is_root() {
-        return command;
+        return setup.command(arguments);
     }
-    let program = setup.binary_for_all();
     chown(setup.dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-    let mut other = Command::new(program);
-    other
-        .args(arguments)
-        .current_dir(setup.dir.path())
-        .env_clear();
-    other.envs(
-        command
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    other.uid(NOBODY).gid(NOBODY);
-    command = other;
+    let mut command = setup.command_as(setup.binary_for_all(), arguments);
+    command.uid(NOBODY).gid(NOBODY);
     command
 }
 

@@ -216,21 +216,8 @@ fn nothing_fails_because_standard_error_cannot_be_written() {
             "{arguments:?}: {}",
             stdout(&output)
         );
-        let closed = Command::new("sh")
-            .args([
-                "-c",
-                "exec \"$0\" \"$@\" 2>&-",
-                env!("CARGO_BIN_EXE_apify-mirror"),
-            ])
-            .args(arguments)
-            .current_dir(setup.dir.path())
-            .env_clear()
-            .envs(
-                setup
-                    .command(&[])
-                    .get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            )
+        let closed = setup
+            .command_after("exec 2>&-", arguments)
             .output()
             .unwrap();
         assert_eq!(

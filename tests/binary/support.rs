@@ -1,5 +1,6 @@
 //! Set-up: a simulated account, the binary, and a folder; and ways to inspect the results.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -144,7 +145,12 @@ impl Setup {
 
     /// The binary, set up for the account and the folder, without a task.
     pub fn bare(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_apify-mirror"));
+        self.bare_as(env!("CARGO_BIN_EXE_apify-mirror"), arguments)
+    }
+
+    /// The same for another program.
+    fn bare_as(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(self.dir.path())
@@ -159,8 +165,22 @@ impl Setup {
 
     /// The binary, set up for the task.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.bare(arguments);
+        self.command_as(env!("CARGO_BIN_EXE_apify-mirror"), arguments)
+    }
+
+    /// The same for another program, such as a copy of the binary.
+    pub fn command_as(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+        let mut command = self.bare_as(program, arguments);
         command.env("APIFY_MIRROR_TASKS", "janedoe~my-task");
+        command
+    }
+
+    /// The binary, set up for the task, run by a shell after the commands `first`.
+    pub fn command_after(&self, first: &str, arguments: &[&str]) -> Command {
+        let script = format!("{first}; exec \"$0\" \"$@\"");
+        let binary = env!("CARGO_BIN_EXE_apify-mirror");
+        let mut command = self.command_as("sh", &["-c", &script, binary]);
+        command.args(arguments);
         command
     }
 

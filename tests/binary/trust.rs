@@ -31,20 +31,12 @@ fn modes(setup: &Setup) -> Vec<(String, u32)> {
     modes
 }
 
-/// Runs `command` with a umask that takes nothing away.
-fn without_umask(command: &Command) -> Output {
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", "umask 000; exec \"$0\" \"$@\""])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .envs(
-            command
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
-        .current_dir(command.get_current_dir().unwrap());
-    let output = shell.output().unwrap();
+/// Syncs with a umask that takes nothing away.
+fn sync_without_umask(setup: &Setup) -> Output {
+    let output = setup
+        .command_after("umask 000", &["sync"])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     output
 }
@@ -58,7 +50,7 @@ fn files_are_created_for_their_owner_alone_whatever_the_umask() {
         )
     };
     setup.configure(&file("events.jsonl"));
-    without_umask(&setup.command(&["sync"]));
+    sync_without_umask(&setup);
     let all = |mode| ["", "-shm", "-wal"].map(|suffix| (suffix.to_owned(), mode));
     let lock = (".lock".to_owned(), 0o600);
     let expected = |mode| {
@@ -72,7 +64,7 @@ fn files_are_created_for_their_owner_alone_whatever_the_umask() {
     assert_eq!(events.metadata().unwrap().mode() & 0o7777, 0o600);
     // For a group of readers, and back. The lock is not theirs: who can read a file can lock it.
     setup.configure("[database]\nmode = \"0640\"\n");
-    let output = without_umask(&setup.command(&["sync"]));
+    let output = sync_without_umask(&setup);
     assert!(
         stderr(&output).contains("had mode 600, and has 640"),
         "{}",
@@ -88,7 +80,7 @@ fn files_are_created_for_their_owner_alone_whatever_the_umask() {
             .stderr("runs.db.lock can be written by others")],
     );
     mode(&setup.dir.path().join("runs.db.lock"), 0o644);
-    without_umask(&setup.command(&["sync"]));
+    sync_without_umask(&setup);
     assert_eq!(modes(&setup), expected(0o600));
 }
 
@@ -258,18 +250,8 @@ fn what_root_creates_beside_a_services_database_is_the_services() {
         );
     }
     // The service goes on.
-    let command = setup.command(&["sync"]);
-    let mut service = Command::new(setup.binary_for_all());
-    service
-        .args(command.get_args())
-        .envs(
-            command
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
-        .current_dir(dir)
-        .uid(SERVICE)
-        .gid(SERVICE);
+    let mut service = setup.command_as(setup.binary_for_all(), &["sync"]);
+    service.uid(SERVICE).gid(SERVICE);
     let output = service.output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
 }
@@ -366,4 +348,22 @@ fn a_secret_in_a_configuration_that_others_can_read_is_refused() {
     assert!(!stderr(&output).contains("MfKQ"), "{}", stderr(&output));
     mode(&config, 0o600);
     Case::of(&["check"]).stdout("ok").check(&setup);
+}
+
+#[test]
+fn a_program_that_others_can_replace_is_run_with_a_warning() {
+    let setup = Setup::with_runs(1);
+    let program = setup.dir.path().join("notify");
+    std::fs::write(&program, "#!/bin/sh\n").unwrap();
+    setup.configure("[[sinks]]\nname = \"run\"\ntype = \"exec\"\ncommand = [\"./notify\"]\n");
+    mode(&program, 0o755);
+    let output = Case::of(&["check"]).check(&setup);
+    assert_eq!(stderr(&output), "");
+    mode(&program, 0o777);
+    for command in ["check", "sync"] {
+        Case::of(&[command])
+            .stderr("others decide what it runs")
+            .stderr("notify can be written by others")
+            .check(&setup);
+    }
 }

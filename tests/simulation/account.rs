@@ -73,7 +73,8 @@ impl Account {
             account.forward(20_000);
         }
         if account.has(Hazard::SmallPages) {
-            account.server.max_limit = *account.pick(&[1_000, 1_000, 7, 3]);
+            let limit = *account.pick(&[1_000, 1_000, 7, 3]);
+            account.server.set_max_limit(limit);
         }
         account
     }
@@ -307,7 +308,7 @@ impl Account {
                 }
                 98 if self.has(Hazard::SmallPages) => {
                     let limit = *self.pick(&[1_000, 100, 50, 7, 3, 2]);
-                    self.server.max_limit = limit;
+                    self.server.set_max_limit(limit);
                     self.note("page size set", &limit.to_string());
                 }
                 _ => {}
@@ -326,7 +327,7 @@ impl Account {
     /// From now on, nothing changes except figures that are still settling.
     pub fn rest(&mut self) {
         self.at_rest = true;
-        self.server.max_limit = 1_000;
+        self.server.set_max_limit(1_000);
         self.server.ignores_offset = false;
     }
 

@@ -409,8 +409,9 @@ impl Mirror {
             () if ties + 1 >= shown.len() as u64 => 5,
             // Of a list as short as that, no page can be short.
             () if shown.len() < 3 || ties > 1 || !is_listed || account.lies_twice() => {
-                if account.lies_about_totals() { 4 } else { 2 }
+                if account.lies_about_totals() { 5 } else { 2 }
             }
+            () if account.gave_pairs() => 1,
             () => 0,
         };
         if open == 0 {

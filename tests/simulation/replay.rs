@@ -89,6 +89,9 @@ fn play(commits: &[(String, Commit)]) -> Log {
         }
         for observed in &commit.observed {
             let run = &observed.seen.run;
+            if written.unconfirmed.contains(&run.id) {
+                continue;
+            }
             if let Some(end) = &run.finished_at {
                 ends.insert(run.id.clone(), Some(end.clone()));
             }

@@ -52,7 +52,9 @@ enum Shown {
 /// How the server answers.
 pub struct Server {
     seed: u64,
-    pub max_limit: u64,
+    max_limit: u64,
+    /// The least that `max_limit` ever was.
+    least_limit: u64,
     pub ignores_offset: bool,
     totals: Totals,
     claims: Claims,
@@ -83,6 +85,7 @@ impl Server {
         Self {
             seed,
             max_limit: 1_000,
+            least_limit: 1_000,
             ignores_offset: false,
             totals,
             claims,
@@ -92,6 +95,12 @@ impl Server {
             last_total: 0,
             earlier: BTreeMap::new(),
         }
+    }
+
+    /// Gives pages of at most `limit` entries from now on.
+    pub fn set_max_limit(&mut self, limit: u64) {
+        self.max_limit = limit;
+        self.least_limit = self.least_limit.min(limit);
     }
 
     /// A number that belongs to a run, from 0 to 99.
@@ -151,6 +160,12 @@ impl Account {
     pub fn lies_twice(&self) -> bool {
         let claims = [Claims::Zero, Claims::Anything].contains(&self.server.claims);
         claims && self.lies_about_totals() && self.server.totals != Totals::Absent
+    }
+
+    /// Whether it gave pages no larger than those that an idle poll reads: two entries. A mirror that has seen no larger one
+    /// since it was started cannot take them for short.
+    pub fn gave_pairs(&self) -> bool {
+        self.server.least_limit <= 2
     }
 
     /// Whether `total` may be untrue, or is missing.

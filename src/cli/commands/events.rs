@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
+
 use crate::cli::error::CliError;
 use crate::cli::event_line::EventLine;
 use crate::cli::exit::ExitCode;
@@ -185,8 +187,17 @@ impl Log {
 }
 
 fn line(event: &LoggedEvent, json: bool) -> Result<String, CliError> {
+    let payload = &event.payload;
+    let corrupt = || StoreError::Corrupt {
+        what: "events.payload",
+        value: payload.clone(),
+    };
     if json {
-        return Ok(escape_json(&event.payload) + "\n");
+        // Whoever wrote the database may have meant to write to the terminal.
+        let is_line = !payload.contains(|c| c < ' ');
+        let is_json = is_line && serde_json::from_str::<IgnoredAny>(payload).is_ok();
+        let escaped = is_json.then(|| escape_json(payload) + "\n");
+        return Ok(escaped.ok_or_else(corrupt)?);
     }
     let EventLine {
         sequence,
@@ -194,7 +205,7 @@ fn line(event: &LoggedEvent, json: bool) -> Result<String, CliError> {
         kind,
         run,
         change,
-    } = EventLine::of(&event.payload).map_err(std::io::Error::from)?;
+    } = EventLine::of(payload).map_err(|_| corrupt())?;
     Ok(format!(
         "{sequence:>8}  {time}  {kind:<22} {run:<17}  {change}\n"
     ))
@@ -229,7 +240,7 @@ mod tests {
     fn an_event_is_an_aligned_line_or_its_own_json() {
         let event = |seq: i64, payload: &str| LoggedEvent {
             seq,
-            payload: payload.to_owned(),
+            payload: payload.replace('\n', ""),
         };
         let created = event(
             7,
@@ -250,5 +261,12 @@ mod tests {
         let hostile = event(8, "{\"status\":\"\u{9b}\u{202e}\"}");
         let escaped = "{\"status\":\"\\u009b\\u202e\"}\n";
         assert_eq!(line(&hostile, true).unwrap(), escaped);
+        for json in [false, true] {
+            let error = line(&event(9, "hello"), json).unwrap_err();
+            assert_eq!(error.code(), ExitCode::Storage);
+            let message = r#"the database holds "hello" as events.payload; it was changed by another program"#;
+            assert_eq!(error.to_string(), message);
+        }
+        assert!(line(&event(10, "{\t}"), true).is_err());
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use super::checkpoint::Log;
@@ -23,6 +24,9 @@ const STATEMENTS: usize = 100;
 /// How often a read is repeated because the file was changed meanwhile; only without the right to write, see
 /// [`Snapshot`].
 const READS: u32 = 5;
+
+/// The largest row that is read or written, in bytes: far more than any answer of the API leads to.
+const MAX_ROW: i32 = 64 << 20;
 
 /// The database. One process has one that is opened for writing, on one thread.
 #[derive(Debug)]
@@ -66,11 +70,12 @@ fn prepare_once(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// The version of the schema, which must be as this program made it. Whoever wrote the file may have meant harm: its schema
-/// may run no function that could do any, and tampered pages are found before they are used.
+/// may run no function that could do any, tampered pages are found before they are used, and no row takes all memory.
 fn examine(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_ROW)?;
     let version = check_schema(connection, path)?;
     objects::check(connection, version, path)?;
     Ok(version)

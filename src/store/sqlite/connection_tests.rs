@@ -332,3 +332,21 @@ fn a_path_through_a_file_is_the_systems_error() {
         Err(StoreError::Io { .. })
     ));
 }
+
+#[test]
+fn a_row_that_would_take_all_memory_is_not_read() {
+    let (_dir, path) = file();
+    drop(Db::open(&path).unwrap());
+    let other = Connection::open(&path).unwrap();
+    let large = "CREATE TABLE notes AS SELECT zeroblob(70000000) AS note";
+    other.execute_batch(large).unwrap();
+    for db in [Db::open_for_reading(&path), Db::open(&path)] {
+        let note = |row: &rusqlite::Row<'_>| row.get::<_, Vec<u8>>(0);
+        let read = db
+            .unwrap()
+            .connection
+            .query_row("SELECT note FROM notes", [], note);
+        let code = read.unwrap_err().sqlite_error_code();
+        assert_eq!(code, Some(rusqlite::ErrorCode::TooBig));
+    }
+}

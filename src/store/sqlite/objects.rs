@@ -3,8 +3,10 @@
 //! Whoever can write the file could plant a trigger that makes this program write, and then deliver, what never happened,
 //! or replace a view by one without end. People's own tables, views and indices are welcome.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rusqlite::Connection;
 
@@ -44,7 +46,7 @@ pub(super) fn check(connection: &Connection, version: i64, path: &Path) -> Resul
         })
     };
     const RESTORE: &str = "restore a backup, or move the file out of the way and mirror again";
-    for (name, object) in &ours {
+    for (name, object) in ours.iter() {
         match found.get(name) {
             Some(other) if other == object => {}
             Some(_) if object.kind == "table" => {
@@ -82,16 +84,17 @@ fn drop_it(statement: &str) -> String {
 /// When SQLite fails.
 pub(super) fn restore(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let found = read(connection)?;
-    let mut missing: Vec<(String, Object)> = ours(SCHEMA_VERSION)?
-        .into_iter()
-        .filter(|(name, _)| !found.contains_key(name))
+    let ours = ours(SCHEMA_VERSION)?;
+    let mut missing: Vec<(&String, &Object)> = ours
+        .iter()
+        .filter(|(name, _)| !found.contains_key(*name))
         .collect();
     // A view may be made from others.
     missing.sort_by_key(|(_, object)| object.kind == "view");
     for (_, object) in &missing {
         connection.execute_batch(&object.sql)?;
     }
-    Ok(missing.into_iter().map(|(name, _)| name).collect())
+    Ok(missing.into_iter().map(|(name, _)| name.clone()).collect())
 }
 
 /// What is not this program's, e.g. `table notes`.
@@ -107,16 +110,22 @@ pub(super) fn others(connection: &Connection) -> Result<Vec<String>, StoreError>
         .collect())
 }
 
-/// The objects that the migrations to `version` make.
-fn ours(version: i64) -> Result<Objects, StoreError> {
+/// The objects that the migrations to `version` make; those of this version are made once in a process.
+fn ours(version: i64) -> Result<Cow<'static, Objects>, StoreError> {
+    static CURRENT: OnceLock<Objects> = OnceLock::new();
+    if let Some(current) = CURRENT.get().filter(|_| version == SCHEMA_VERSION) {
+        return Ok(Cow::Borrowed(current));
+    }
     let connection = Connection::open_in_memory()?;
-    let steps = MIGRATIONS
-        .iter()
-        .take(usize::try_from(version).unwrap_or_default());
-    for step in steps {
+    let steps = usize::try_from(version).unwrap_or_default();
+    for step in MIGRATIONS.iter().take(steps) {
         connection.execute_batch(step)?;
     }
-    read(&connection)
+    let made = read(&connection)?;
+    Ok(match version {
+        SCHEMA_VERSION => Cow::Borrowed(CURRENT.get_or_init(|| made)),
+        _ => Cow::Owned(made),
+    })
 }
 
 fn read(connection: &Connection) -> Result<Objects, StoreError> {
@@ -238,6 +247,6 @@ mod tests {
         assert_eq!(restored, ["daily_runs", "open_runs", "runs_listed"]);
         assert!(restore(&db.connection).unwrap().is_empty());
         let all = read(&db.connection).unwrap();
-        assert_eq!(all, ours(SCHEMA_VERSION).unwrap());
+        assert_eq!(&all, ours(SCHEMA_VERSION).unwrap().as_ref());
     }
 }
