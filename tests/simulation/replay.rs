@@ -26,14 +26,14 @@ pub fn check(commits: &Commits, ids: &[String]) {
     sorted.sort();
     let again: Vec<&String> = all.keys().collect();
     assert_eq!(sorted, again, "ids depend on more than what happened");
+    // Playing takes most of a history's time: one place of each is enough, another one in each history.
     let count = commits.len();
-    for nth in 1..4 {
-        let rebuilt = play(&commits[count * nth / 4..]);
-        compare(&all, &rebuilt, "rebuilt");
-        let mut kept = commits[..count * nth / 5].to_vec();
-        kept.extend_from_slice(&commits[count * (nth + 1) / 5..]);
-        compare(&all, &play(&kept), "restored");
-    }
+    let nth = 1 + count % 3;
+    let rebuilt = play(&commits[count * nth / 4..]);
+    compare(&all, &rebuilt, "rebuilt");
+    let mut kept = commits[..count * nth / 5].to_vec();
+    kept.extend_from_slice(&commits[count * (nth + 1) / 5..]);
+    compare(&all, &play(&kept), "restored");
 }
 
 fn compare(all: &Log, other: &Log, what: &str) {
