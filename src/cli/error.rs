@@ -11,7 +11,7 @@ use crate::config::TokenError;
 use crate::daemon::RunError;
 use crate::options::Problems;
 use crate::sinks::BuildError;
-use crate::store::StoreError;
+use crate::store::{QueryError, StoreError};
 use crate::text::{MAX_SHOWN, escape};
 
 /// An error that ends a command.
@@ -56,6 +56,9 @@ pub enum CliError {
         "the daemon that was asked for the audit ended before it was done; run `apify-mirror audit` again"
     )]
     DaemonEnded,
+    /// A question in SQL has no answer.
+    #[error("{0}")]
+    Query(String),
     /// The results cannot be printed.
     #[error(transparent)]
     Unwritable(#[from] Unwritable),
@@ -83,10 +86,19 @@ impl CliError {
             Self::Api(error) => code_of(error),
             Self::Store(StoreError::Locked { .. }) => ExitCode::Locked,
             Self::Store(_) | Self::Unwritable(_) => ExitCode::Storage,
-            Self::UnknownSink(_) => ExitCode::Usage,
+            Self::UnknownSink(_) | Self::Query(_) => ExitCode::Usage,
             Self::UnknownTask { .. } => ExitCode::SomeTasksFailed,
             Self::DaemonEnded => ExitCode::Temporary,
             Self::Io(_) => ExitCode::Unexpected,
+        }
+    }
+}
+
+impl From<QueryError> for CliError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Store(error) => Self::Store(error),
+            QueryError::Sql(_) | QueryError::NotReading => Self::Query(error.to_string()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: reads it and calls the command it names. Every command is a file in `commands/`; the other files
 //! here are what several commands share, and import no command.
 
+mod answer;
 mod ask;
 mod commands;
 mod error;
@@ -22,7 +23,7 @@ use std::io::{self, IsTerminal};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
-use commands::{audit, check, deliveries, demo, events, run, sinks, status, sync};
+use commands::{audit, check, deliveries, demo, events, query, run, sinks, status, sync};
 use error::CliError;
 pub use exit::ExitCode;
 use globals::Globals;
@@ -61,6 +62,8 @@ enum Command {
     Deliveries(deliveries::Args),
     /// List the sinks' subscriptions, or end one for good
     Sinks(sinks::Args),
+    /// Ask a question in SQL, or list the views to ask
+    Query(query::Args),
     /// Validate the configuration
     Check(check::Args),
     /// Run the daemon on a built-in simulated account: no token, no network
@@ -204,6 +207,7 @@ async fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<Ex
         Command::Events(args) => events::execute(args, globals, environment).await,
         Command::Deliveries(args) => deliveries::execute(args, globals, environment).await,
         Command::Sinks(args) => sinks::execute(args, globals, environment).await,
+        Command::Query(args) => query::execute(args, globals, environment).await,
         Command::Check(args) => check::execute(args, globals, environment).await,
         Command::Demo(args) => demo::execute(args, globals).await,
     }

@@ -15,7 +15,7 @@ use crate::text::{MAX_SHOWN, escape, escape_json};
 /// Results cannot be written to standard output.
 #[derive(Debug, Error)]
 #[error("standard output: {0}; what should have been printed there is incomplete")]
-pub struct Unwritable(io::Error);
+pub struct Unwritable(#[from] io::Error);
 
 /// Writes `text` to standard output. A reader that has ended, such as `head`, is no error.
 ///

@@ -49,45 +49,97 @@ impl<'a, T> Table<'a, T> {
     }
 }
 
-impl Column {
-    /// The width of the widest cell, head included, as a terminal shows it.
-    fn width(&self) -> usize {
-        let cells = self.cells.iter().map(|cell| cell.width());
-        cells.fold(self.head.width(), usize::max)
-    }
-
-    fn is_numeric(&self) -> bool {
-        let is_number = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
-        self.cells.iter().all(is_number)
-    }
-
-    /// The head and the cells, all of one width.
-    fn aligned(&self) -> Vec<String> {
-        let (width, numeric) = (self.width(), self.is_numeric());
-        let align = |text: &str| {
-            let padding = " ".repeat(width - text.width());
-            if numeric {
-                padding + text
-            } else {
-                text.to_owned() + &padding
-            }
-        };
-        let cells = self.cells.iter().map(String::as_str);
-        std::iter::once(self.head).chain(cells).map(align).collect()
-    }
-}
-
 impl<T> fmt::Display for Table<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.items.is_empty() {
             return Ok(());
         }
-        let columns: Vec<Vec<String>> = self.columns.iter().map(Column::aligned).collect();
-        for line in 0..=self.items.len() {
-            let cells: Vec<&str> = columns.iter().map(|column| column[line].as_str()).collect();
-            writeln!(f, "{}", cells.join(BETWEEN).trim_end())?;
+        let mut grid = Grid::default();
+        for (n, Column { head, cells }) in self.columns.iter().enumerate() {
+            let is_number =
+                |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+            grid.fit(n, head, cells.iter().all(is_number));
+            cells.iter().for_each(|cell| grid.widen(n, cell));
+        }
+        grid.write(f, self.columns.iter().map(|column| column.head))?;
+        for line in 0..self.items.len() {
+            grid.write(
+                f,
+                self.columns
+                    .iter()
+                    .map(|column| column.cells[line].as_str()),
+            )?;
         }
         Ok(())
+    }
+}
+
+/// The widths of columns, as a terminal shows them.
+#[derive(Clone, Debug, Default)]
+pub struct Grid {
+    columns: Vec<(usize, bool)>,
+}
+
+impl Grid {
+    /// Makes the column `n`, one after those that there are or one of them, at least as wide as `head`; `numeric` columns
+    /// are aligned to the right.
+    pub fn fit(&mut self, n: usize, head: &str, numeric: bool) {
+        if self.columns.len() <= n {
+            self.columns.resize(n + 1, (0, numeric));
+        }
+        self.columns[n].1 = numeric;
+        self.widen(n, head);
+    }
+
+    /// Makes the column `n` at least as wide as `cell`.
+    pub fn widen(&mut self, n: usize, cell: &str) {
+        if let Some((width, _)) = self.columns.get_mut(n) {
+            *width = cell.width().max(*width);
+        }
+    }
+
+    /// Makes the widest columns narrower, as far as all of them together take more than `most`; none gets narrower than
+    /// `least`.
+    pub fn limit(&mut self, most: usize, least: usize) {
+        let between = BETWEEN.len() * self.columns.len().saturating_sub(1);
+        loop {
+            let all = self.columns.iter().map(|(width, _)| *width);
+            let (taken, widest) = (all.clone().sum::<usize>() + between, all.max().unwrap_or(0));
+            if taken <= most || widest <= least {
+                return;
+            }
+            let widest = self
+                .columns
+                .iter_mut()
+                .filter(|(width, _)| *width == widest);
+            widest.for_each(|(width, _)| *width -= 1);
+        }
+    }
+
+    /// The width of the column `n`.
+    pub fn width(&self, n: usize) -> usize {
+        self.columns.get(n).map_or(0, |(width, _)| *width)
+    }
+
+    /// Writes a line of cells, without spaces at its end.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub fn write<'a>(
+        &self,
+        to: &mut impl fmt::Write,
+        cells: impl Iterator<Item = &'a str>,
+    ) -> fmt::Result {
+        let align = |(cell, (width, numeric)): (&str, &(usize, bool))| {
+            let padding = " ".repeat(width.saturating_sub(cell.width()));
+            if *numeric {
+                padding + cell
+            } else {
+                cell.to_owned() + &padding
+            }
+        };
+        let cells: Vec<String> = cells.zip(&self.columns).map(align).collect();
+        writeln!(to, "{}", cells.join(BETWEEN).trim_end())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -252,6 +253,13 @@ impl Run {
             extra.insert("meta".to_owned(), Value::Object(copied(meta)));
         }
         Ok(Self { extra, ..run })
+    }
+
+    /// From `startedAt` to `finishedAt`; `None` if one of them is missing or unreadable, or the end lies before the start.
+    pub fn duration(&self) -> Option<Duration> {
+        let finished = self.finished_at.as_deref().and_then(Timestamp::parse)?;
+        let started = self.started().filter(|started| *started <= finished)?;
+        Some(finished.since(started))
     }
 
     /// `startedAt` as an instant; `None` if it is missing or unreadable.

@@ -9,6 +9,7 @@
 mod conformance;
 mod error;
 mod event_id;
+mod query;
 mod reports;
 mod sqlite;
 mod states;
@@ -16,11 +17,12 @@ mod traits;
 mod written;
 
 pub use error::{Failure, StoreError};
+pub use query::{Cell, Part, QueryError, View};
 pub use reports::{
     AuditRequest, Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
     TaskStatus, Unresolved, Which,
 };
-pub use sqlite::{SqliteReader, SqliteStore, Writer};
+pub use sqlite::{SqliteReader, SqliteStore, Writer, views};
 pub use states::{Condition, DeliveryState, SinkState};
 pub use traits::{MAX_UNREADABLE, MAX_UNSEEN, Reader, Store};
 pub use written::{Committed, Written};

@@ -5,6 +5,7 @@ pub mod check;
 pub mod deliveries;
 pub mod demo;
 pub mod events;
+pub mod query;
 pub mod run;
 pub mod sinks;
 pub mod status;

@@ -132,11 +132,21 @@ fn a_row_names_the_runs_own_task_and_the_one_that_lists_it() {
     let mut db = db();
     let mut foreign = run("a", 1, "READY");
     foreign["actorTaskId"] = json!("another");
-    db.commit(FEED, &commit(10, 1, &[foreign])).unwrap();
+    let mut silent = run("b", 2, "READY");
+    silent["actorTaskId"] = json!(null);
+    for now in [10, 20] {
+        let items = [foreign.clone(), silent.clone()];
+        db.commit(FEED, &commit(now, 1, &items)).unwrap();
+    }
     assert_eq!(
-        column(&db, "SELECT task_id || ' ' || feed_id FROM runs"),
-        ["another task"]
+        column(
+            &db,
+            "SELECT task_id || ' ' || feed_id FROM runs ORDER BY id"
+        ),
+        ["another task", "task task"]
     );
+    let updated = "SELECT DISTINCT unixepoch(updated_at) FROM runs";
+    assert_eq!(column(&db, updated), ["10"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The transaction that updates the mirror: rows, their events, their deliveries and the cursor.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -66,6 +67,7 @@ struct Runs<'a> {
 impl Runs<'_> {
     /// Stores what was observed of a run, and raises its events, unless it must be confirmed first.
     fn see(&mut self, observed: &Observed, items: &UnreadableItems<'_>) -> Result<(), StoreError> {
+        let observed = &*with_task(observed, self.feed_id);
         let id = &observed.seen.run.id;
         let row = rows::load(self.connection, id)?;
         let (stored, marks) =
@@ -106,6 +108,15 @@ impl Runs<'_> {
         }
         Ok(())
     }
+}
+
+/// `observed`, as a run of `task` where it names none.
+fn with_task<'a>(observed: &'a Observed, task: &str) -> Cow<'a, Observed> {
+    let mut observed = Cow::Borrowed(observed);
+    if observed.seen.run.task_id.is_none() {
+        observed.to_mut().seen.run.task_id = Some(task.to_owned());
+    }
+    observed
 }
 
 /// The runs of a feed that the mirror has as listed, but that `covered` proves absent: the commit neither observed them

@@ -33,6 +33,7 @@ mod outbox;
 mod overview;
 #[cfg(test)]
 mod plan_tests;
+mod query;
 mod reader;
 mod reads;
 mod registrations;
@@ -46,8 +47,11 @@ mod tasks;
 #[cfg(test)]
 mod transaction_tests;
 mod unreadable;
+#[cfg(test)]
+mod views_tests;
 mod writer;
 
 pub use executor::Writer;
+pub use query::views;
 pub use reader::SqliteReader;
 pub use writer::SqliteStore;

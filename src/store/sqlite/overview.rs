@@ -26,15 +26,17 @@ impl Db {
     fn task_statuses(&self, now: Timestamp) -> Result<Vec<TaskStatus>, StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT t.id, t.name, t.username, c.\"offset\", c.watermark_started_at, c.server_total,
-                 (SELECT count(*) FROM runs r WHERE r.feed_id = t.id),
-                 (SELECT count(*) FROM open_runs o WHERE o.task_id = t.id),
-                 (SELECT count(*) FROM runs r WHERE r.feed_id = t.id AND r.removed_at IS NOT NULL),
+                 (SELECT count(*) FROM runs r WHERE r.task_id = t.id),
+                 (SELECT count(*) FROM runs r WHERE r.feed_id = t.id AND r.is_open = 1
+                      AND r.status NOT IN ('SUCCEEDED', 'FAILED', 'TIMED-OUT', 'ABORTED')),
+                 (SELECT count(*) FROM runs r WHERE r.feed_id = t.id AND r.removed_at IS NULL),
                  c.first_sync_complete, c.last_success_at, c.last_audit_at, a.\"offset\",
                  iif(c.condition = 'ok' AND NOT c.first_sync_complete, 'first sync', c.condition), c.last_error,
                  c.last_error_at, (SELECT count(*) FROM unreadable_items u WHERE u.feed_id = c.id)
              FROM feeds c JOIN tasks t ON t.id = c.task_id LEFT JOIN audits a ON a.feed_id = c.id ORDER BY t.username, t.name, t.id",
         )?;
         let tasks = statement.query_map([], |row| {
+            let (rows, listed): (u64, u64) = (row.get(6)?, row.get(8)?);
             Ok(TaskStatus {
                 id: row.get(0)?,
                 name: row.get(1)?,
@@ -42,9 +44,9 @@ impl Db {
                 cursor: row.get(3)?,
                 watermark: row.get(4)?,
                 server_total: row.get(5)?,
-                rows: row.get(6)?,
+                rows,
                 open_runs: row.get(7)?,
-                removed: row.get(8)?,
+                removed: rows.saturating_sub(listed),
                 first_sync_complete: row.get(9)?,
                 last_success_age_seconds: age(row.get::<_, Option<String>>(10)?.as_deref(), now),
                 last_success_at: row.get(10)?,

@@ -8,6 +8,7 @@ use super::connection::Db;
 use super::executor::Executor;
 use crate::model::Timestamp;
 use crate::store::error::StoreError;
+use crate::store::query::{Part, QueryError};
 use crate::store::reports::{
     AuditRequest, Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
 };
@@ -38,6 +39,24 @@ impl SqliteReader {
 
     pub(super) fn on(executor: Executor) -> Self {
         Self { executor }
+    }
+
+    /// Answers the question `sql`: calls `each`, on the thread of the reader, with `state` and every part of the answer
+    /// until it returns false; returns `state`.
+    ///
+    /// # Errors
+    /// When the question is wrong or does more than read, or the database fails.
+    pub async fn query<S: Send + 'static>(
+        self,
+        sql: String,
+        mut state: S,
+        mut each: impl FnMut(&mut S, Part) -> bool + Send + 'static,
+    ) -> Result<S, QueryError> {
+        let answer = move |db: &mut Db| {
+            let answered = db.query(&sql, &mut |part| each(&mut state, part));
+            Ok(answered.map(|()| state))
+        };
+        self.executor.call(answer).await?
     }
 
     /// Runs `read`.

@@ -28,7 +28,7 @@ pub fn ensure_task(connection: &Connection, id: &str, now: &str) -> Result<(), S
 pub fn tell_if_feed_is_lost(connection: &Connection, id: &str) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM feeds WHERE id = ?1)
-             AND EXISTS (SELECT 1 FROM runs WHERE feed_id = ?1)",
+             AND EXISTS (SELECT 1 FROM runs WHERE feed_id = ?1 AND removed_at IS NULL)",
     )?;
     if statement.exists([id])? {
         tracing::warn!(

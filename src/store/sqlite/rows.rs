@@ -31,8 +31,9 @@ static SELECT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// The columns that [`UPSERT`] sets both on insert and on update, besides those of [`Run::COLUMNS`].
-const SET: [&str; 8] = [
+const SET: [&str; 9] = [
     "status",
+    "duration_seconds",
     "extra",
     "settles_at",
     "is_open",
@@ -100,9 +101,11 @@ pub fn upsert(
     let run = &stored.run;
     let extra = (!run.extra.is_empty()).then(|| Value::Object(run.extra.clone()).to_string());
     let settles_at = stored.settles_at.map(|at| at.to_string());
+    let duration = run.duration().map(|duration| duration.as_secs_f64());
     let (status, is_open) = (run.status.as_str(), stored.is_open());
     let set: [&dyn ToSql; SET.len()] = [
         &status,
+        &duration,
         &extra,
         &settles_at,
         &is_open,
