@@ -12,7 +12,7 @@ use std::fmt::{self, Write as _};
 pub const MAX_SHOWN: usize = 2_000;
 
 /// Ends text of which not all is shown.
-const CUT: char = '…';
+pub const CUT: char = '…';
 
 /// `value` on one line of at most `most` characters, with every active character escaped as Rust writes it (`\n`,
 /// `\u{1b}`). What does not fit is replaced by `…`. Text that was escaped once stays as it is: a backslash is no active

@@ -9,7 +9,7 @@ use std::time::Duration;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, Url, redirect};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::error::{ApiError, ErrorClass};
 use super::limits::{MAX_BODY, MAX_ERROR_BODY, MAX_HEADERS};
@@ -56,6 +56,11 @@ pub struct ClientOptions {
     pub concurrency: NonZeroUsize,
 }
 
+/// The right to hold a page in memory until it is stored, which ends when this is dropped. All clones of a client together
+/// give as many as there may be attempts in flight, so that memory is bounded however many feeds wait for the database.
+#[derive(Debug, Default)]
+pub struct InHand(Option<OwnedSemaphorePermit>);
+
 /// A client of the API. Clones share the connections and the limits.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -74,6 +79,9 @@ struct Inner {
     base_url: Url,
     rate: DefaultDirectRateLimiter,
     in_flight: Semaphore,
+    /// One for each page that was read and is not stored yet. Who holds one may wait for `in_flight`, never the other way
+    /// round.
+    in_hand: Arc<Semaphore>,
     retry: RetryPolicy,
     requests: AtomicU64,
     /// The `Date` of the last answer that had one, in milliseconds, or [`NO_DATE`].
@@ -120,6 +128,7 @@ impl Client {
             .min(requests_per_second);
         let rate = RateLimiter::direct(Quota::per_second(requests_per_second).allow_burst(burst));
         let in_flight = Semaphore::new(concurrency.get());
+        let in_hand = Arc::new(Semaphore::new(concurrency.get()));
         let inner = Inner {
             http,
             authorization: watch::Sender::new(header),
@@ -128,6 +137,7 @@ impl Client {
             base_url,
             rate,
             in_flight,
+            in_hand,
             retry,
             requests: AtomicU64::new(0),
             server_time: AtomicI64::new(NO_DATE),
@@ -135,6 +145,15 @@ impl Client {
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    /// The right to hold one more page, if one is free now and others are left: for a page that is read ahead, whose retries
+    /// must not keep every other feed waiting.
+    pub fn try_take_in_hand(&self) -> Option<InHand> {
+        let in_hand = &self.inner.in_hand;
+        let is_left = in_hand.available_permits() > 1;
+        let permit = is_left.then(|| Arc::clone(in_hand).try_acquire_owned().ok());
+        permit.flatten().map(|permit| InHand(Some(permit)))
     }
 
     /// How many attempts this client and its clones have made.
@@ -214,11 +233,17 @@ impl Client {
     }
 
     /// A page of the runs of the task `task_id` (`GET /v2/actor-tasks/:id/runs`). Items that cannot be read are among its
-    /// entries.
+    /// entries. Unless `in_hand` is a right to hold it, each attempt waits for one, and the one that succeeds leaves it
+    /// there; waits between attempts hold none.
     ///
     /// # Errors
     /// When no attempt succeeds.
-    pub async fn runs(&self, task_id: &str, window: &Window) -> Result<Page, ApiError> {
+    pub async fn runs(
+        &self,
+        task_id: &str,
+        window: &Window,
+        in_hand: &mut InHand,
+    ) -> Result<Page, ApiError> {
         let mut query = vec![
             ("offset", window.offset.to_string()),
             ("limit", window.limit.to_string()),
@@ -237,7 +262,21 @@ impl Client {
         }
         let mut url = self.url(&["v2", "actor-tasks", task_id, "runs"])?;
         url.query_pairs_mut().extend_pairs(query);
-        self.get(self.inner.retry, url, wire::run_page).await
+        let has_right = in_hand.0.is_some();
+        let read = self.inner.retry.run(async || {
+            let mut right = InHand::default();
+            if !has_right {
+                // An error would mean that it was closed, which nothing does.
+                right.0 = Arc::clone(&self.inner.in_hand).acquire_owned().await.ok();
+            }
+            let page = self.with_current_token(&url, wire::run_page).await?;
+            Ok((page, right))
+        });
+        let (page, right) = read.await?;
+        if !has_right {
+            *in_hand = right;
+        }
+        Ok(page)
     }
 
     /// The run `run_id` (`GET /v2/actor-runs/:id`); `None` if Apify answers `record-not-found`. The mirror then marks

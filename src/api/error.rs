@@ -8,7 +8,8 @@ use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::text::escape;
+use super::limits::refuse;
+use crate::text::{CUT, escape};
 use crate::web::{describe, excerpt};
 
 /// The most characters of what a message says beside the URL.
@@ -77,9 +78,29 @@ impl ErrorDetail {
     /// Reads an error body; `None` for anything that Apify does not write, such as a proxy's page.
     fn read(body: &[u8]) -> Option<Self> {
         let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+        if refuse(body).is_some() {
+            return None;
+        }
         let ErrorBody { error } = serde_json::from_slice(body).ok()?;
         (!error.kind.trim().is_empty()).then_some(error)
     }
+}
+
+/// `text` without `token`, also where the text was cut within it.
+fn hide(text: &str, token: &str) -> String {
+    // Fewer characters of a token tell nothing.
+    const LEAST: usize = 4;
+    let mut text = text.replace(token, HIDDEN);
+    for end in (LEAST..token.len()).rev() {
+        let Some(part) = token.get(..end) else {
+            continue;
+        };
+        text = text.replace(&format!("{part}{CUT}"), &format!("{HIDDEN}{CUT}"));
+        if let Some(rest) = text.strip_suffix(part) {
+            text = rest.to_owned() + HIDDEN;
+        }
+    }
+    text
 }
 
 impl ApiError {
@@ -89,7 +110,7 @@ impl ApiError {
         let token = value.strip_prefix("Bearer ").unwrap_or(value);
         // One as short as that may be any part of the text, and is no token of Apify's.
         if token.len() >= 8 {
-            self.detail = self.detail.replace(token, HIDDEN);
+            self.detail = hide(&self.detail, token);
         }
         self
     }
@@ -288,6 +309,20 @@ mod tests {
             "\u{feff}{\"error\": {\"type\": \"record-not-found\", \"message\": [1]}}",
         ] {
             assert!(answer(404, body.as_bytes()).is_record_not_found(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_hidden_also_where_the_text_was_cut_within_it() {
+        let token = "apify_api_0123456789abcdef";
+        let header = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+        for before in 0..260 {
+            let message = format!("{}{token}zz", "m".repeat(before));
+            let body = format!(r#"{{"error": {{"type": "{message}", "message": "{message}"}}}}"#);
+            let error = answer(400, body.as_bytes()).without_token(&header);
+            let shown = error.to_string();
+            assert!(!shown.contains("apif"), "{before}: {shown}");
+            assert!(shown.contains("mmm") || before < 3, "{shown}");
         }
     }
 

@@ -27,6 +27,13 @@ const MAX_PAGE: usize = MAX_BODY / 2 * 3;
 /// the database, and in what the allocator keeps of an earlier page for another thread.
 const COPIES: usize = 6;
 
+/// How deep a value may be nested. `serde_json` reads 127 levels; an event has an item one level deeper.
+const MAX_DEPTH: usize = 100;
+
+/// What the keys begin with that mean something to `serde_json` itself: the text below them would be parsed as JSON, without
+/// having been weighed.
+const RESERVED: &str = "$serde_json::private::";
+
 /// What any item weighs: the parts of a run that are always there.
 const ITEM: usize = 1_500;
 
@@ -55,6 +62,42 @@ pub fn weigh(json: &[u8]) -> usize {
         }
     }
     weight
+}
+
+/// Why text must not be parsed, whatever it weighs; `None` for all other text.
+pub fn refuse(json: &[u8]) -> Option<&'static str> {
+    let (mut depth, mut escaped) = (0_usize, false);
+    let mut string: Option<usize> = None;
+    for (at, byte) in json.iter().enumerate() {
+        match (byte, string) {
+            _ if escaped => escaped = false,
+            (b'\\', Some(_)) => escaped = true,
+            (b'"', Some(begin)) => {
+                if is_reserved(&json[begin..=at]) {
+                    return Some("it has a key that is reserved");
+                }
+                string = None;
+            }
+            (b'"', None) => string = Some(at),
+            (b'{' | b'[', None) => depth += 1,
+            (b'}' | b']', None) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Some("it is nested more than 100 levels deep");
+        }
+    }
+    None
+}
+
+/// Whether a string, as written with its quotes, is a key that is reserved.
+fn is_reserved(quoted: &[u8]) -> bool {
+    // As long as the longest of them if every character is escaped.
+    const MOST: usize = 6 * 40;
+    let begins = quoted.get(1).is_some_and(|first| b"$\\".contains(first));
+    begins
+        && quoted.len() <= MOST
+        && serde_json::from_slice::<String>(quoted).is_ok_and(|key| key.starts_with(RESERVED))
 }
 
 /// What the items of a page may still weigh.
@@ -101,6 +144,25 @@ mod tests {
         let item = format!(r#"{{{fields}"meta":{{"a":1}},"stats":{{"b":2}},"id":"a"}}"#);
         let mut budget = Budget::of_page(1_000 * item.len());
         assert!((0..1_000).all(|_| budget.takes(weigh(item.as_bytes()))));
+    }
+
+    #[test]
+    fn text_that_would_be_parsed_within_itself_or_too_deep_is_refused() {
+        let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+        assert_eq!(refuse(nested(MAX_DEPTH).as_bytes()), None);
+        assert!(refuse(nested(MAX_DEPTH + 1).as_bytes()).is_some());
+        let brackets = format!(r#"["{}", "\"{}"]"#, nested(200), nested(200));
+        assert_eq!(refuse(brackets.as_bytes()), None);
+        for key in [
+            "$serde_json::private::RawValue",
+            "$serde_json::private::Number",
+            r"\u0024serde_json::private::RawValue",
+            r"$\u0073erde_json::private::\u0052awValue",
+        ] {
+            let item = format!(r#"{{"id":"a","x":{{"{key}":"[0,0]"}}}}"#);
+            assert!(refuse(item.as_bytes()).is_some(), "{key}");
+        }
+        assert_eq!(refuse(br#"{"$serde_json":1,"\"$":2,"x":"\\"}"#), None);
     }
 
     #[test]

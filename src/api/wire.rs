@@ -8,7 +8,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::error::BYTE_ORDER_MARK;
-use super::limits::{Budget, MAX_ITEM, MAX_ITEMS, weigh};
+use super::limits::{Budget, MAX_ITEM, MAX_ITEMS, refuse, weigh};
 use super::split::{Scanner, mend, read_text, short};
 use crate::model::{Task, Timestamp, is_usable_id};
 use crate::sync::{Entry, Page, Seen, Unreadable};
@@ -215,12 +215,14 @@ fn flag(json: &[u8]) -> Option<bool> {
     }
 }
 
-/// Parses a value, mended if it must be; one that is nested more than 127 deep, the limit of `serde_json`, is refused.
-/// What is not UTF-8 becomes U+FFFD.
+/// Parses a value, mended if it must be. What is not UTF-8 becomes U+FFFD.
 fn read(json: &[u8]) -> Result<Value, String> {
+    let parse = |json: &str| match refuse(json.as_bytes()) {
+        Some(reason) => Err(reason.to_owned()),
+        None => serde_json::from_str(json).map_err(|error| error.to_string()),
+    };
     let json = String::from_utf8_lossy(json);
-    serde_json::from_str(&json)
-        .or_else(|error| serde_json::from_str(&mend(&json)).map_err(|_| error.to_string()))
+    parse(&json).or_else(|error| parse(&mend(&json)).map_err(|_| error))
 }
 
 fn read_task(json: &[u8]) -> Result<Task, String> {
@@ -407,7 +409,16 @@ mod tests {
             (r#"{"id": "", "a": 1}"#, None, "no usable `id`"),
             (r#"{"id": 5}"#, None, "no usable `id`"),
             (r#"{"x": {"id": "inner"}}"#, None, "no usable `id`"),
-            (deep.as_str(), Some("deep"), "recursion limit"),
+            (
+                deep.as_str(),
+                Some("deep"),
+                "nested more than 100 levels deep",
+            ),
+            (
+                r#"{"id": "raw", "x": {"$serde_json::private::RawValue": "[0]"}}"#,
+                Some("raw"),
+                "a key that is reserved",
+            ),
             (
                 r#"{"x": "}", "id": "a\u0062", "y": tru}"#,
                 Some("ab"),

@@ -48,7 +48,8 @@ pub struct Answer {
     /// Rows of a table whose widths are not known yet.
     waiting: Vec<Vec<Cell>>,
     grid: Option<Grid>,
-    rows: u64,
+    /// The last object of an array, until it is known whether another follows.
+    last: Option<String>,
 }
 
 impl Answer {
@@ -61,7 +62,7 @@ impl Answer {
             columns: Vec::new(),
             waiting: Vec::new(),
             grid: None,
-            rows: 0,
+            last: None,
         }
     }
 
@@ -88,7 +89,6 @@ impl Answer {
     /// # Errors
     /// When standard output cannot be written.
     pub fn row(&mut self, row: Vec<Cell>) -> Result<bool, Unwritable> {
-        self.rows += 1;
         match self.format {
             Format::Table => {
                 self.waiting.push(row);
@@ -99,8 +99,11 @@ impl Answer {
             }
             Format::Csv => print_if_read(&self.csv(&row)?),
             Format::Json => {
-                let before = if self.rows == 1 { "[\n  " } else { ",\n  " };
-                print_if_read(&(before.to_owned() + &self.object(&row)))
+                let object = self.object(&row);
+                print_if_read(&match self.last.replace(object) {
+                    Some(last) => format!("  {last},\n"),
+                    None => "[\n".to_owned(),
+                })
             }
             Format::Ndjson => print_if_read(&(self.object(&row) + "\n")),
         }
@@ -113,8 +116,10 @@ impl Answer {
     pub fn finish(mut self) -> Result<(), Unwritable> {
         match self.format {
             Format::Table => self.print_waiting()?,
-            Format::Json if self.rows == 0 => print_if_read("[]\n")?,
-            Format::Json => print_if_read("\n]\n")?,
+            Format::Json => print_if_read(&match &self.last {
+                Some(last) => format!("  {last}\n]\n"),
+                None => "[]\n".to_owned(),
+            })?,
             Format::Csv | Format::Ndjson => true,
         };
         Ok(())

@@ -51,6 +51,7 @@ fn the_program() {
       events      Read the event log
       deliveries  List, retry or drop events that could not be delivered
       sinks       List the sinks' subscriptions, or end one for good
+      query       Ask a question in SQL, or list the views to ask
       check       Validate the configuration
       demo        Run the daemon on a built-in simulated account: no token, no network
       help        Print this message or the help of the given subcommand(s)
@@ -305,6 +306,7 @@ fn every_command_shows_the_global_flags_but_the_demo_no_configuration() {
         &["deliveries", "list"],
         &["deliveries", "retry"],
         &["deliveries", "drop"],
+        &["query"],
         &["check"],
     ] {
         assert_eq!(help(command).1, everywhere, "{command:?}");
@@ -357,6 +359,7 @@ fn only_commands_that_work_on_tasks_take_a_task() {
         "deliveries list",
         "deliveries retry 1",
         "deliveries drop 1",
+        "query",
         "demo",
     ] {
         assert!(!takes_task(command), "{command}");

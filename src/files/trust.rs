@@ -1,12 +1,14 @@
 //! Whether a file can be trusted: nobody but the user and root may have written it, or be able to replace it.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use thiserror::Error;
 
 use super::create::folder;
@@ -204,14 +206,50 @@ impl User {
         if found.is_some_and(|found| !found.is_file()) {
             return Ok(());
         }
-        let mut at = path.to_owned();
-        for _ in 0..MAX_LINKS {
-            let folder = folder(&at).canonicalize().map_err(Untrusted::io(path))?;
-            self.check_folders(path, &folder, service)?;
-            let Ok(target) = at.read_link() else { break };
-            let link = at.symlink_metadata().map_err(Untrusted::io(path))?;
-            self.check_owner(&at, &link, service)?;
-            at = folder.join(target);
+        self.check_way(path, service)
+    }
+
+    /// Checks that nobody else can replace what `path` leads to: a folder on the way to it, a link, or where that leads.
+    fn check_way(self, path: &Path, service: u32) -> Result<(), Untrusted> {
+        let io = |error| Untrusted::io(path)(error);
+        let absolute = std::path::absolute(path).map_err(io)?;
+        let names = |path: &Path| -> Vec<OsString> {
+            let names = path
+                .components()
+                .rev()
+                .filter(|part| *part != Component::RootDir);
+            names.map(|part| part.as_os_str().to_owned()).collect()
+        };
+        let (mut at, mut left, mut links) = (PathBuf::from("/"), names(&absolute), 0);
+        self.check_folder(path, &at, service)?;
+        while let Some(name) = left.pop() {
+            if name == ".." {
+                at.pop();
+                continue;
+            }
+            let next = at.join(&name);
+            let found = match next.symlink_metadata() {
+                // It is to be created, or has no name any more.
+                Err(error) if error.kind() == ErrorKind::NotFound && left.is_empty() => break,
+                result => result.map_err(io)?,
+            };
+            if found.is_symlink() {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(io(Errno::LOOP.into()));
+                }
+                self.check_owner(&next, &found, service)?;
+                let target = next.read_link().map_err(io)?;
+                if target.is_absolute() {
+                    at = PathBuf::from("/");
+                }
+                left.extend(names(&target));
+                continue;
+            }
+            at = next;
+            if found.is_dir() {
+                self.check_folder(path, &at, service)?;
+            }
         }
         Ok(())
     }
@@ -277,21 +315,19 @@ impl User {
         }
     }
 
-    /// Checks that nobody else can replace something in `innermost`, or one of the folders around it.
-    fn check_folders(self, path: &Path, innermost: &Path, service: u32) -> Result<(), Untrusted> {
-        for folder in innermost.ancestors() {
-            let found = folder.metadata().map_err(Untrusted::io(folder))?;
-            self.check_owner(folder, &found, service)?;
-            let is_sticky = found.mode() & STICKY != 0;
-            if self.rights_of_others(&found) & WRITE != 0 && !is_sticky {
-                return Err(Untrusted::Writable {
-                    path: folder.to_owned(),
-                    owner: found.uid(),
-                    mode: found.mode() & PERMISSIONS,
-                    secret: false,
-                    replaces: Some(path.to_owned()),
-                });
-            }
+    /// Checks that nobody else can replace something in `folder`.
+    fn check_folder(self, path: &Path, folder: &Path, service: u32) -> Result<(), Untrusted> {
+        let found = folder.metadata().map_err(Untrusted::io(folder))?;
+        self.check_owner(folder, &found, service)?;
+        let is_sticky = found.mode() & STICKY != 0;
+        if self.rights_of_others(&found) & WRITE != 0 && !is_sticky {
+            return Err(Untrusted::Writable {
+                path: folder.to_owned(),
+                owner: found.uid(),
+                mode: found.mode() & PERMISSIONS,
+                secret: false,
+                replaces: Some(path.to_owned()),
+            });
         }
         Ok(())
     }
@@ -457,6 +493,30 @@ mod tests {
             [false, true, false],
             "only the link can be replaced"
         );
+    }
+
+    #[test]
+    fn links_among_the_folders_of_a_path_count_too() {
+        let dir = dir();
+        let (open, inner) = (dir.path().join("open"), dir.path().join("inner"));
+        std::fs::create_dir_all(inner.join("deep")).unwrap();
+        std::fs::create_dir(&open).unwrap();
+        file(&inner.join("f"), 0o600);
+        symlink("../inner", open.join("relative")).unwrap();
+        symlink(&inner, open.join("absolute")).unwrap();
+        symlink("relative/deep/..", open.join("chain")).unwrap();
+        symlink("circle", open.join("circle")).unwrap();
+        for link in ["relative", "absolute", "chain"] {
+            let path = open.join(link).join("f");
+            set(&open, 0o700);
+            judge(me(), &path, Purpose::Secret).unwrap();
+            set(&open, 0o777);
+            let message = judge(me(), &path, Purpose::Secret).unwrap_err();
+            assert!(message.contains("mode 777"), "{message}");
+        }
+        set(&open, 0o700);
+        let message = judge(me(), &open.join("circle/f"), Purpose::Written).unwrap_err();
+        assert!(message.contains("symbolic links"), "{message}");
     }
 
     #[test]

@@ -20,13 +20,16 @@ const OWN_HEADERS: [&str; 7] = [
 ];
 
 /// What the names of headers contain that hold a secret.
-const SECRET_NAMES: [&str; 6] = [
-    "authorization",
+const SECRET_NAMES: [&str; 9] = [
+    "auth",
     "cookie",
-    "token",
-    "secret",
+    "credential",
     "key",
-    "password",
+    "pass",
+    "secret",
+    "session",
+    "signature",
+    "token",
 ];
 
 /// Reads the configuration key `headers`.

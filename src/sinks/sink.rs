@@ -31,12 +31,13 @@ pub trait Sink: Send + Sync {
 }
 
 /// `events` as one JSON object per line, without active characters, in one buffer, so that lines do not mix with other
-/// writers' output; and where each line ends.
+/// writers' output; and where each line ends. Control characters as they stand in a row that somebody changed can only be
+/// layout in JSON, and become spaces.
 fn lines(events: &[Due]) -> (Vec<u8>, Vec<usize>) {
     let mut lines = String::with_capacity(events.iter().map(|event| event.payload.len() + 1).sum());
     let mut ends = Vec::with_capacity(events.len());
     for event in events {
-        lines.push_str(&escape_json(&event.payload));
+        lines.push_str(&escape_json(&event.payload).replace(|c| c < ' ', " "));
         lines.push('\n');
         ends.push(lines.len());
     }
@@ -130,10 +131,14 @@ mod tests {
     fn a_line_has_no_active_characters_and_counts_as_it_is_written() {
         let events = [
             due(1, "a", "{\"a\":\"\u{9b}\u{2028}\u{202e}\"}"),
-            due(2, "b", "{}"),
+            due(2, "b", "{\n}"),
+            due(3, "c", "{}\n\u{1b}[2J<0>forged"),
         ];
         let (lines, ends) = lines(&events);
-        assert_eq!(lines, b"{\"a\":\"\\u009b\\u2028\\u202e\"}\n{}\n");
-        assert_eq!(ends, [lines.len() - 3, lines.len()]);
+        let forged = b"{}  [2J<0>forged\n";
+        let own = b"{\"a\":\"\\u009b\\u2028\\u202e\"}\n{ }\n";
+        assert_eq!(lines, [own.as_slice(), forged].concat());
+        let end = lines.len() - forged.len();
+        assert_eq!(ends, [end - 4, end, lines.len()]);
     }
 }

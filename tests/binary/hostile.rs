@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use serde_json::Value;
 
 use crate::cases::Case;
-use crate::support::{Daemon, Setup, stderr, stdout};
+use crate::support::{Daemon, Setup, stderr, stdout, wait_until};
 
 const MIB: usize = 1 << 20;
 
@@ -229,6 +229,95 @@ fn the_heaviest_pages_that_are_read_are_bounded() {
             .column("SELECT CAST(count(*) AS TEXT) FROM runs");
         assert_eq!(count, [runs.to_string()]);
     }
+}
+
+#[test]
+fn heavy_pages_of_many_tasks_are_not_held_at_once() {
+    const TASKS: usize = 15;
+    let text = "x".repeat(MIB / 6 - 1_000);
+    let hostile = Hostile::writing(move |path, stream| {
+        let task = path.split('/').nth(3).unwrap_or_default();
+        let run = |n| {
+            format!(
+                r#"{{"id":"{task}r{n}","status":"RUNNING","startedAt":"2026-01-{n}T00:00:00.000Z","x":"{text}"}}"#
+            )
+        };
+        let answer = if is_beginning(path) {
+            let items: Vec<_> = (10..30).map(run).collect();
+            gzip(200, &zipped(HEAD, &items.join(","), 1, TAIL))
+        } else if path.contains("/runs?") {
+            list("")
+        } else {
+            let tasks: Vec<_> = (0..TASKS).map(|n| format!(r#"{{"id":"t{n}"}}"#)).collect();
+            let tasks = format!(
+                r#"{{"data":{{"total":{TASKS},"items":[{}]}}}}"#,
+                tasks.join(",")
+            );
+            plain(tasks.as_bytes())
+        };
+        let _ = stream.write_all(&answer);
+    });
+    let mut command = hostile.daemon();
+    command.env_remove("APIFY_MIRROR_TASKS");
+    command.env("APIFY_MIRROR_DISCOVER_TASKS", "true");
+    command.env("APIFY_MIRROR_API__CONCURRENCY", "1");
+    let daemon = Daemon::start(command);
+    let count = || {
+        hostile
+            .setup
+            .column("SELECT CAST(count(*) AS TEXT) FROM runs")
+    };
+    let all = [(20 * TASKS).to_string()];
+    daemon.log_line("mirroring");
+    wait_until("all runs", || count() == all);
+    let memory = peak_memory(&daemon);
+    println!("{TASKS} tasks: {} MiB at most", memory / MIB);
+    // As much again for the cache of the database, which holds all of that.
+    assert!(memory < 2 * MAX_MEMORY, "{} MiB", memory / MIB);
+}
+
+#[test]
+fn text_that_would_be_parsed_within_itself_is_unreadable_and_stops_nothing() {
+    let inner = format!(r#"[{}0]"#, r#"{\"\":0},"#.repeat(8_000));
+    let deep = format!(r#"{}\"x\"{}"#, "[".repeat(100), "]".repeat(100));
+    let raw = |id: &str, text: &str| {
+        format!(
+            r#"{{"id":"{id}","status":"RUNNING","x":{{"$serde_json::private::RawValue":"{text}"}}}}"#
+        )
+    };
+    let nested = |id: &str, levels: usize| {
+        format!(
+            r#"{{"id":"{id}","x":{}1{}}}"#,
+            "[".repeat(levels),
+            "]".repeat(levels)
+        )
+    };
+    let mut items: Vec<_> = (0..20).map(|n| raw(&format!("r{n}"), &inner)).collect();
+    items.extend([
+        raw("deep", &deep),
+        nested("n", 99),
+        nested("m", 126),
+        nested("o", 125),
+    ]);
+    items.push(r#"{"id":"good","status":"RUNNING"}"#.to_owned());
+    let hostile = Hostile::listing(list(&items.join(",")));
+    let mut command = hostile.daemon();
+    command.env("APIFY_MIRROR_SYNC__HISTORY_EVENTS", "true");
+    hostile.costs_little(command, "first sync complete");
+    let ids = hostile.setup.column("SELECT id FROM runs ORDER BY id");
+    assert_eq!(ids, ["good", "n"]);
+    let odd = hostile
+        .setup
+        .column("SELECT CAST(count(*) AS TEXT) FROM unreadable_items");
+    assert_eq!(odd, ["23"]);
+    // What was stored can be read again.
+    let mut sync = hostile.setup.command(&["sync"]);
+    sync.env("APIFY_MIRROR_API__BASE_URL", &hostile.url);
+    let output = sync.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    Case::of(&["events"])
+        .stdout("ACTOR.RUN.CREATED")
+        .check(&hostile.setup);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod mirroring;
 mod mistakes;
 mod odd_answers;
 mod processes;
+mod query;
 mod readers;
 mod reload;
 mod secrets;

@@ -216,6 +216,95 @@ fn files_of_other_users_are_refused() {
     Case::of(&["status"]).check(&setup);
 }
 
+/// What SQLite keeps beside a database lies beside the file itself, not beside a link to it.
+#[test]
+fn what_is_beside_the_file_that_a_link_leads_to_counts() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let setup = Setup::with_runs(3);
+    setup.sync();
+    let dir = setup.dir.path();
+    std::fs::create_dir(dir.join("shared")).unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        let name = format!("runs.db{suffix}");
+        std::fs::rename(dir.join(&name), dir.join("shared").join(&name)).unwrap();
+    }
+    symlink("shared/runs.db", setup.database()).unwrap();
+    Case::of(&["sync"]).check(&setup);
+    assert!(dir.join("shared/runs.db.lock").exists());
+    let log = dir.join("shared/runs.db-wal");
+    chown(&log, Some(OTHER), Some(OTHER)).unwrap();
+    Case::of(&["sync"])
+        .code(74)
+        .stderr(format!("runs.db-wal belongs to user {OTHER}"))
+        .check(&setup);
+    chown(&log, Some(0), Some(0)).unwrap();
+    // Nothing is created beside a file of others that a link leads to.
+    std::fs::remove_file(dir.join("shared/runs.db.lock")).unwrap();
+    chown(dir.join("shared/runs.db"), Some(OTHER), Some(OTHER)).unwrap();
+    Case::of(&["sync"])
+        .code(74)
+        .stderr(format!("runs.db belongs to user {OTHER}"))
+        .check(&setup);
+    assert!(!dir.join("shared/runs.db.lock").exists());
+}
+
+#[test]
+fn a_pipe_beside_a_database_is_not_waited_for() {
+    let setup = Setup::with_runs(3);
+    setup.sync();
+    let pipe = setup.dir.path().join("runs.db-journal");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    for command in ["status", "events", "sync"] {
+        Case::of(&[command])
+            .code(74)
+            .stderr("runs.db-journal: what is kept beside a database must be a regular file")
+            .check(&setup);
+    }
+}
+
+/// SQLite reads statistics with the schema, before anybody can look at it.
+#[test]
+fn statistics_that_compute_without_end_are_not_waited_for() {
+    let setup = Setup::with_runs(3);
+    setup.sync();
+    let db = rusqlite::Connection::open(setup.database()).unwrap();
+    db.execute_batch(
+        "CREATE INDEX mine ON runs (origin); ANALYZE; PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = \
+         'CREATE TABLE sqlite_stat1(tbl,idx,stat AS (instr(hex(zeroblob(16000000)), hex(zeroblob(8000000))||''1'')))' \
+         WHERE name = 'sqlite_stat1'",
+    )
+    .unwrap();
+    drop(db);
+    for command in ["status", "sync"] {
+        Case::of(&[command])
+            .code(74)
+            .stderr("schema takes longer to read than any of apify-mirror's")
+            .check(&setup);
+    }
+}
+
+#[test]
+fn an_event_that_somebody_changed_stops_none_after_it() {
+    let setup = Setup::with_runs(3);
+    setup.configure("[sync]\nhistory_events = true\n");
+    setup.sync();
+    let db = rusqlite::Connection::open(setup.database()).unwrap();
+    let forge = "UPDATE events SET payload = 'no' || char(10) || char(27) || '[2J' WHERE seq = 1";
+    db.execute_batch(forge).unwrap();
+    drop(db);
+    for arguments in [&["events"][..], &["events", "--json"]] {
+        let output = Case::of(arguments)
+            .code(74)
+            .stderr("event 1: the database holds")
+            .check(&setup);
+        assert!(stdout(&output).lines().count() >= 5, "{}", stdout(&output));
+        assert!(!stdout(&output).contains('\u{1b}'));
+    }
+}
+
 /// Root looks after a service's mirror, whose folder and files are the service's and stay so.
 #[test]
 fn what_root_creates_beside_a_services_database_is_the_services() {

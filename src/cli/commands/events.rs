@@ -9,7 +9,7 @@ use crate::cli::error::CliError;
 use crate::cli::event_line::EventLine;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{self, Globals, MAX_LIMIT};
-use crate::cli::output::{print_if_read, wait_while_read};
+use crate::cli::output::{self, print_error, print_if_read, wait_while_read};
 use crate::cli::settings;
 use crate::options::Environment;
 use crate::store::{LoggedEvent, Reader, SqliteReader, StoreError};
@@ -55,8 +55,8 @@ pub async fn execute(
     loop {
         match reading.step(&database, args).await {
             Ok(Step::MayHaveMore) => continue,
-            Ok(Step::NoMore) if !args.follow => return Ok(ExitCode::Ok),
-            Ok(Step::NoReader) => return Ok(ExitCode::Ok),
+            Ok(Step::NoMore) if !args.follow => return Ok(reading.code),
+            Ok(Step::NoReader) => return Ok(reading.code),
             Ok(Step::NoMore) => {}
             // Another database may take its place; that one is read from its beginning.
             Err(CliError::Store(StoreError::Missing { .. } | StoreError::Replaced { .. }))
@@ -71,16 +71,27 @@ pub async fn execute(
         }
         // Blocks this thread; nothing else runs on it.
         if !wait_while_read(LOOK_EVERY)? {
-            return Ok(ExitCode::Ok);
+            return Ok(reading.code);
         }
     }
 }
 
 /// The log and the place in it; `None` until the first step that could open it.
-#[derive(Default)]
 struct Reading {
     log: Option<Log>,
     place: Option<Place>,
+    /// Not [`ExitCode::Ok`] once an event could not be read.
+    code: ExitCode,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self {
+            log: None,
+            place: None,
+            code: ExitCode::Ok,
+        }
+    }
 }
 
 /// What a step found.
@@ -114,10 +125,17 @@ impl Reading {
         let batch = place.left.map_or(BATCH, |left| left.min(BATCH));
         let (events, through) = log.next(place.after, batch).await?;
         for event in &events {
-            if !print_if_read(&line(event, args.json)?)? {
-                return Ok(Step::NoReader);
-            }
             place.after = event.seq;
+            match line(event, args.json) {
+                Ok(line) if print_if_read(&line)? => {}
+                Ok(_) => return Ok(Step::NoReader),
+                // It stops none of those after it.
+                Err(error) => {
+                    let seq = event.seq;
+                    print_error(&output::line(format_args!("error: event {seq}: {error}")));
+                    self.code = CliError::from(error).code();
+                }
+            }
         }
         let read = events.len() as u64;
         place.left = place.left.map(|left| left - read);
@@ -186,7 +204,7 @@ impl Log {
     }
 }
 
-fn line(event: &LoggedEvent, json: bool) -> Result<String, CliError> {
+fn line(event: &LoggedEvent, json: bool) -> Result<String, StoreError> {
     let payload = &event.payload;
     let corrupt = || StoreError::Corrupt {
         what: "events.payload",
@@ -197,7 +215,7 @@ fn line(event: &LoggedEvent, json: bool) -> Result<String, CliError> {
         let is_line = !payload.contains(|c| c < ' ');
         let is_json = is_line && serde_json::from_str::<IgnoredAny>(payload).is_ok();
         let escaped = is_json.then(|| escape_json(payload) + "\n");
-        return Ok(escaped.ok_or_else(corrupt)?);
+        return escaped.ok_or_else(corrupt);
     }
     let EventLine {
         sequence,
@@ -263,7 +281,6 @@ mod tests {
         assert_eq!(line(&hostile, true).unwrap(), escaped);
         for json in [false, true] {
             let error = line(&event(9, "hello"), json).unwrap_err();
-            assert_eq!(error.code(), ExitCode::Storage);
             let message = r#"the database holds "hello" as events.payload; it was changed by another program"#;
             assert_eq!(error.to_string(), message);
         }

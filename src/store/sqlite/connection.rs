@@ -1,6 +1,9 @@
 //! Opening the database, and the checks that protect it.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::Builder;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
@@ -20,6 +23,10 @@ use crate::store::error::{Failure, StoreError};
 
 /// Size of the prepared statement cache: larger than the number of statements, so that each is prepared once.
 const STATEMENTS: usize = 100;
+
+/// The longest that reading and checking the schema may take: it has some dozen objects, and another process that holds the
+/// lock is waited for half as long.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often a read is repeated because the file was changed meanwhile; only without the right to write, see
 /// [`Snapshot`].
@@ -71,7 +78,35 @@ fn prepare_once(connection: &Connection) -> rusqlite::Result<()> {
 
 /// The version of the schema, which must be as this program made it. Whoever wrote the file may have meant harm: its schema
 /// may run no function that could do any, tampered pages are found before they are used, and no row takes all memory.
-fn examine(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+///
+/// SQLite reads statistics along with the schema, and a planted table of them may compute without end where nothing can
+/// interrupt it; so this waits no longer than [`READ_WITHIN`].
+fn examine(connection: Connection, path: &Path) -> Result<(Connection, i64), StoreError> {
+    let (done, examined) = mpsc::channel();
+    let name = path.to_owned();
+    let look = move || {
+        let version = examine_now(&connection, &name);
+        // Nobody waits any more after so long.
+        let _ = done.send(version.map(|version| (connection, version)));
+    };
+    let io = |source| StoreError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    Builder::new().spawn(look).map_err(io)?;
+    match examined.recv_timeout(READ_WITHIN) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => Err(StoreError::Changed {
+            path: path.to_owned(),
+            name: "sqlite_schema".to_owned(),
+            what: "schema takes longer to read than any of apify-mirror's",
+            remedy: objects::RESTORE.to_owned(),
+        }),
+        Err(RecvTimeoutError::Disconnected) => Err(StoreError::Closed),
+    }
+}
+
+fn examine_now(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
@@ -101,10 +136,10 @@ impl Db {
         refuse_several_names(path)?;
         let open = || {
             create_for(path, readers)?;
-            let mut connection = Connection::open(path)?;
+            let connection = Connection::open(path)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             prepare_once(&connection)?;
-            let version = examine(&connection, path)?;
+            let (mut connection, version) = examine(connection, path)?;
             set_pragmas(&connection, path)?;
             migrate(&mut connection, version)?;
             // In a folder that is everybody's, somebody may have been faster than SQLite.
@@ -261,16 +296,16 @@ impl Db {
                 }
             };
             connection.busy_timeout(BUSY_TIMEOUT)?;
-            match examine(&connection, path)? {
-                SCHEMA_VERSION => Ok(Self {
+            match examine(connection, path)? {
+                (connection, SCHEMA_VERSION) => Ok(Self {
                     connection,
                     file: Some(OpenFile::at(path, snapshot)?),
                     log: None,
                 }),
-                0 => Err(StoreError::Missing {
+                (_, 0) => Err(StoreError::Missing {
                     path: path.to_owned(),
                 }),
-                found => Err(StoreError::Older {
+                (_, found) => Err(StoreError::Older {
                     path: path.to_owned(),
                     found,
                     known: SCHEMA_VERSION,

@@ -33,14 +33,43 @@ pub(super) fn require(path: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// SQLite's message about anything else than a file would not say what is wrong.
+/// The file that `path` leads to, or would if it existed. SQLite keeps other files beside that one, not beside a link.
+///
+/// # Errors
+/// When the folder does not exist, or links lead in a circle.
+pub(super) fn real(path: &Path) -> std::io::Result<PathBuf> {
+    match path.canonicalize() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let folder = files::folder(path).canonicalize()?;
+            Ok(folder.join(path.file_name().unwrap_or_default()))
+        }
+        result => result,
+    }
+}
+
+/// SQLite's message about anything else than a file would not say what is wrong; and it would wait for a pipe beside one.
 pub(super) fn refuse_what_is_no_file(path: &Path) -> Result<(), StoreError> {
-    match std::fs::metadata(path) {
-        Ok(found) if !found.is_file() => Err(StoreError::NotAFile {
+    if let Ok(found) = std::fs::metadata(path)
+        && !found.is_file()
+    {
+        return Err(StoreError::NotAFile {
             path: path.to_owned(),
             is_folder: found.is_dir(),
+        });
+    }
+    // Where that is not to be found out, SQLite says why.
+    let Ok(real) = real(path) else { return Ok(()) };
+    let beside = BESIDE.iter().chain([&JOURNAL]);
+    let mut beside = beside.map(|suffix| files::beside(&real, suffix));
+    let is_other = |path: &PathBuf| path.metadata().is_ok_and(|found| !found.is_file());
+    match beside.find(is_other) {
+        Some(path) => Err(StoreError::Io {
+            path,
+            source: std::io::Error::other(
+                "what is kept beside a database must be a regular file; remove this",
+            ),
         }),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -73,8 +102,12 @@ const JOURNAL: &str = "-journal";
 /// Refuses a database, or a file beside it, that is not the user's or root's, or that others may write or replace.
 pub(super) fn require_trust(path: &Path) -> Result<(), StoreError> {
     refuse_what_is_no_file(path)?;
+    let real = real(path).map_err(|source| StoreError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
     let beside = BESIDE.iter().chain([&JOURNAL]);
-    let beside: Vec<PathBuf> = beside.map(|suffix| files::beside(path, suffix)).collect();
+    let beside: Vec<PathBuf> = beside.map(|suffix| files::beside(&real, suffix)).collect();
     for path in beside.iter().map(PathBuf::as_path).chain([path]) {
         files::check(path, Purpose::Written)?;
     }
@@ -100,8 +133,9 @@ pub(super) fn create_for(path: &Path, readers: Readers) -> Result<(), StoreError
             path.display()
         );
     }
+    let real = real(path).map_err(io)?;
     for suffix in BESIDE {
-        files::set_mode(&files::beside(path, suffix), mode).map_err(io)?;
+        files::set_mode(&files::beside(&real, suffix), mode).map_err(io)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::refuse_what_is_no_file;
+use super::file::{real, require_trust};
 use crate::files::{self, Purpose};
 use crate::store::error::StoreError;
 
@@ -37,8 +37,8 @@ impl InstanceLock {
             path: path.to_owned(),
             source,
         };
-        // Nothing is created beside a folder.
-        refuse_what_is_no_file(path)?;
+        // Nothing is created beside a folder, or a file of others that a link leads to.
+        require_trust(path)?;
         let lock = lock_path(path).map_err(io)?;
         files::check(&lock, Purpose::Written)?;
         let file =
@@ -84,14 +84,7 @@ fn locked(
 
 /// `runs.db` is locked by `runs.db.lock`, beside the file itself: two links to one database share one lock.
 fn lock_path(path: &Path) -> std::io::Result<PathBuf> {
-    let real = match path.canonicalize() {
-        Ok(real) => real,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => files::folder(path)
-            .canonicalize()?
-            .join(path.file_name().unwrap_or_default()),
-        Err(error) => return Err(error),
-    };
-    Ok(files::beside(&real, ".lock"))
+    Ok(files::beside(&real(path)?, ".lock"))
 }
 
 #[cfg(test)]

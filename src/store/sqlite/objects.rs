@@ -1,7 +1,8 @@
 //! The objects of the schema (tables, views, indices, triggers), compared with what this program made.
 //!
 //! Whoever can write the file could plant a trigger that makes this program write, and then deliver, what never happened,
-//! or replace a view by one without end. People's own tables, views and indices are welcome.
+//! or replace a view by one without end. People's own tables, views and plain indices are welcome; their triggers are not,
+//! as our writes can reach those through foreign keys.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,6 +13,10 @@ use rusqlite::Connection;
 
 use super::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::store::error::StoreError;
+
+/// What to do about a table that is not as it was made.
+pub(super) const RESTORE: &str =
+    "restore a backup, or move the file out of the way and mirror again";
 
 /// The most objects that are looked at. This program makes a tenth of that.
 const MAX_OBJECTS: usize = 1_000;
@@ -27,11 +32,28 @@ struct Object {
     sql: String,
 }
 
-/// Objects by name, without those that SQLite makes itself.
+/// Objects by name in small letters, as SQLite compares names; those that SQLite makes itself are left out.
 type Objects = BTreeMap<String, Object>;
 
-/// Checks that the objects of schema `version` are as this program made them, and that no other trigger is on a table of
-/// its. Missing views and indices are no danger; [`restore`] makes them again.
+/// The objects of a database.
+struct Found {
+    objects: Objects,
+    /// The names of its triggers, which may be those of other objects too.
+    triggers: Vec<String>,
+}
+
+/// The tables that SQLite makes itself, as it makes them. It reads their rows on its own.
+const SQLITES: [(&str, &str); 3] = [
+    ("sqlite_sequence", "CREATE TABLE sqlite_sequence(name,seq)"),
+    ("sqlite_stat1", "CREATE TABLE sqlite_stat1(tbl,idx,stat)"),
+    (
+        "sqlite_stat4",
+        "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
+    ),
+];
+
+/// Checks that the objects of schema `version` are as this program made them, that there is no trigger, and that no other
+/// index of its tables computes anything. Missing views and indices are no danger; [`restore`] makes them again.
 ///
 /// # Errors
 /// [`StoreError::Changed`] for the first that is not, and when SQLite fails.
@@ -45,7 +67,11 @@ pub(super) fn check(connection: &Connection, version: i64, path: &Path) -> Resul
             remedy,
         })
     };
-    const RESTORE: &str = "restore a backup, or move the file out of the way and mirror again";
+    if let Some(name) = found.triggers.first() {
+        let remedy = format!("`DROP TRIGGER \"{name}\"` removes it");
+        return changed(name, "trigger is not apify-mirror's", remedy);
+    }
+    let found = found.objects;
     for (name, object) in ours.iter() {
         match found.get(name) {
             Some(other) if other == object => {}
@@ -63,13 +89,28 @@ pub(super) fn check(connection: &Connection, version: i64, path: &Path) -> Resul
         }
     }
     for (name, object) in &found {
-        if object.kind == "trigger" && ours.contains_key(&object.table) && !ours.contains_key(name)
-        {
-            let remedy = format!("`DROP TRIGGER \"{name}\"` removes it");
-            return changed(name, "trigger is not apify-mirror's", remedy);
+        if name.starts_with("sqlite_") {
+            let what =
+                "table, view or index has a name of SQLite's own, and is not as SQLite makes it";
+            return changed(name, what, RESTORE.to_owned());
+        }
+        let is_foreign = object.kind == "index" && !ours.contains_key(name);
+        if is_foreign && ours.contains_key(&object.table) && computes(connection, name)? {
+            let remedy = format!("`DROP INDEX \"{name}\"` removes it");
+            return changed(name, "index has an expression or a condition", remedy);
         }
     }
     Ok(())
+}
+
+/// Whether an index has an expression or a condition: each write of its table then computes that, however long it takes.
+fn computes(connection: &Connection, index: &str) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT EXISTS (SELECT 1 FROM pragma_index_xinfo(?1) WHERE cid = -2)
+             OR EXISTS (SELECT 1 FROM sqlite_schema s, pragma_index_list(s.tbl_name) i
+                        WHERE s.type = 'index' AND lower(s.name) = ?1 AND lower(i.name) = ?1 AND i.partial)",
+    )?;
+    Ok(statement.query_row([index], |row| row.get(0))?)
 }
 
 fn drop_it(statement: &str) -> String {
@@ -83,7 +124,7 @@ fn drop_it(statement: &str) -> String {
 /// # Errors
 /// When SQLite fails.
 pub(super) fn restore(connection: &Connection) -> Result<Vec<String>, StoreError> {
-    let found = read(connection)?;
+    let found = read(connection)?.objects;
     let ours = ours(SCHEMA_VERSION)?;
     let mut missing: Vec<(&String, &Object)> = ours
         .iter()
@@ -103,7 +144,7 @@ pub(super) fn restore(connection: &Connection) -> Result<Vec<String>, StoreError
 /// When SQLite fails.
 pub(super) fn others(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let ours = ours(SCHEMA_VERSION)?;
-    let found = read(connection)?.into_iter();
+    let found = read(connection)?.objects.into_iter();
     Ok(found
         .filter(|(name, _)| !ours.contains_key(name))
         .map(|(name, object)| format!("{} {name}", object.kind))
@@ -121,35 +162,42 @@ fn ours(version: i64) -> Result<Cow<'static, Objects>, StoreError> {
     for step in MIGRATIONS.iter().take(steps) {
         connection.execute_batch(step)?;
     }
-    let made = read(&connection)?;
+    let made = read(&connection)?.objects;
     Ok(match version {
         SCHEMA_VERSION => Cow::Borrowed(CURRENT.get_or_init(|| made)),
         _ => Cow::Owned(made),
     })
 }
 
-fn read(connection: &Connection) -> Result<Objects, StoreError> {
+fn read(connection: &Connection) -> Result<Found, StoreError> {
     let mut statement = connection.prepare(
-        "SELECT name, type, tbl_name, sql FROM sqlite_schema
-         WHERE sql IS NOT NULL AND NOT (type = 'table' AND name IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4'))
-         LIMIT ?1",
+        "SELECT name, type, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL LIMIT ?1",
     )?;
     let rows = statement.query_map([MAX_OBJECTS as u64 + 1], |row| {
         let object = Object {
             kind: row.get(1)?,
-            table: row.get(2)?,
+            table: row.get::<_, String>(2)?.to_ascii_lowercase(),
             sql: row.get(3)?,
         };
-        Ok((row.get(0)?, object))
+        Ok((row.get::<_, String>(0)?, object))
     })?;
-    let objects = rows.collect::<Result<Objects, _>>()?;
-    if objects.len() > MAX_OBJECTS {
-        return Err(StoreError::Corrupt {
-            what: "the number of tables, views, indices and triggers",
-            value: format!("more than {MAX_OBJECTS}"),
-        });
+    let (mut objects, mut triggers) = (Objects::new(), Vec::new());
+    for (n, row) in rows.enumerate() {
+        let (name, object) = row?;
+        if n == MAX_OBJECTS {
+            return Err(StoreError::Corrupt {
+                what: "the number of tables, views, indices and triggers",
+                value: format!("more than {MAX_OBJECTS}"),
+            });
+        }
+        let is_sqlites = |(table, sql): &(&str, &str)| name == *table && object.sql == *sql;
+        if object.kind == "trigger" {
+            triggers.push(name);
+        } else if !SQLITES.iter().any(is_sqlites) {
+            objects.insert(name.to_ascii_lowercase(), object);
+        }
     }
-    Ok(objects)
+    Ok(Found { objects, triggers })
 }
 
 #[cfg(test)]
@@ -177,6 +225,23 @@ mod tests {
                 ["trigger is not apify-mirror's", "DROP TRIGGER \"forge\""],
             ),
             (
+                "CREATE TABLE notes (sink, seq, FOREIGN KEY (sink, seq) REFERENCES deliveries ON DELETE CASCADE);
+                 CREATE TRIGGER forge AFTER DELETE ON notes BEGIN SELECT 1; END",
+                ["trigger is not apify-mirror's", "DROP TRIGGER \"forge\""],
+            ),
+            (
+                "CREATE INDEX slow ON feeds (instr(hex(id), 'x'))",
+                ["has an expression or a condition", "DROP INDEX \"slow\""],
+            ),
+            (
+                "CREATE INDEX SLOW ON FEEDS (id) WHERE instr(hex(id), 'x')",
+                ["has an expression or a condition", "DROP INDEX \"slow\""],
+            ),
+            (
+                "DROP VIEW open_runs; CREATE VIEW OPEN_RUNS AS SELECT 1 AS id",
+                ["view or index was changed", "DROP VIEW \"open_runs\""],
+            ),
+            (
                 "DROP VIEW open_runs; CREATE VIEW open_runs AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT * FROM n",
                 ["view or index was changed", "DROP VIEW \"open_runs\""],
             ),
@@ -193,6 +258,11 @@ mod tests {
                 ["table was changed", "restore a backup"],
             ),
             (
+                "ANALYZE; PRAGMA writable_schema = ON; UPDATE sqlite_schema
+                 SET sql = 'CREATE TABLE sqlite_stat1(tbl,idx,stat AS (hex(idx)))' WHERE name = 'sqlite_stat1'",
+                ["has a name of SQLite's own", "restore a backup"],
+            ),
+            (
                 "DROP TABLE account",
                 ["table is missing", "restore a backup"],
             ),
@@ -203,6 +273,15 @@ mod tests {
                 assert!(problem.contains(part), "{sql}: {problem}");
             }
         }
+    }
+
+    #[test]
+    fn a_trigger_with_the_name_of_a_view_is_found() {
+        let made = ours(SCHEMA_VERSION).unwrap();
+        let view = &made["task_health"].sql;
+        let trigger = "CREATE TRIGGER task_health AFTER DELETE ON deliveries BEGIN SELECT 1; END";
+        let (_, problem) = changed(&format!("DROP VIEW task_health; {trigger}; {view}"));
+        assert!(problem.is_some_and(|problem| problem.contains("trigger is not")));
     }
 
     /// SQLite refuses such names, but not where its schema is written by hand.
@@ -220,7 +299,6 @@ mod tests {
     fn what_people_add_is_allowed_and_listed() {
         let (db, problem) = changed(
             "CREATE TABLE notes (run_id TEXT, note TEXT);
-             CREATE TRIGGER dated AFTER INSERT ON notes BEGIN SELECT 1; END;
              CREATE INDEX runs_by_user ON runs (user_id);
              CREATE VIEW noted AS SELECT * FROM runs JOIN notes ON run_id = id;
              ANALYZE",
@@ -228,13 +306,7 @@ mod tests {
         assert_eq!(problem, None);
         let mut found = others(&db.connection).unwrap();
         found.sort();
-        let names = [
-            "index runs_by_user",
-            "table notes",
-            "trigger dated",
-            "view noted",
-        ];
-        assert_eq!(found, names);
+        assert_eq!(found, ["index runs_by_user", "table notes", "view noted"]);
     }
 
     #[test]
@@ -246,7 +318,7 @@ mod tests {
         restored.sort();
         assert_eq!(restored, ["daily_runs", "open_runs", "runs_listed"]);
         assert!(restore(&db.connection).unwrap().is_empty());
-        let all = read(&db.connection).unwrap();
+        let all = read(&db.connection).unwrap().objects;
         assert_eq!(&all, ours(SCHEMA_VERSION).unwrap().as_ref());
     }
 }

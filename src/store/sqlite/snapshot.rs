@@ -10,6 +10,7 @@ use std::path::Path;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
+use super::file::real;
 use super::lock::InstanceLock;
 use crate::files;
 
@@ -26,7 +27,8 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// The state of the database at `path`; `None` while it has a log that is not empty, or a process that writes it.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let has_log = std::fs::metadata(files::beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+        let log = files::beside(&real(path).ok()?, "-wal");
+        let has_log = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
         if has_log || InstanceLock::is_held(path) {
             return None;
         }
