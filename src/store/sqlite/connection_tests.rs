@@ -350,3 +350,29 @@ fn a_row_that_would_take_all_memory_is_not_read() {
         assert_eq!(code, Some(rusqlite::ErrorCode::TooBig));
     }
 }
+
+/// Missing views and indices are allowed, also in a database that is to be migrated.
+#[test]
+fn a_database_without_views_and_indices_can_be_migrated_from_every_version() {
+    for version in 1..SCHEMA_VERSION {
+        let (_dir, path) = file();
+        let old = Connection::open(&path).unwrap();
+        for step in &MIGRATIONS[..version as usize] {
+            old.execute_batch(step).unwrap();
+        }
+        let made = "SELECT type || ' ' || name FROM sqlite_schema WHERE type IN ('view', 'index') AND sql IS NOT NULL";
+        let mut statement = old.prepare(made).unwrap();
+        let names = statement.query_map([], |row| row.get::<_, String>(0));
+        let names: Vec<String> = names.unwrap().map(Result::unwrap).collect();
+        drop(statement);
+        for name in names {
+            old.execute_batch(&format!("DROP {name}")).unwrap();
+        }
+        let pragmas =
+            format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}");
+        old.execute_batch(&pragmas).unwrap();
+        drop(old);
+        Db::open(&path).unwrap_or_else(|error| panic!("version {version}: {error}"));
+        Db::open_for_reading(&path).unwrap();
+    }
+}

@@ -13,11 +13,11 @@ SET task_id = coalesce(task_id, feed_id),
 WHERE task_id IS NULL OR finished_at IS NOT NULL;
 UPDATE runs SET duration_seconds = NULL WHERE duration_seconds < 0;
 
-DROP INDEX runs_by_start;
+DROP INDEX IF EXISTS runs_by_start;
 CREATE INDEX runs_by_task ON runs (task_id, started_at);
 CREATE INDEX events_by_time ON events (observed_at);
 
-DROP VIEW open_runs;
+DROP VIEW IF EXISTS open_runs;
 CREATE VIEW open_runs AS
 SELECT r.id, r.task_id, coalesce(t.name, r.task_id) AS task, r.status, r.started_at,
        round((julianday('now') - julianday(r.started_at)) * 86400.0, 3) AS age_seconds, r.origin
@@ -26,7 +26,7 @@ LEFT JOIN tasks t ON t.id = r.task_id
 WHERE r.is_open = 1 AND r.status NOT IN ('SUCCEEDED', 'FAILED', 'TIMED-OUT', 'ABORTED')
 ORDER BY r.started_at;
 
-DROP VIEW run_durations;
+DROP VIEW IF EXISTS run_durations;
 CREATE VIEW run_durations AS
 SELECT r.id, r.task_id, coalesce(t.name, r.task_id) AS task, r.status, r.started_at, r.finished_at,
        r.duration_seconds, r.usage_total_usd
@@ -34,7 +34,7 @@ FROM runs r
 LEFT JOIN tasks t ON t.id = r.task_id
 WHERE r.finished_at IS NOT NULL;
 
-DROP VIEW daily_runs;
+DROP VIEW IF EXISTS daily_runs;
 CREATE VIEW daily_runs AS
 SELECT d.task_id, coalesce(t.name, d.task_id) AS task, d.day, d.runs, d.open, d.succeeded, d.failed, d.timed_out,
        d.aborted, d.failed + d.timed_out AS failures, d.cost_usd
@@ -54,7 +54,7 @@ FROM (
 LEFT JOIN tasks t ON t.id = d.task_id;
 
 -- A share of failures is that of the runs that ended.
-DROP VIEW task_health;
+DROP VIEW IF EXISTS task_health;
 CREATE VIEW task_health AS
 SELECT t.id AS task_id, t.name AS task, t.username,
        (SELECT count(r.id) FROM runs r WHERE r.task_id = t.id) AS runs,
