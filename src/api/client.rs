@@ -56,10 +56,11 @@ pub struct ClientOptions {
     pub concurrency: NonZeroUsize,
 }
 
-/// The right to hold a page in memory until it is stored, which ends when this is dropped. All clones of a client together
-/// give as many as there may be attempts in flight, so that memory is bounded however many feeds wait for the database.
-#[derive(Debug, Default)]
-pub struct InHand(Option<OwnedSemaphorePermit>);
+/// A turn to store what was read, see [`Client::storing`].
+#[derive(Debug)]
+pub struct Storing {
+    _turn: Option<OwnedSemaphorePermit>,
+}
 
 /// A client of the API. Clones share the connections and the limits.
 #[derive(Clone, Debug)]
@@ -79,9 +80,9 @@ struct Inner {
     base_url: Url,
     rate: DefaultDirectRateLimiter,
     in_flight: Semaphore,
-    /// One for each page that was read and is not stored yet. Who holds one may wait for `in_flight`, never the other way
-    /// round.
-    in_hand: Arc<Semaphore>,
+    /// Those who store what they have read. An attempt waits for its turn among them, so that answers do not pile up before
+    /// the database; they never wait for an attempt.
+    storing: Arc<Semaphore>,
     retry: RetryPolicy,
     requests: AtomicU64,
     /// The `Date` of the last answer that had one, in milliseconds, or [`NO_DATE`].
@@ -128,7 +129,7 @@ impl Client {
             .min(requests_per_second);
         let rate = RateLimiter::direct(Quota::per_second(requests_per_second).allow_burst(burst));
         let in_flight = Semaphore::new(concurrency.get());
-        let in_hand = Arc::new(Semaphore::new(concurrency.get()));
+        let storing = Arc::new(Semaphore::new(concurrency.get()));
         let inner = Inner {
             http,
             authorization: watch::Sender::new(header),
@@ -137,7 +138,7 @@ impl Client {
             base_url,
             rate,
             in_flight,
-            in_hand,
+            storing,
             retry,
             requests: AtomicU64::new(0),
             server_time: AtomicI64::new(NO_DATE),
@@ -147,13 +148,14 @@ impl Client {
         })
     }
 
-    /// The right to hold one more page, if one is free now and others are left: for a page that is read ahead, whose retries
-    /// must not keep every other feed waiting.
-    pub fn try_take_in_hand(&self) -> Option<InHand> {
-        let in_hand = &self.inner.in_hand;
-        let is_left = in_hand.available_permits() > 1;
-        let permit = is_left.then(|| Arc::clone(in_hand).try_acquire_owned().ok());
-        permit.flatten().map(|permit| InHand(Some(permit)))
+    /// Waits for the turn to store what was read, which lasts until the returned value is dropped. Whoever holds it must not
+    /// wait for an answer. Attempts that begin later wait for those who wait here, so that only about twice as many
+    /// answers as there may be attempts in flight wait for the database, however many feeds there are.
+    pub async fn storing(&self) -> Storing {
+        // An error would mean that it was closed, which nothing does.
+        Storing {
+            _turn: Arc::clone(&self.inner.storing).acquire_owned().await.ok(),
+        }
     }
 
     /// How many attempts this client and its clones have made.
@@ -233,17 +235,11 @@ impl Client {
     }
 
     /// A page of the runs of the task `task_id` (`GET /v2/actor-tasks/:id/runs`). Items that cannot be read are among its
-    /// entries. Unless `in_hand` is a right to hold it, each attempt waits for one, and the one that succeeds leaves it
-    /// there; waits between attempts hold none.
+    /// entries.
     ///
     /// # Errors
     /// When no attempt succeeds.
-    pub async fn runs(
-        &self,
-        task_id: &str,
-        window: &Window,
-        in_hand: &mut InHand,
-    ) -> Result<Page, ApiError> {
+    pub async fn runs(&self, task_id: &str, window: &Window) -> Result<Page, ApiError> {
         let mut query = vec![
             ("offset", window.offset.to_string()),
             ("limit", window.limit.to_string()),
@@ -262,21 +258,7 @@ impl Client {
         }
         let mut url = self.url(&["v2", "actor-tasks", task_id, "runs"])?;
         url.query_pairs_mut().extend_pairs(query);
-        let has_right = in_hand.0.is_some();
-        let read = self.inner.retry.run(async || {
-            let mut right = InHand::default();
-            if !has_right {
-                // An error would mean that it was closed, which nothing does.
-                right.0 = Arc::clone(&self.inner.in_hand).acquire_owned().await.ok();
-            }
-            let page = self.with_current_token(&url, wire::run_page).await?;
-            Ok((page, right))
-        });
-        let (page, right) = read.await?;
-        if !has_right {
-            *in_hand = right;
-        }
-        Ok(page)
+        self.get(self.inner.retry, url, wire::run_page).await
     }
 
     /// The run `run_id` (`GET /v2/actor-runs/:id`); `None` if Apify answers `record-not-found`. The mirror then marks
@@ -404,6 +386,7 @@ impl Client {
         decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
     ) -> Result<T, ApiError> {
         let _permit = self.inner.in_flight.acquire().await;
+        drop(self.inner.storing.acquire().await);
         self.inner.rate.until_ready().await;
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
         let result = self.attempt(url, token, decode).await;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::client::{Client, ClientOptions, InHand};
-use super::error::{ApiError, ErrorClass};
+use super::client::{Client, ClientOptions};
+use super::error::ErrorClass;
 use super::retry::RetryPolicy;
 use super::token::{Token, TokenSource};
 use crate::model::Timestamp;
 use crate::simulator::{Fault, Faults, Server, TOKEN, World};
-use crate::sync::{Listing, Page, Window};
+use crate::sync::{Listing, Window};
 
 const ALL: Window = Window {
     listing: Listing::All,
@@ -64,10 +64,6 @@ async fn server() -> (Server, String) {
     (Server::start(world).await.unwrap(), task)
 }
 
-async fn runs(client: &Client, task: &str, window: &Window) -> Result<Page, ApiError> {
-    client.runs(task, window, &mut InHand::default()).await
-}
-
 /// Answers one connection with these bytes, whatever the request.
 async fn canned(answer: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -84,36 +80,37 @@ async fn canned(answer: Vec<u8>) -> String {
 async fn windows_become_queries() {
     let (server, task) = server().await;
     let client = client(&server.url());
-    let page = runs(&client, &task, &Window { offset: 3, ..ALL })
+    let page = client
+        .runs(&task, &Window { offset: 3, ..ALL })
         .await
         .unwrap();
     let said = (page.offset, page.total, page.entries.len());
     assert_eq!(said, (Some(3), Some(5), 2));
-    let newest = runs(
-        &client,
-        &task,
-        &Window {
-            listing: Listing::Newest,
-            offset: 0,
-            limit: 1,
-        },
-    )
-    .await
-    .unwrap();
+    let newest = client
+        .runs(
+            &task,
+            &Window {
+                listing: Listing::Newest,
+                offset: 0,
+                limit: 1,
+            },
+        )
+        .await
+        .unwrap();
     assert_eq!(
         newest.entries[0].started(),
         Some(Timestamp::from_millis(4_000))
     );
-    runs(
-        &client,
-        &task,
-        &Window {
-            listing: Listing::Active,
-            ..ALL
-        },
-    )
-    .await
-    .unwrap();
+    client
+        .runs(
+            &task,
+            &Window {
+                listing: Listing::Active,
+                ..ALL
+            },
+        )
+        .await
+        .unwrap();
     let queries = server
         .take_requests()
         .into_iter()
@@ -138,7 +135,7 @@ async fn nothing_is_asked_for_by_a_name_that_could_lead_elsewhere() {
         for error in [
             client.task(name).await.unwrap_err(),
             client.run(name).await.unwrap_err(),
-            runs(&client, name, &ALL).await.unwrap_err(),
+            client.runs(name, &ALL).await.unwrap_err(),
         ] {
             assert_eq!(error.class(), ErrorClass::Other, "{name}");
             assert!(
@@ -179,7 +176,7 @@ async fn only_failures_that_may_pass_are_retried() {
     ] {
         server.set_faults(Faults::always(fault.clone()));
         let client = client(&server.url());
-        let error = runs(&client, &task, &ALL).await.unwrap_err();
+        let error = client.runs(&task, &ALL).await.unwrap_err();
         assert_eq!(
             (error.class(), client.requests()),
             (class, attempts),
@@ -243,7 +240,7 @@ async fn an_attempt_without_an_answer_times_out() {
     let (server, task) = server().await;
     server.set_faults(Faults::always(Fault::Hang));
     let client = client_without_retries(&server.url(), Duration::from_millis(50));
-    let error = runs(&client, &task, &ALL).await.unwrap_err();
+    let error = client.runs(&task, &ALL).await.unwrap_err();
     assert!(error.to_string().ends_with("no answer in time"), "{error}");
 }
 
@@ -297,7 +294,7 @@ async fn the_date_of_an_answer_limits_which_starts_are_believed() {
     let date = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
     let client = client(&canned_with(date, body).await);
     assert_eq!(client.server_time(), None);
-    let page = runs(&client, "task", &ALL).await.unwrap();
+    let page = client.runs("task", &ALL).await.unwrap();
     let starts: Vec<_> = page.runs().map(|seen| seen.started).collect();
     assert_eq!(starts, [Some(at("1994-11-06T08:59:37Z")), None]);
     let said = client.server_time();
@@ -310,7 +307,7 @@ async fn without_a_date_the_local_clock_limits_which_starts_are_believed() {
     for (start, believed) in [(hours(23), true), (hours(25), false)] {
         let body = format!(r#"{{"data": {{"items": [{{"id": "a", "startedAt": "{start}"}}]}}}}"#);
         let client = client(&canned_with("", &body).await);
-        let page = runs(&client, "task", &ALL).await.unwrap();
+        let page = client.runs("task", &ALL).await.unwrap();
         assert_eq!(page.entries[0].started().is_some(), believed);
         assert_eq!(client.server_time(), None);
     }
@@ -370,24 +367,24 @@ async fn a_refused_token_is_read_again_and_another_one_is_used_at_once() {
         Duration::from_secs(10),
         RetryPolicy::default(),
     );
-    let refused = runs(&client, &task, &ALL).await.unwrap_err();
+    let refused = client.runs(&task, &ALL).await.unwrap_err();
     assert_eq!(refused.class(), ErrorClass::TokenRefused);
     assert!(!client.was_accepted());
 
     let (same, reads) = source("old");
     client.set_token_source(same);
     assert_eq!(reads.load(Ordering::Relaxed), 0, "it is not refused yet");
-    runs(&client, &task, &ALL).await.unwrap_err();
+    client.runs(&task, &ALL).await.unwrap_err();
     assert_eq!(reads.load(Ordering::Relaxed), 1, "once for each request");
     assert!(!client.was_accepted());
 
     let replaced = client.token_replaced();
     let (new, reads) = source(TOKEN);
     client.set_token_source(new);
-    runs(&client, &task, &ALL).await.unwrap();
+    client.runs(&task, &ALL).await.unwrap();
     replaced.await;
     assert!(client.was_accepted());
-    runs(&client, &task, &ALL).await.unwrap();
+    client.runs(&task, &ALL).await.unwrap();
     assert_eq!(reads.load(Ordering::Relaxed), 1, "it is kept");
 }
 
@@ -399,7 +396,7 @@ async fn a_source_without_a_usable_token_changes_nothing() {
     assert!(client.read_token_from(unusable).is_err());
     let (same, _) = source(TOKEN);
     assert_eq!(client.read_token_from(same), Ok(false));
-    runs(&client, &task, &ALL).await.unwrap();
+    client.runs(&task, &ALL).await.unwrap();
 }
 
 #[tokio::test]
@@ -408,33 +405,30 @@ async fn apifys_own_403_and_404_show_that_the_token_is_accepted() {
         let (server, task) = server().await;
         server.set_faults(Faults::always(Fault::Status(status)));
         let client = client_without_retries(&server.url(), Duration::from_secs(10));
-        runs(&client, &task, &ALL).await.unwrap_err();
+        client.runs(&task, &ALL).await.unwrap_err();
         assert_eq!(client.was_accepted(), accepted, "{status}");
     }
 }
 
-/// Pages wait for the database, which has one writer: however many feeds there are, they hold only so many.
+/// What was read waits for the database, which has one writer: meanwhile nothing more is read.
 #[tokio::test]
-async fn no_more_pages_are_read_than_may_be_held() {
+async fn nothing_is_read_while_too_much_waits_to_be_stored() {
     let (server, task) = server().await;
     let client = client(&server.url());
-    let mut rights = Vec::new();
-    while let Some(right) = client.try_take_in_hand() {
-        rights.push(right);
+    client.runs(&task, &ALL).await.unwrap();
+    let mut turns = Vec::new();
+    let moment = Duration::from_millis(50);
+    while let Ok(turn) = tokio::time::timeout(moment, client.storing()).await {
+        turns.push(turn);
     }
-    assert!(!rights.is_empty());
-    let mut last = InHand::default();
-    client.runs(&task, &ALL, &mut last).await.unwrap();
-    let another = tokio::spawn({
+    let read = {
         let (client, task) = (client.clone(), task.clone());
-        async move { runs(&client, &task, &ALL).await }
-    });
-    // Whatever is read otherwise needs no right, and neither does who has one.
-    client.task(&task).await.unwrap();
-    client.runs(&task, &ALL, &mut last).await.unwrap();
-    assert_eq!(client.requests(), 3);
-    assert!(!another.is_finished());
-    drop(last);
-    another.await.unwrap().unwrap();
-    assert_eq!(client.requests(), 4);
+        async move { client.runs(&task, &ALL).await }
+    };
+    let mut read = tokio::spawn(read);
+    let early = tokio::time::timeout(2 * moment, &mut read).await;
+    assert!(early.is_err() && client.requests() == 1);
+    turns.pop();
+    read.await.unwrap().unwrap();
+    assert_eq!(client.requests(), 2);
 }

@@ -16,6 +16,6 @@ mod split;
 mod token;
 pub mod wire;
 
-pub use client::{Client, ClientOptions, InHand};
+pub use client::{Client, ClientOptions, Storing};
 pub use error::{ApiError, ErrorClass};
 pub use token::{InvalidToken, Token, TokenSource};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::context::Context;
-use crate::api::{ApiError, ErrorClass, InHand};
+use crate::api::{ApiError, ErrorClass};
 use crate::model::{Task, Timestamp};
 use crate::store::{Condition, MAX_UNSEEN, StoreError, Written};
 use crate::sync::{Command, Input, Machine, Outcome, Page, ReadFailure, Single, Stall, Window};
@@ -44,8 +44,6 @@ struct Tally {
     undecided: bool,
     /// How many single reads of runs failed, and one of the errors.
     unread: Option<(u64, ApiError)>,
-    /// For the pages that were read since the last commit, until the next.
-    in_hand: Vec<InHand>,
 }
 
 impl Feed {
@@ -140,7 +138,7 @@ impl Feed {
                 tally.undecided |= unseen.len() >= MAX_UNSEEN;
                 Input::Unseen(unseen)
             }
-            Command::Read(windows) => match self.read(windows, &mut tally.in_hand).await {
+            Command::Read(windows) => match self.read(windows).await {
                 Ok(pages) => Input::Pages(pages),
                 Err(failed) => failed_read(&mut tally.error, failed),
             },
@@ -149,8 +147,9 @@ impl Feed {
                 Err(failed) => failed_read(&mut tally.error, failed),
             },
             Command::Commit(commit) => {
+                let storing = self.context.client.storing().await;
                 let committed = self.context.commit(id, *commit).await?;
-                tally.in_hand.clear();
+                drop(storing);
                 tally.written.add(committed.written);
                 let unconfirmed = committed.unconfirmed;
                 Input::Committed { unconfirmed }
@@ -249,31 +248,13 @@ impl Feed {
         );
     }
 
-    /// Reads `windows` concurrently, the first of them or as many as may be held in memory; returns the pages in order, up
-    /// to the first failure. `in_hand` are the rights to hold them. Where pages from before are not stored yet, their
-    /// rights serve again: a feed that waited for more while it holds some could wait for another that does the same.
-    async fn read(
-        &self,
-        windows: Vec<Window>,
-        in_hand: &mut Vec<InHand>,
-    ) -> Result<Vec<Page>, ApiError> {
-        let client = &self.context.client;
-        let mut rights = std::mem::take(in_hand);
-        if rights.is_empty() {
-            rights.push(InHand::default());
-            let more = std::iter::from_fn(|| client.try_take_in_hand());
-            rights.extend(more.take(windows.len().saturating_sub(1)));
-        }
-        let reads = windows.into_iter().zip(rights).map(|(window, mut right)| {
-            let (client, id) = (client.clone(), self.task.id.clone());
-            async move {
-                let page = client.runs(&id, &window, &mut right).await?;
-                Ok((page, right))
-            }
+    /// Reads `windows` concurrently; returns the pages in order, up to the first failure.
+    async fn read(&self, windows: Vec<Window>) -> Result<Vec<Page>, ApiError> {
+        let reads = windows.into_iter().map(|window| {
+            let (client, id) = (self.context.client.clone(), self.task.id.clone());
+            async move { client.runs(&id, &window).await }
         });
-        let (read, failed) = in_order(reads).await;
-        let (pages, rights): (Vec<_>, Vec<_>) = read.into_iter().unzip();
-        *in_hand = rights;
+        let (pages, failed) = in_order(reads).await;
         match failed {
             Some(failed) if pages.is_empty() => Err(failed),
             Some(failed) => {

@@ -1,6 +1,7 @@
 //! What is asked of the database's file before SQLite opens it, and again while it is open.
 
 use std::fs::OpenOptions;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::files::{self, Purpose, Readers};
@@ -15,7 +16,6 @@ pub(super) struct Identity {
 impl Identity {
     /// By the file's metadata alone: to open the file again, and close it, would drop SQLite's locks on it.
     pub(super) fn of(path: &Path) -> std::io::Result<Self> {
-        use std::os::unix::fs::MetadataExt;
         let found = std::fs::metadata(path)?;
         Ok(Self {
             device_and_inode: (found.dev(), found.ino()),
@@ -31,6 +31,10 @@ pub(super) fn require(path: &Path) -> Result<(), StoreError> {
     Err(StoreError::Missing {
         path: path.to_owned(),
     })
+}
+
+fn me() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// The file that `path` leads to, or would if it existed. SQLite keeps other files beside that one, not beside a link.
@@ -61,12 +65,20 @@ pub(super) fn refuse_what_is_no_file(path: &Path) -> Result<(), StoreError> {
     let Ok(real) = real(path) else { return Ok(()) };
     let beside = BESIDE.iter().chain([&JOURNAL]);
     let mut beside = beside.map(|suffix| files::beside(&real, suffix));
-    let is_other = |path: &PathBuf| path.metadata().is_ok_and(|found| !found.is_file());
+    let trusted = [
+        std::fs::metadata(&real).map_or(0, |found| found.uid()),
+        0,
+        me(),
+    ];
+    let is_other = |path: &PathBuf| {
+        let found = path.metadata();
+        found.is_ok_and(|found| !found.is_file() || !trusted.contains(&found.uid()))
+    };
     match beside.find(is_other) {
         Some(path) => Err(StoreError::Io {
             path,
             source: std::io::Error::other(
-                "what is kept beside a database must be a regular file; remove this",
+                "what is kept beside a database must be a regular file of its owner; remove this",
             ),
         }),
         None => Ok(()),

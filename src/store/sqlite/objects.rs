@@ -94,8 +94,17 @@ pub(super) fn check(connection: &Connection, version: i64, path: &Path) -> Resul
                 "table, view or index has a name of SQLite's own, and is not as SQLite makes it";
             return changed(name, what, RESTORE.to_owned());
         }
-        let is_foreign = object.kind == "index" && !ours.contains_key(name);
-        if is_foreign && ours.contains_key(&object.table) && computes(connection, name)? {
+        let is_foreign = !ours.contains_key(name);
+        if is_foreign && object.kind == "table" && reacts(connection, name)? {
+            let what = "table has a foreign key that acts when apify-mirror's rows change";
+            let remedy = "make it anew without `ON DELETE` and `ON UPDATE`".to_owned();
+            return changed(name, what, remedy);
+        }
+        if is_foreign
+            && object.kind == "index"
+            && ours.contains_key(&object.table)
+            && computes(connection, name)?
+        {
             let remedy = format!("`DROP INDEX \"{name}\"` removes it");
             return changed(name, "index has an expression or a condition", remedy);
         }
@@ -108,9 +117,18 @@ fn computes(connection: &Connection, index: &str) -> Result<bool, StoreError> {
     let mut statement = connection.prepare(
         "SELECT EXISTS (SELECT 1 FROM pragma_index_xinfo(?1) WHERE cid = -2)
              OR EXISTS (SELECT 1 FROM sqlite_schema s, pragma_index_list(s.tbl_name) i
-                        WHERE s.type = 'index' AND lower(s.name) = ?1 AND lower(i.name) = ?1 AND i.partial)",
+                        WHERE lower(s.type) = 'index' AND lower(s.name) = ?1 AND lower(i.name) = ?1 AND i.partial)",
     )?;
     Ok(statement.query_row([index], |row| row.get(0))?)
+}
+
+/// Whether changes of other tables change a table through a foreign key, and compute whatever it checks and indexes.
+fn reacts(connection: &Connection, table: &str) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT EXISTS (SELECT 1 FROM pragma_foreign_key_list(?1)
+             WHERE on_delete NOT IN ('NO ACTION', 'RESTRICT') OR on_update NOT IN ('NO ACTION', 'RESTRICT'))",
+    )?;
+    Ok(statement.query_row([table], |row| row.get(0))?)
 }
 
 fn drop_it(statement: &str) -> String {
@@ -175,7 +193,7 @@ fn read(connection: &Connection) -> Result<Found, StoreError> {
     )?;
     let rows = statement.query_map([MAX_OBJECTS as u64 + 1], |row| {
         let object = Object {
-            kind: row.get(1)?,
+            kind: row.get::<_, String>(1)?.to_ascii_lowercase(),
             table: row.get::<_, String>(2)?.to_ascii_lowercase(),
             sql: row.get(3)?,
         };
@@ -228,6 +246,20 @@ mod tests {
                 "CREATE TABLE notes (sink, seq, FOREIGN KEY (sink, seq) REFERENCES deliveries ON DELETE CASCADE);
                  CREATE TRIGGER forge AFTER DELETE ON notes BEGIN SELECT 1; END",
                 ["trigger is not apify-mirror's", "DROP TRIGGER \"forge\""],
+            ),
+            (
+                "CREATE TABLE notes (seq REFERENCES events ON DELETE SET NULL, note CHECK (instr(note, 'x')))",
+                ["a foreign key that acts", "without `ON DELETE`"],
+            ),
+            (
+                "CREATE TRIGGER forge AFTER UPDATE ON feeds BEGIN SELECT 1; END; PRAGMA writable_schema = ON;
+                 UPDATE sqlite_schema SET type = 'TRIGGER' WHERE name = 'forge'",
+                ["trigger is not apify-mirror's", "DROP TRIGGER \"forge\""],
+            ),
+            (
+                "CREATE INDEX slow ON feeds (hex(id)); PRAGMA writable_schema = ON;
+                 UPDATE sqlite_schema SET type = 'INDEX' WHERE name = 'slow'",
+                ["has an expression or a condition", "DROP INDEX \"slow\""],
             ),
             (
                 "CREATE INDEX slow ON feeds (instr(hex(id), 'x'))",
