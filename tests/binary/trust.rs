@@ -259,14 +259,20 @@ fn what_is_beside_the_file_that_a_link_leads_to_counts() {
 fn a_pipe_beside_a_database_is_not_waited_for() {
     let setup = Setup::with_runs(3);
     setup.sync();
-    let pipe = setup.dir.path().join("runs.db-journal");
-    let made = Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.unwrap().success());
-    for command in ["status", "events", "sync"] {
-        Case::of(&[command])
-            .code(74)
-            .stderr("runs.db-journal: what is kept beside a database must be a regular file of its owner")
-            .check(&setup);
+    for suffix in ["-journal", ".lock"] {
+        let pipe = setup.dir.path().join(format!("runs.db{suffix}"));
+        let _ = std::fs::remove_file(&pipe);
+        let made = Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for command in ["status", "events", "sync"] {
+            Case::of(&[command])
+                .code(74)
+                .stderr(format!(
+                    "runs.db{suffix}: what is kept beside a database must be a regular file"
+                ))
+                .check(&setup);
+        }
+        std::fs::remove_file(pipe).unwrap();
     }
 }
 

@@ -387,9 +387,9 @@ impl Mirror {
             .items(&feed.task)
             .into_iter()
             .map(|item| {
-                Seen::from_json(account.as_shown(item), account.latest_start())
-                    .unwrap()
-                    .started
+                let seen = Seen::from_json(account.as_shown(item), account.latest_start()).unwrap();
+                seen.started
+                    .filter(|_| !account.is_unreadable(&seen.run.id))
             })
             .collect();
         let newest = shown.iter().rev().find(|started| started.is_some());
@@ -417,7 +417,9 @@ impl Mirror {
         if open == 0 {
             assert!(
                 idle <= 1 + back + watch,
-                "an idle poll took {idle} requests: {:?}",
+                "an idle poll took {idle} requests instead of {} (pages of {page}, {} entries, {ties} of them tie): {:?}",
+                1 + back + watch,
+                shown.len(),
                 feed.machine
             );
         }

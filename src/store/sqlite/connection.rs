@@ -12,8 +12,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::checkpoint::Log;
 use super::error::opening;
 use super::file::{
-    Identity, create_for, one_name, refuse_several_names, refuse_what_is_no_file, require,
-    require_trust,
+    Identity, claim_what_is_beside, create_for, one_name, refuse_several_names,
+    refuse_what_is_no_file, require, require_trust,
 };
 use super::objects;
 use super::schema::{BUSY_TIMEOUT, SCHEMA_VERSION, check_schema, migrate, set_pragmas};
@@ -136,6 +136,7 @@ impl Db {
         refuse_several_names(path)?;
         let open = || {
             create_for(path, readers)?;
+            claim_what_is_beside(path)?;
             let connection = Connection::open(path)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             prepare_once(&connection)?;
@@ -284,6 +285,7 @@ impl Db {
     ) -> Result<Self, StoreError> {
         refuse_what_is_no_file(path)?;
         refuse_several_names(path)?;
+        claim_what_is_beside(path)?;
         let open = || {
             let connection = match snapshot {
                 None => Connection::open_with_flags(path, flags)?,

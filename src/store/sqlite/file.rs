@@ -1,7 +1,7 @@
 //! What is asked of the database's file before SQLite opens it, and again while it is open.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::files::{self, Purpose, Readers};
@@ -63,13 +63,11 @@ pub(super) fn refuse_what_is_no_file(path: &Path) -> Result<(), StoreError> {
     }
     // Where that is not to be found out, SQLite says why.
     let Ok(real) = real(path) else { return Ok(()) };
-    let beside = BESIDE.iter().chain([&JOURNAL]);
+    let beside = BESIDE.iter().chain([&JOURNAL, &LOCK]);
     let mut beside = beside.map(|suffix| files::beside(&real, suffix));
-    let trusted = [
-        std::fs::metadata(&real).map_or(0, |found| found.uid()),
-        0,
-        me(),
-    ];
+    // A new database gets the owner of its folder.
+    let found = std::fs::metadata(&real).or_else(|_| files::folder(&real).metadata());
+    let trusted = [found.map_or(0, |found| found.uid()), 0, me()];
     let is_other = |path: &PathBuf| {
         let found = path.metadata();
         found.is_ok_and(|found| !found.is_file() || !trusted.contains(&found.uid()))
@@ -83,6 +81,54 @@ pub(super) fn refuse_what_is_no_file(path: &Path) -> Result<(), StoreError> {
         }),
         None => Ok(()),
     }
+}
+
+/// Where root opens a database, SQLite gives files beside it to the database's owner, whoever made them. In a folder in which
+/// others may create files, root makes them first, so that nobody else can.
+///
+/// # Errors
+/// When somebody was faster.
+pub(super) fn claim_what_is_beside(path: &Path) -> Result<(), StoreError> {
+    let Some(found) = path.metadata().ok().filter(|_| me() == 0) else {
+        return Ok(());
+    };
+    let real = real(path).map_err(|source| StoreError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let folder = files::folder(&real).metadata();
+    if folder.is_ok_and(|folder| folder.mode() & 0o022 == 0) {
+        return Ok(());
+    }
+    for suffix in BESIDE {
+        let beside = files::beside(&real, suffix);
+        let io = |source| StoreError::Io {
+            path: beside.clone(),
+            source,
+        };
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        match options.open(&beside) {
+            Ok(file) => {
+                let mode = Permissions::from_mode(found.mode() & 0o666);
+                file.set_permissions(mode).map_err(io)?;
+                std::os::unix::fs::fchown(&file, Some(found.uid()), Some(found.gid()))
+                    .map_err(io)?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                // Looked at once: whoever made it may take it away again before SQLite opens it.
+                let there = beside.symlink_metadata();
+                let is_trusted = |there: std::fs::Metadata| [0, found.uid()].contains(&there.uid());
+                if !there.is_ok_and(is_trusted) {
+                    let other = "another user makes this file in a folder for all; move the database \
+                                 into a folder of its own";
+                    return Err(io(std::io::Error::other(other)));
+                }
+            }
+            Err(error) => return Err(io(error)),
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a file with several names (hard links): each has a log and a lock of its own, so two processes would write
@@ -107,6 +153,9 @@ pub(super) fn one_name(path: &Path, names: u64) -> Result<(), StoreError> {
 
 /// What follows on the database's name in the names of the files that SQLite keeps beside it.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
+
+/// The same of the instance lock, which is no business of SQLite's.
+pub(super) const LOCK: &str = ".lock";
 
 /// What SQLite would replace the database by, if it found it: left by a crash while the file was made.
 const JOURNAL: &str = "-journal";

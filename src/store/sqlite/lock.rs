@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{real, require_trust};
+use super::file::{LOCK, real, require_trust};
 use crate::files::{self, Purpose};
 use crate::store::error::StoreError;
 
@@ -84,7 +84,7 @@ fn locked(
 
 /// `runs.db` is locked by `runs.db.lock`, beside the file itself: two links to one database share one lock.
 fn lock_path(path: &Path) -> std::io::Result<PathBuf> {
-    Ok(files::beside(&real(path)?, ".lock"))
+    Ok(files::beside(&real(path)?, LOCK))
 }
 
 #[cfg(test)]

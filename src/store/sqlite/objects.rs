@@ -42,6 +42,9 @@ struct Found {
     triggers: Vec<String>,
 }
 
+/// The kinds of objects, as SQLite writes them.
+const KINDS: [&str; 4] = ["table", "view", "index", "trigger"];
+
 /// The tables that SQLite makes itself, as it makes them. It reads their rows on its own.
 const SQLITES: [(&str, &str); 3] = [
     ("sqlite_sequence", "CREATE TABLE sqlite_sequence(name,seq)"),
@@ -68,7 +71,7 @@ pub(super) fn check(connection: &Connection, version: i64, path: &Path) -> Resul
         })
     };
     if let Some(name) = found.triggers.first() {
-        let remedy = format!("`DROP TRIGGER \"{name}\"` removes it");
+        let remedy = format!("`DROP TRIGGER {}` removes it", quoted(name));
         return changed(name, "trigger is not apify-mirror's", remedy);
     }
     let found = found.objects;
@@ -83,7 +86,7 @@ pub(super) fn check(connection: &Connection, version: i64, path: &Path) -> Resul
             }
             None => {}
             Some(other) => {
-                let remedy = format!("`DROP {} \"{name}\"`", other.kind.to_uppercase());
+                let remedy = format!("`DROP {} {}`", other.kind.to_uppercase(), quoted(name));
                 return changed(name, "view or index was changed", drop_it(&remedy));
             }
         }
@@ -95,17 +98,18 @@ pub(super) fn check(connection: &Connection, version: i64, path: &Path) -> Resul
             return changed(name, what, RESTORE.to_owned());
         }
         let is_foreign = !ours.contains_key(name);
-        if is_foreign && object.kind == "table" && reacts(connection, name)? {
-            let what = "table has a foreign key that acts when apify-mirror's rows change";
-            let remedy = "make it anew without `ON DELETE` and `ON UPDATE`".to_owned();
-            return changed(name, what, remedy);
+        if is_foreign && object.kind == "table" && is_in_the_way(connection, name, &ours)? {
+            let what = "table has a foreign key that is in the way of apify-mirror's writes";
+            let remedy = "make it anew with `REFERENCES` to runs, tasks or events only, without `ON DELETE`, `ON UPDATE` \
+                          and generated columns";
+            return changed(name, what, remedy.to_owned());
         }
         if is_foreign
             && object.kind == "index"
             && ours.contains_key(&object.table)
             && computes(connection, name)?
         {
-            let remedy = format!("`DROP INDEX \"{name}\"` removes it");
+            let remedy = format!("`DROP INDEX {}` removes it", quoted(name));
             return changed(name, "index has an expression or a condition", remedy);
         }
     }
@@ -117,18 +121,36 @@ fn computes(connection: &Connection, index: &str) -> Result<bool, StoreError> {
     let mut statement = connection.prepare(
         "SELECT EXISTS (SELECT 1 FROM pragma_index_xinfo(?1) WHERE cid = -2)
              OR EXISTS (SELECT 1 FROM sqlite_schema s, pragma_index_list(s.tbl_name) i
-                        WHERE lower(s.type) = 'index' AND lower(s.name) = ?1 AND lower(i.name) = ?1 AND i.partial)",
+                        WHERE s.type = 'index' AND lower(s.name) = ?1 AND lower(i.name) = ?1 AND i.partial)",
     )?;
     Ok(statement.query_row([index], |row| row.get(0))?)
 }
 
-/// Whether changes of other tables change a table through a foreign key, and compute whatever it checks and indexes.
-fn reacts(connection: &Connection, table: &str) -> Result<bool, StoreError> {
+/// The tables of which this program deletes no row, so that people's own may refer to them.
+const LASTING: [&str; 3] = ["runs", "tasks", "events"];
+
+/// Whether our writes run into a foreign key of a table: it acts on them, forbids them, or computes its columns for them.
+fn is_in_the_way(connection: &Connection, table: &str, ours: &Objects) -> Result<bool, StoreError> {
     let mut statement = connection.prepare(
-        "SELECT EXISTS (SELECT 1 FROM pragma_foreign_key_list(?1)
-             WHERE on_delete NOT IN ('NO ACTION', 'RESTRICT') OR on_update NOT IN ('NO ACTION', 'RESTRICT'))",
+        "SELECT lower(\"table\"), on_delete IN ('NO ACTION', 'RESTRICT') AND on_update IN ('NO ACTION', 'RESTRICT'),
+             EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE hidden IN (2, 3))
+         FROM pragma_foreign_key_list(?1)",
     )?;
-    Ok(statement.query_row([table], |row| row.get(0))?)
+    let mut keys = statement.query([table])?;
+    while let Some(key) = keys.next()? {
+        let (to, is_plain, computes): (String, bool, bool) =
+            (key.get(0)?, key.get(1)?, key.get(2)?);
+        let is_fine = is_plain && !computes && LASTING.contains(&to.as_str());
+        if ours.contains_key(&to) && !is_fine {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A name as SQL writes it.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn drop_it(statement: &str) -> String {
@@ -193,7 +215,7 @@ fn read(connection: &Connection) -> Result<Found, StoreError> {
     )?;
     let rows = statement.query_map([MAX_OBJECTS as u64 + 1], |row| {
         let object = Object {
-            kind: row.get::<_, String>(1)?.to_ascii_lowercase(),
+            kind: row.get(1)?,
             table: row.get::<_, String>(2)?.to_ascii_lowercase(),
             sql: row.get(3)?,
         };
@@ -206,6 +228,17 @@ fn read(connection: &Connection) -> Result<Found, StoreError> {
             return Err(StoreError::Corrupt {
                 what: "the number of tables, views, indices and triggers",
                 value: format!("more than {MAX_OBJECTS}"),
+            });
+        }
+        // SQLite compares kinds without case, and all of these up to a NUL.
+        let is_written_by_hand = !KINDS.contains(&object.kind.as_str())
+            || [&name, &object.table]
+                .iter()
+                .any(|text| text.contains('\0'));
+        if is_written_by_hand {
+            return Err(StoreError::Corrupt {
+                what: "an object in sqlite_schema",
+                value: format!("{} {name} on {}", object.kind, object.table),
             });
         }
         let is_sqlites = |(table, sql): &(&str, &str)| name == *table && object.sql == *sql;
@@ -249,17 +282,39 @@ mod tests {
             ),
             (
                 "CREATE TABLE notes (seq REFERENCES events ON DELETE SET NULL, note CHECK (instr(note, 'x')))",
-                ["a foreign key that acts", "without `ON DELETE`"],
+                ["a foreign key that is in the way", "without `ON DELETE`"],
+            ),
+            (
+                "CREATE TABLE notes (sink, seq, FOREIGN KEY (sink, seq) REFERENCES Deliveries (sink, seq))",
+                ["a foreign key that is in the way", "to runs, tasks or events only"],
+            ),
+            (
+                "CREATE TABLE notes (x, run_id AS (hex(x)) REFERENCES runs (id))",
+                ["a foreign key that is in the way", "generated columns"],
+            ),
+            (
+                "CREATE TRIGGER forge AFTER UPDATE ON feeds BEGIN SELECT 1; END; PRAGMA writable_schema = ON;
+                 UPDATE sqlite_schema SET type = 'trigger' || char(0) WHERE name = 'forge'",
+                ["an object in sqlite_schema", "changed by another program"],
+            ),
+            (
+                "CREATE INDEX slow ON feeds (hex(id)); PRAGMA writable_schema = ON;
+                 UPDATE sqlite_schema SET tbl_name = 'feeds' || char(0) || 'x' WHERE name = 'slow'",
+                ["an object in sqlite_schema", "changed by another program"],
             ),
             (
                 "CREATE TRIGGER forge AFTER UPDATE ON feeds BEGIN SELECT 1; END; PRAGMA writable_schema = ON;
                  UPDATE sqlite_schema SET type = 'TRIGGER' WHERE name = 'forge'",
-                ["trigger is not apify-mirror's", "DROP TRIGGER \"forge\""],
+                ["an object in sqlite_schema", "changed by another program"],
             ),
             (
                 "CREATE INDEX slow ON feeds (hex(id)); PRAGMA writable_schema = ON;
                  UPDATE sqlite_schema SET type = 'INDEX' WHERE name = 'slow'",
-                ["has an expression or a condition", "DROP INDEX \"slow\""],
+                ["an object in sqlite_schema", "changed by another program"],
+            ),
+            (
+                "CREATE INDEX \"q\"\"x\" ON feeds (hex(id))",
+                ["has an expression or a condition", "DROP INDEX \"q\"\"x\"`"],
             ),
             (
                 "CREATE INDEX slow ON feeds (instr(hex(id), 'x'))",
@@ -301,7 +356,9 @@ mod tests {
         ] {
             let (_, problem) = changed(sql);
             let problem = problem.unwrap_or_else(|| panic!("{sql} was accepted"));
-            for part in parts.iter().chain(&["runs.db"]) {
+            let is_named = problem.contains("runs.db") || problem.contains("sqlite_schema");
+            assert!(is_named, "{problem}");
+            for part in parts {
                 assert!(problem.contains(part), "{sql}: {problem}");
             }
         }
@@ -330,7 +387,7 @@ mod tests {
     #[test]
     fn what_people_add_is_allowed_and_listed() {
         let (db, problem) = changed(
-            "CREATE TABLE notes (run_id TEXT, note TEXT);
+            "CREATE TABLE notes (run_id TEXT REFERENCES runs (id), note TEXT, above REFERENCES notes ON DELETE CASCADE);
              CREATE INDEX runs_by_user ON runs (user_id);
              CREATE VIEW noted AS SELECT * FROM runs JOIN notes ON run_id = id;
              ANALYZE",
