@@ -32,5 +32,6 @@ pub mod sinks;
 mod stdio;
 pub mod store;
 pub mod sync;
+mod systemd;
 pub mod text;
 mod web;

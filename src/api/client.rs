@@ -56,11 +56,34 @@ pub struct ClientOptions {
     pub concurrency: NonZeroUsize,
 }
 
-/// A turn to store what was read, see [`Client::storing`].
+/// The right to hold one page in memory, which ends when this is dropped. All clones of a client together give [`MAX_PAGES`] at
+/// most, so that memory is bounded however many feeds there are, and however long their pages wait for the database.
 #[derive(Debug)]
-pub struct Storing {
-    _turn: Option<OwnedSemaphorePermit>,
+pub struct Held {
+    _permit: Option<OwnedSemaphorePermit>,
+    /// Whether it lasts while runs are read singly.
+    is_kept: bool,
 }
+
+impl Held {
+    fn of(permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self {
+            _permit: permit,
+            is_kept: false,
+        }
+    }
+}
+
+/// The most pages in memory at once, of feeds that read and store them: twice as many as there may be attempts in flight, up to
+/// this.
+const MAX_PAGES: usize = 16;
+
+/// The most pages in memory at once, of feeds that read runs singly before they store them: as many as there may be attempts in
+/// flight, up to this.
+pub(super) const MAX_KEPT: usize = 8;
+
+/// How long a feed waits for the right to keep its page while it reads runs singly.
+const KEPT_WITHIN: Duration = Duration::from_secs(60);
 
 /// A client of the API. Clones share the connections and the limits.
 #[derive(Clone, Debug)]
@@ -80,10 +103,15 @@ struct Inner {
     base_url: Url,
     rate: DefaultDirectRateLimiter,
     in_flight: Semaphore,
-    /// Those who store what they have read. An attempt waits for its turn among them, so that answers do not pile up before
-    /// the database; they never wait for an attempt.
-    storing: Arc<Semaphore>,
+    /// One for each page in memory. Who holds one may wait for `in_flight`, never the other way round.
+    pages: Arc<Semaphore>,
+    /// One for each page that waits for single reads, which may take long: other feeds go on with `pages`.
+    kept: Arc<Semaphore>,
     retry: RetryPolicy,
+    /// The longest one attempt may take.
+    timeout: Duration,
+    /// The longest time from one attempt's beginning to the next one's, while any waits.
+    turn: Duration,
     requests: AtomicU64,
     /// The `Date` of the last answer that had one, in milliseconds, or [`NO_DATE`].
     server_time: AtomicI64,
@@ -129,7 +157,8 @@ impl Client {
             .min(requests_per_second);
         let rate = RateLimiter::direct(Quota::per_second(requests_per_second).allow_burst(burst));
         let in_flight = Semaphore::new(concurrency.get());
-        let storing = Arc::new(Semaphore::new(concurrency.get()));
+        let pages = Arc::new(Semaphore::new((2 * concurrency.get()).min(MAX_PAGES)));
+        let kept = Arc::new(Semaphore::new(concurrency.get().min(MAX_KEPT)));
         let inner = Inner {
             http,
             authorization: watch::Sender::new(header),
@@ -138,8 +167,11 @@ impl Client {
             base_url,
             rate,
             in_flight,
-            storing,
+            pages,
+            kept,
             retry,
+            timeout,
+            turn: (timeout / burst.get()).max(Duration::from_secs(1) / requests_per_second.get()),
             requests: AtomicU64::new(0),
             server_time: AtomicI64::new(NO_DATE),
         };
@@ -148,14 +180,47 @@ impl Client {
         })
     }
 
-    /// Waits for the turn to store what was read, which lasts until the returned value is dropped. Whoever holds it must not
-    /// wait for an answer. Attempts that begin later wait for those who wait here, so that only about twice as many
-    /// answers as there may be attempts in flight wait for the database, however many feeds there are.
-    pub async fn storing(&self) -> Storing {
-        // An error would mean that it was closed, which nothing does.
-        Storing {
-            _turn: Arc::clone(&self.inner.storing).acquire_owned().await.ok(),
+    /// Rights to hold pages, as many as are free now, up to `wanted`; one is always left, for a feed that has none.
+    pub fn try_hold(&self, wanted: usize) -> Vec<Held> {
+        let pages = &self.inner.pages;
+        let free = || {
+            let is_left = pages.available_permits() > 1;
+            let permit = is_left.then(|| Arc::clone(pages).try_acquire_owned().ok());
+            permit.flatten().map(|permit| Held::of(Some(permit)))
+        };
+        std::iter::from_fn(free).take(wanted).collect()
+    }
+
+    /// Changes rights to hold pages into one to keep them while runs are read singly, which can take long. Returns `None` if
+    /// there is none for a minute: the pages have to be dropped, and read again later.
+    pub async fn keep(&self, mut held: Vec<Held>) -> Option<Held> {
+        if held.last().is_some_and(|held| held.is_kept) {
+            return held.pop();
         }
+        let kept = Arc::clone(&self.inner.kept).acquire_owned();
+        let kept = tokio::time::timeout(KEPT_WITHIN, kept).await;
+        drop(held);
+        Some(Held {
+            is_kept: true,
+            ..Held::of(kept.ok()?.ok())
+        })
+    }
+
+    async fn hold(&self) -> Held {
+        // An error would mean that it was closed, which nothing does.
+        Held::of(Arc::clone(&self.inner.pages).acquire_owned().await.ok())
+    }
+
+    /// How long `requests` may take that are made at once, with all their attempts.
+    pub fn longest(&self, requests: u32) -> Duration {
+        let Inner {
+            retry,
+            timeout,
+            turn,
+            ..
+        } = &*self.inner;
+        let retries = retry.within + retry.max_retry_after + *timeout;
+        retries.saturating_add(turn.saturating_mul(requests))
     }
 
     /// How many attempts this client and its clones have made.
@@ -234,12 +299,41 @@ impl Client {
         }
     }
 
-    /// A page of the runs of the task `task_id` (`GET /v2/actor-tasks/:id/runs`). Items that cannot be read are among its
-    /// entries.
+    /// One attempt at a page of the runs of the task `task_id` (`GET /v2/actor-tasks/:id/runs`), with the right to hold it: `held`
+    /// or, if that is `None`, one that it waits for. Items that cannot be read are among the entries of the page.
+    ///
+    /// # Errors
+    /// When it fails; [`Client::runs_again`] makes further attempts.
+    pub async fn runs(
+        &self,
+        task_id: &str,
+        window: &Window,
+        held: Option<Held>,
+    ) -> Result<(Page, Held), ApiError> {
+        let held = match held {
+            Some(held) => held,
+            None => self.hold().await,
+        };
+        let url = self.runs_url(task_id, window)?;
+        let page = self.with_current_token(&url, wire::run_page).await?;
+        Ok((page, held))
+    }
+
+    /// Further attempts at a page after one that `failed`, as far as a retry makes sense. The waits before them hold nothing.
     ///
     /// # Errors
     /// When no attempt succeeds.
-    pub async fn runs(&self, task_id: &str, window: &Window) -> Result<Page, ApiError> {
+    pub async fn runs_again(
+        &self,
+        task_id: &str,
+        window: &Window,
+        failed: ApiError,
+    ) -> Result<(Page, Held), ApiError> {
+        let attempt = || self.runs(task_id, window, None);
+        self.inner.retry.run_after(Some(failed), attempt).await
+    }
+
+    fn runs_url(&self, task_id: &str, window: &Window) -> Result<Url, ApiError> {
         let mut query = vec![
             ("offset", window.offset.to_string()),
             ("limit", window.limit.to_string()),
@@ -258,7 +352,7 @@ impl Client {
         }
         let mut url = self.url(&["v2", "actor-tasks", task_id, "runs"])?;
         url.query_pairs_mut().extend_pairs(query);
-        self.get(self.inner.retry, url, wire::run_page).await
+        Ok(url)
     }
 
     /// The run `run_id` (`GET /v2/actor-runs/:id`); `None` if Apify answers `record-not-found`. The mirror then marks
@@ -357,7 +451,8 @@ impl Client {
         url: Url,
         decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
     ) -> Result<T, ApiError> {
-        retry.run(|| self.with_current_token(&url, &decode)).await
+        let attempt = || self.with_current_token(&url, &decode);
+        retry.run_after(None, attempt).await
     }
 
     /// An attempt and, where the token is refused and there is another by now, one more with that.
@@ -386,7 +481,6 @@ impl Client {
         decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
     ) -> Result<T, ApiError> {
         let _permit = self.inner.in_flight.acquire().await;
-        drop(self.inner.storing.acquire().await);
         self.inner.rate.until_ready().await;
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
         let result = self.attempt(url, token, decode).await;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::client::{Client, ClientOptions};
-use super::error::ErrorClass;
+use super::client::{Client, ClientOptions, MAX_KEPT};
+use super::error::{ApiError, ErrorClass};
 use super::retry::RetryPolicy;
 use super::token::{Token, TokenSource};
 use crate::model::Timestamp;
 use crate::simulator::{Fault, Faults, Server, TOKEN, World};
-use crate::sync::{Listing, Window};
+use crate::sync::{Listing, Page, Window};
 
 const ALL: Window = Window {
     listing: Listing::All,
@@ -55,6 +55,15 @@ fn client_as(token: &str, url: &str, timeout: Duration, retry: RetryPolicy) -> C
     Client::with_retry(options, &Token::new(token).unwrap(), retry).unwrap()
 }
 
+/// A page, after as many attempts as it takes.
+async fn runs(client: &Client, task: &str, window: &Window) -> Result<Page, ApiError> {
+    let (page, _) = match client.runs(task, window, None).await {
+        Err(failed) => client.runs_again(task, window, failed).await?,
+        read => read?,
+    };
+    Ok(page)
+}
+
 async fn server() -> (Server, String) {
     let mut world = World::new(1);
     let task = world.add_task("janedoe", "it");
@@ -80,37 +89,36 @@ async fn canned(answer: Vec<u8>) -> String {
 async fn windows_become_queries() {
     let (server, task) = server().await;
     let client = client(&server.url());
-    let page = client
-        .runs(&task, &Window { offset: 3, ..ALL })
+    let page = runs(&client, &task, &Window { offset: 3, ..ALL })
         .await
         .unwrap();
     let said = (page.offset, page.total, page.entries.len());
     assert_eq!(said, (Some(3), Some(5), 2));
-    let newest = client
-        .runs(
-            &task,
-            &Window {
-                listing: Listing::Newest,
-                offset: 0,
-                limit: 1,
-            },
-        )
-        .await
-        .unwrap();
+    let newest = runs(
+        &client,
+        &task,
+        &Window {
+            listing: Listing::Newest,
+            offset: 0,
+            limit: 1,
+        },
+    )
+    .await
+    .unwrap();
     assert_eq!(
         newest.entries[0].started(),
         Some(Timestamp::from_millis(4_000))
     );
-    client
-        .runs(
-            &task,
-            &Window {
-                listing: Listing::Active,
-                ..ALL
-            },
-        )
-        .await
-        .unwrap();
+    runs(
+        &client,
+        &task,
+        &Window {
+            listing: Listing::Active,
+            ..ALL
+        },
+    )
+    .await
+    .unwrap();
     let queries = server
         .take_requests()
         .into_iter()
@@ -135,7 +143,7 @@ async fn nothing_is_asked_for_by_a_name_that_could_lead_elsewhere() {
         for error in [
             client.task(name).await.unwrap_err(),
             client.run(name).await.unwrap_err(),
-            client.runs(name, &ALL).await.unwrap_err(),
+            runs(&client, name, &ALL).await.unwrap_err(),
         ] {
             assert_eq!(error.class(), ErrorClass::Other, "{name}");
             assert!(
@@ -176,7 +184,7 @@ async fn only_failures_that_may_pass_are_retried() {
     ] {
         server.set_faults(Faults::always(fault.clone()));
         let client = client(&server.url());
-        let error = client.runs(&task, &ALL).await.unwrap_err();
+        let error = runs(&client, &task, &ALL).await.unwrap_err();
         assert_eq!(
             (error.class(), client.requests()),
             (class, attempts),
@@ -240,7 +248,7 @@ async fn an_attempt_without_an_answer_times_out() {
     let (server, task) = server().await;
     server.set_faults(Faults::always(Fault::Hang));
     let client = client_without_retries(&server.url(), Duration::from_millis(50));
-    let error = client.runs(&task, &ALL).await.unwrap_err();
+    let error = runs(&client, &task, &ALL).await.unwrap_err();
     assert!(error.to_string().ends_with("no answer in time"), "{error}");
 }
 
@@ -294,7 +302,7 @@ async fn the_date_of_an_answer_limits_which_starts_are_believed() {
     let date = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
     let client = client(&canned_with(date, body).await);
     assert_eq!(client.server_time(), None);
-    let page = client.runs("task", &ALL).await.unwrap();
+    let page = runs(&client, "task", &ALL).await.unwrap();
     let starts: Vec<_> = page.runs().map(|seen| seen.started).collect();
     assert_eq!(starts, [Some(at("1994-11-06T08:59:37Z")), None]);
     let said = client.server_time();
@@ -307,7 +315,7 @@ async fn without_a_date_the_local_clock_limits_which_starts_are_believed() {
     for (start, believed) in [(hours(23), true), (hours(25), false)] {
         let body = format!(r#"{{"data": {{"items": [{{"id": "a", "startedAt": "{start}"}}]}}}}"#);
         let client = client(&canned_with("", &body).await);
-        let page = client.runs("task", &ALL).await.unwrap();
+        let page = runs(&client, "task", &ALL).await.unwrap();
         assert_eq!(page.entries[0].started().is_some(), believed);
         assert_eq!(client.server_time(), None);
     }
@@ -367,24 +375,24 @@ async fn a_refused_token_is_read_again_and_another_one_is_used_at_once() {
         Duration::from_secs(10),
         RetryPolicy::default(),
     );
-    let refused = client.runs(&task, &ALL).await.unwrap_err();
+    let refused = runs(&client, &task, &ALL).await.unwrap_err();
     assert_eq!(refused.class(), ErrorClass::TokenRefused);
     assert!(!client.was_accepted());
 
     let (same, reads) = source("old");
     client.set_token_source(same);
     assert_eq!(reads.load(Ordering::Relaxed), 0, "it is not refused yet");
-    client.runs(&task, &ALL).await.unwrap_err();
+    runs(&client, &task, &ALL).await.unwrap_err();
     assert_eq!(reads.load(Ordering::Relaxed), 1, "once for each request");
     assert!(!client.was_accepted());
 
     let replaced = client.token_replaced();
     let (new, reads) = source(TOKEN);
     client.set_token_source(new);
-    client.runs(&task, &ALL).await.unwrap();
+    runs(&client, &task, &ALL).await.unwrap();
     replaced.await;
     assert!(client.was_accepted());
-    client.runs(&task, &ALL).await.unwrap();
+    runs(&client, &task, &ALL).await.unwrap();
     assert_eq!(reads.load(Ordering::Relaxed), 1, "it is kept");
 }
 
@@ -396,7 +404,7 @@ async fn a_source_without_a_usable_token_changes_nothing() {
     assert!(client.read_token_from(unusable).is_err());
     let (same, _) = source(TOKEN);
     assert_eq!(client.read_token_from(same), Ok(false));
-    client.runs(&task, &ALL).await.unwrap();
+    runs(&client, &task, &ALL).await.unwrap();
 }
 
 #[tokio::test]
@@ -405,30 +413,46 @@ async fn apifys_own_403_and_404_show_that_the_token_is_accepted() {
         let (server, task) = server().await;
         server.set_faults(Faults::always(Fault::Status(status)));
         let client = client_without_retries(&server.url(), Duration::from_secs(10));
-        client.runs(&task, &ALL).await.unwrap_err();
+        runs(&client, &task, &ALL).await.unwrap_err();
         assert_eq!(client.was_accepted(), accepted, "{status}");
     }
 }
 
-/// What was read waits for the database, which has one writer: meanwhile nothing more is read.
+/// Pages stay in memory until they are stored.
 #[tokio::test]
-async fn nothing_is_read_while_too_much_waits_to_be_stored() {
+async fn a_page_waits_for_the_right_to_hold_it() {
     let (server, task) = server().await;
     let client = client(&server.url());
-    client.runs(&task, &ALL).await.unwrap();
-    let mut turns = Vec::new();
-    let moment = Duration::from_millis(50);
-    while let Ok(turn) = tokio::time::timeout(moment, client.storing()).await {
-        turns.push(turn);
-    }
+    let mut held = client.try_hold(1_000);
+    let left = client.runs(&task, &ALL, None).await.unwrap();
+    assert!(client.try_hold(1).is_empty());
     let read = {
         let (client, task) = (client.clone(), task.clone());
-        async move { client.runs(&task, &ALL).await }
+        async move { client.runs(&task, &ALL, None).await }
     };
     let mut read = tokio::spawn(read);
-    let early = tokio::time::timeout(2 * moment, &mut read).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut read).await;
     assert!(early.is_err() && client.requests() == 1);
-    turns.pop();
+    drop(left);
     read.await.unwrap().unwrap();
     assert_eq!(client.requests(), 2);
+    // One that is there is used.
+    let right = held.pop();
+    client.runs(&task, &ALL, right).await.unwrap();
+}
+
+/// What is held for long is not held against others, and there is not much of it.
+#[tokio::test(start_paused = true)]
+async fn pages_that_are_kept_make_room_for_others() {
+    let client = client("http://127.0.0.1:1");
+    let all = client.try_hold(1_000).len();
+    let mut kept = Vec::new();
+    while let Some(page) = client.keep(client.try_hold(1)).await {
+        assert_eq!(client.try_hold(1_000).len(), all);
+        kept.push(page);
+    }
+    assert!((1..=MAX_KEPT).contains(&kept.len()), "{}", kept.len());
+    let again = client.keep(kept).await.unwrap();
+    drop(again);
+    client.keep(client.try_hold(1)).await.unwrap();
 }

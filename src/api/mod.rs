@@ -16,6 +16,6 @@ mod split;
 mod token;
 pub mod wire;
 
-pub use client::{Client, ClientOptions, Storing};
+pub use client::{Client, ClientOptions, Held};
 pub use error::{ApiError, ErrorClass};
 pub use token::{InvalidToken, Token, TokenSource};

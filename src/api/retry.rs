@@ -51,17 +51,24 @@ impl RetryPolicy {
         }
     }
 
-    /// Makes `request` until it succeeds, fails permanently, or reaches a limit.
-    pub async fn run<T, F>(&self, mut request: impl FnMut() -> F) -> Result<T, ApiError>
+    /// Makes `request` until it succeeds, fails permanently, or reaches a limit; `failed` is how a first attempt ended.
+    pub async fn run_after<T, F>(
+        &self,
+        mut failed: Option<ApiError>,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T, ApiError>
     where
         F: Future<Output = Result<T, ApiError>>,
     {
         let mut waits = self.waits();
         let mut attempt = 1;
         loop {
-            let error = match request().await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
+            let error = match failed.take() {
+                Some(error) => error,
+                None => match request().await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                },
             };
             let Some(wait) = self.next(&mut waits, attempt, &error) else {
                 return Err(error);
@@ -171,7 +178,7 @@ mod tests {
         ] {
             let mut attempts = 0;
             let result: Result<(), _> = RetryPolicy::default()
-                .run(|| {
+                .run_after(None, || {
                     attempts += 1;
                     std::future::ready(Err(error(status, None)))
                 })
@@ -188,7 +195,7 @@ mod tests {
             let mut attempts = 0;
             let result: Result<(), _> = RetryPolicy::default()
                 .briefly()
-                .run(|| {
+                .run_after(None, || {
                     attempts += 1;
                     std::future::ready(Err(error(status, retry_after)))
                 })
@@ -203,7 +210,7 @@ mod tests {
     async fn retries_end_with_the_first_success() {
         let mut attempts = 0;
         let answer = RetryPolicy::default()
-            .run(|| {
+            .run_after(None, || {
                 attempts += 1;
                 std::future::ready(if attempts < 4 {
                     Err(error(500, None))

@@ -6,7 +6,7 @@ use std::fmt::{self, Debug};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -29,8 +29,41 @@ pub fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) ->
     }
 }
 
+/// The priority of a line, as the journal reads it (`sd-daemon(3)`).
+pub fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        Level::DEBUG | Level::TRACE => "<7>",
+    }
+}
+
+/// Writes a line for the journal: priority, message and fields. The journal adds the time.
+pub struct JournalLines;
+
+impl<S, N> FormatEvent<S, N> for JournalLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        writer.write_str(priority(*event.metadata().level()))?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
 /// Writes a line for programs: a JSON object with time, level, message, fields and target.
-pub struct JsonLines;
+pub struct JsonLines {
+    /// Whether the journal reads it, and wants a priority before it, which it removes.
+    pub in_journal: bool,
+}
 
 impl<S, N> FormatEvent<S, N> for JsonLines
 where
@@ -50,6 +83,9 @@ where
         event.record(&mut line);
         line.add("target", metadata.target());
         let json = serde_json::to_string(&line).map_err(|_| fmt::Error)?;
+        if self.in_journal {
+            writer.write_str(priority(*metadata.level()))?;
+        }
         writeln!(writer, "{}", escape_json(&json))
     }
 }
@@ -100,7 +136,7 @@ impl Visit for JsonLine {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use super::super::logging::{json, text};
+    use super::super::logging::{journal, json, text};
     use super::*;
     use tracing_subscriber::layer::SubscriberExt;
 
@@ -120,8 +156,18 @@ mod tests {
 
     const HOSTILE: &str = "a\n<0>b\u{1b}[2J\u{9b}\u{7f}\u{202e}\u{2028}\u{e0041}";
 
+    /// Where lines go.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Form {
+        Text,
+        Colored,
+        Json,
+        Journal,
+        JsonInJournal,
+    }
+
     /// What hostile fields and a hostile message become.
-    fn logged(colored: bool, as_json: bool) -> String {
+    fn logged(form: Form) -> String {
         let memory = Memory::default();
         let writer = memory.clone();
         let registry = tracing_subscriber::registry();
@@ -133,9 +179,18 @@ mod tests {
             );
         };
         let writer = move || writer.clone();
-        match as_json {
-            true => tracing::subscriber::with_default(registry.with(json(writer)), log),
-            false => tracing::subscriber::with_default(registry.with(text(writer, colored)), log),
+        match form {
+            Form::Text | Form::Colored => {
+                let lines = text(writer, form == Form::Colored);
+                tracing::subscriber::with_default(registry.with(lines), log);
+            }
+            Form::Json | Form::JsonInJournal => {
+                let lines = json(writer, form == Form::JsonInJournal);
+                tracing::subscriber::with_default(registry.with(lines), log);
+            }
+            Form::Journal => {
+                tracing::subscriber::with_default(registry.with(journal(writer)), log);
+            }
         }
         let bytes = memory.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -143,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_line_for_people_stays_one_inert_line() {
-        let line = logged(false, false);
+        let line = logged(Form::Text);
         let rest = line.strip_suffix('\n').unwrap();
         assert!(!rest.chars().any(crate::text::is_active), "{rest:?}");
         assert!(rest.chars().count() < 6_000);
@@ -160,7 +215,7 @@ mod tests {
 
     #[test]
     fn colours_are_ours_alone() {
-        let line = logged(true, false);
+        let line = logged(Form::Colored);
         let plain = line.replace("\u{1b}[0m", "").replace("\u{1b}[2m", "");
         let plain = plain.replace("\u{1b}[3m", "").replace("\u{1b}[32m", "");
         let rest = plain.strip_suffix('\n').unwrap();
@@ -169,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_line_for_programs_holds_every_value_up_to_a_length() {
-        let line = logged(false, true);
+        let line = logged(Form::Json);
         let rest = line.strip_suffix('\n').unwrap();
         assert!(!rest.chars().any(crate::text::is_active), "{rest:?}");
         let value: Value = serde_json::from_str(rest).unwrap();
@@ -187,5 +242,13 @@ mod tests {
         let order = ["timestamp", "level", "message", "task", "target"];
         let places = order.map(|name| rest.find(&format!("\"{name}\":")).unwrap());
         assert!(places.is_sorted(), "{rest}");
+    }
+
+    #[test]
+    fn lines_for_the_journal_begin_with_a_priority_and_have_no_time() {
+        let line = logged(Form::Journal);
+        assert!(line.starts_with(r"<6>message a\n<0>b\u{1b}"), "{line}");
+        assert_eq!(line.matches('\n').count(), 1);
+        assert_eq!(logged(Form::JsonInJournal).find('{'), Some("<6>".len()));
     }
 }

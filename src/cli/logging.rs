@@ -15,23 +15,32 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use super::globals::Globals;
-use super::log_lines::{JsonLines, write_field};
+use super::log_lines::{JournalLines, JsonLines, write_field};
 use super::output::print_log;
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::model::Timestamp;
+use crate::options::Environment;
+use crate::systemd::is_journal;
 
-/// Starts the log, with the level of `settings` shifted by `-v` and `-q`. Log lines are written above `bars`. Every
-/// command calls this once.
-pub fn start(globals: &Globals, settings: &Settings, bars: Option<MultiProgress>) {
+/// Starts the log, with the level of `settings` shifted by `-v` and `-q`. Log lines are written above `bars`, and for the
+/// journal where standard error leads there. Every command calls this once.
+pub fn start(
+    globals: &Globals,
+    environment: &Environment,
+    settings: &Settings,
+    bars: Option<MultiProgress>,
+) {
     let level = shifted(settings.log_level, globals.verbosity());
     // Other libraries log warnings and errors only.
     let others = level.min(LevelFilter::WARN);
     let filter = EnvFilter::new(format!("{others},apify_mirror={level}"));
     let registry = tracing_subscriber::registry().with(filter);
+    let in_journal = is_journal(io::stderr(), environment);
     let stderr = Stderr { bars };
     match settings.log_format {
+        LogFormat::Text if in_journal => registry.with(journal(stderr)).init(),
         LogFormat::Text => registry.with(text(stderr, globals.colored())).init(),
-        LogFormat::Json => registry.with(json(stderr)).init(),
+        LogFormat::Json => registry.with(json(stderr, in_journal)).init(),
     }
     tracing::debug!(database = %settings.database.display(), log_level = %level, "log started");
 }
@@ -49,11 +58,25 @@ pub(super) fn text<S: Subscriber + for<'a> LookupSpan<'a>>(
         .fmt_fields(debug_fn(write_field).delimited(" "))
 }
 
-/// Lines for programs.
-pub(super) fn json<S: Subscriber + for<'a> LookupSpan<'a>>(
+/// Lines for the journal, which keeps the time itself.
+pub(super) fn journal<S: Subscriber + for<'a> LookupSpan<'a>>(
     writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
 ) -> impl Layer<S> {
-    fmt::layer().with_writer(writer).event_format(JsonLines)
+    fmt::layer()
+        .with_writer(writer)
+        .with_ansi(false)
+        .fmt_fields(debug_fn(write_field).delimited(" "))
+        .event_format(JournalLines)
+}
+
+/// Lines for programs, with a priority before each where the journal reads them.
+pub(super) fn json<S: Subscriber + for<'a> LookupSpan<'a>>(
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    in_journal: bool,
+) -> impl Layer<S> {
+    fmt::layer()
+        .with_writer(writer)
+        .event_format(JsonLines { in_journal })
 }
 
 fn shifted(level: LogLevel, by: i16) -> LevelFilter {

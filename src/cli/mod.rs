@@ -14,6 +14,7 @@ mod log_lines;
 mod logging;
 mod output;
 mod pass;
+mod service;
 mod settings;
 mod setup;
 mod table;
@@ -27,11 +28,14 @@ use commands::{audit, check, deliveries, demo, events, query, run, sinks, status
 use error::CliError;
 pub use exit::ExitCode;
 use globals::Globals;
+use log_lines::priority;
 use output::{line, print, print_error};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::Level;
 
 use crate::options::Environment;
 use crate::sinks::kill_programs;
+use crate::systemd::is_journal;
 
 /// Keeps a local SQLite mirror of Apify task runs, and delivers an event when a run changes status.
 ///
@@ -87,7 +91,13 @@ pub fn main() -> ExitCode {
     match execute(&arguments, &environment) {
         Ok(code) => code,
         Err(error) => {
-            print_error(&format!("error: {}\n", error.shown()));
+            let text = format!("error: {}", error.shown());
+            let priority = match is_journal(io::stderr(), &environment) {
+                true => priority(Level::ERROR),
+                false => "",
+            };
+            let lines = text.lines().map(|line| format!("{priority}{line}\n"));
+            print_error(&lines.collect::<String>());
             error.code()
         }
     }

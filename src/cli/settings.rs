@@ -1,5 +1,6 @@
 //! The settings that a command works with, and the log that goes with them.
 
+use std::io;
 use std::path::PathBuf;
 
 use super::error::CliError;
@@ -7,6 +8,7 @@ use super::globals::Globals;
 use super::logging;
 use crate::config::{self, Settings};
 use crate::options::Environment;
+use crate::systemd::is_journal;
 
 /// The settings in effect: from the configuration file, the environment and the flags, `tasks` among them. Also gives
 /// the file, if there is one.
@@ -19,11 +21,12 @@ pub fn read(
     tasks: &[String],
 ) -> Result<(Settings, Option<PathBuf>), CliError> {
     let overrides = globals.overrides(tasks);
-    Ok(config::load(
-        globals.config.as_deref(),
-        environment,
-        overrides,
-    )?)
+    let (settings, file) = config::load(globals.config.as_deref(), environment, overrides)?;
+    let settings = match is_journal(io::stdout(), environment) {
+        true => settings.for_the_journal(),
+        false => settings,
+    };
+    Ok((settings, file))
 }
 
 /// The settings in effect, for a command that reads or changes an existing mirror; starts the log.
@@ -32,6 +35,6 @@ pub fn read(
 /// As for [`read`].
 pub fn load(globals: &Globals, environment: &Environment) -> Result<Settings, CliError> {
     let (settings, _) = read(globals, environment, &[])?;
-    logging::start(globals, &settings, None);
+    logging::start(globals, environment, &settings, None);
     Ok(settings)
 }

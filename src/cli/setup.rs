@@ -95,7 +95,7 @@ pub fn begin(
     let (settings, _) = settings::read(globals, environment, &tasks.tasks)?;
     settings.require_tasks()?;
     let bars = globals.progress_bars();
-    logging::start(globals, &settings, bars.clone());
+    logging::start(globals, environment, &settings, bars.clone());
     Ok((settings, Progress::new(bars)))
 }
 

@@ -38,6 +38,8 @@ pub struct Settings {
     pub from_file: bool,
     /// The sinks.
     pub sinks: Vec<SinkSettings>,
+    /// Whether the only sink is standard output because none is configured.
+    pub implied_sink: bool,
     /// The level of the log.
     pub log_level: LogLevel,
     /// The form of log lines.
@@ -132,7 +134,8 @@ impl Settings {
             readers,
             sync,
             from_file: true,
-            sinks,
+            implied_sink: sinks.is_none(),
+            sinks: sinks.unwrap_or_else(|| vec![sinks::implied()]),
             log_level,
             log_format,
         })
@@ -152,8 +155,18 @@ impl Settings {
         Self {
             from_file: false,
             sinks: vec![sinks::temporary()],
+            implied_sink: true,
             ..self
         }
+    }
+
+    /// The same settings, for a command whose standard output is the journal: events go there only where that is configured.
+    #[must_use]
+    pub fn for_the_journal(mut self) -> Self {
+        if self.implied_sink {
+            self.sinks.clear();
+        }
+        self
     }
 
     /// The sinks with the current value of every secret.

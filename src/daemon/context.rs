@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, RwLock, watch};
 
+use super::liveness::Liveness;
 use super::progress::Progress;
 use super::worker::Worker;
 use crate::api::Client;
@@ -101,6 +103,8 @@ pub struct Context {
     pub reader: Arc<dyn Reader>,
     /// Shows the progress of long catch-ups and audits.
     pub progress: Progress,
+    /// By when each loop has to be back.
+    pub liveness: Arc<Liveness>,
     /// Notified when a task turns out to be gone: its reference may mean another by now.
     pub(super) lost: Notify,
     /// The plan in force.
@@ -137,6 +141,7 @@ impl Context {
             store,
             reader,
             progress,
+            liveness: Arc::default(),
             lost: Notify::new(),
             plan: watch::Sender::new(Arc::new(plan.clone())),
             committing: RwLock::new(()),
@@ -170,6 +175,18 @@ impl Context {
         }
         self.plan.send_replace(Arc::new(plan));
         Ok(())
+    }
+
+    /// How long `requests` may take while as many are made for each loop, and each loop commits.
+    pub(super) fn longest(&self, requests: usize) -> Duration {
+        /// How long a commit may take.
+        const COMMIT: Duration = Duration::from_secs(1);
+        let loops = u32::try_from(self.liveness.count()).unwrap_or(u32::MAX);
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        let commits = COMMIT.saturating_mul(loops);
+        self.client
+            .longest(requests.saturating_mul(loops))
+            .saturating_add(commits)
     }
 
     async fn open_temporary(&self, sinks: &[Registration]) -> Result<(), StoreError> {
@@ -213,12 +230,15 @@ impl Context {
 
     /// Creates a worker for a sink that has no other.
     pub(super) fn worker(&self, sink: &SinkPlan) -> Worker {
+        let name = &sink.settings.name;
         Worker::new(
             Arc::clone(&self.store),
             Arc::clone(&sink.sink),
             sink.settings.registration(),
             sink.settings.give_up_after,
-            self.plan().sync.seed.of(&sink.settings.name),
+            self.plan().sync.seed.of(name),
+            self.liveness
+                .enter(format!("the worker of the sink {name}")),
         )
     }
 }
@@ -235,7 +255,6 @@ impl fmt::Debug for Context {
 mod tests {
     use std::num::{NonZeroU32, NonZeroUsize};
     use std::pin::pin;
-    use std::time::Duration;
 
     use super::*;
     use crate::api::{ClientOptions, Token};

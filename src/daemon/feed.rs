@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::context::Context;
-use crate::api::{ApiError, ErrorClass};
+use super::liveness::Pulse;
+use crate::api::{ApiError, ErrorClass, Held};
 use crate::model::{Task, Timestamp};
 use crate::store::{Condition, MAX_UNSEEN, StoreError, Written};
 use crate::sync::{Command, Input, Machine, Outcome, Page, ReadFailure, Single, Stall, Window};
@@ -19,6 +20,7 @@ pub struct Feed {
     machine: Machine,
     /// The changes of the audit in progress, made by this process.
     repaired: Written,
+    pulse: Pulse,
 }
 
 /// The result of a poll, or of a part of an audit.
@@ -44,6 +46,8 @@ struct Tally {
     undecided: bool,
     /// How many single reads of runs failed, and one of the errors.
     unread: Option<(u64, ApiError)>,
+    /// For the pages that were read since the last commit, until the next.
+    held: Vec<Held>,
 }
 
 impl Feed {
@@ -55,6 +59,9 @@ impl Feed {
         // Compared with when the task was created, so by the same clock if that is known.
         let now = context.client.server_time();
         let now = now.unwrap_or_else(Timestamp::now);
+        let pulse = context
+            .liveness
+            .enter(format!("the feed of {}", task.label()));
         let state = context.store.open_feed(&task, now).await?;
         let machine = Machine::new(context.plan().settings_for(&task.id), state);
         Ok(Self {
@@ -62,6 +69,7 @@ impl Feed {
             task,
             machine,
             repaired: Written::default(),
+            pulse,
         })
     }
 
@@ -102,6 +110,7 @@ impl Feed {
         loop {
             if let Command::Sleep { wait, outcome } = command {
                 self.finish(outcome, &tally).await?;
+                self.pulse.back_after(wait);
                 return Ok(Poll {
                     wait,
                     outcome,
@@ -110,10 +119,21 @@ impl Feed {
                     undecided: tally.undecided,
                 });
             }
+            self.pulse.back_after(self.longest(&command));
             let input = self.execute(command, &mut tally).await?;
             command = self.machine.step(input, Timestamp::now());
             self.show_progress();
         }
+    }
+
+    /// How long a command may wait for the server, and for the requests and commits of other feeds before it.
+    fn longest(&self, command: &Command) -> Duration {
+        let requests = match command {
+            Command::Read(windows) => windows.len(),
+            Command::ReadRuns(ids) => ids.len(),
+            _ => 0,
+        };
+        self.context.longest(requests)
     }
 
     fn show_progress(&self) {
@@ -138,18 +158,21 @@ impl Feed {
                 tally.undecided |= unseen.len() >= MAX_UNSEEN;
                 Input::Unseen(unseen)
             }
-            Command::Read(windows) => match self.read(windows).await {
+            Command::Read(windows) => match self.read(windows, &mut tally.held).await {
                 Ok(pages) => Input::Pages(pages),
                 Err(failed) => failed_read(&mut tally.error, failed),
             },
+            // An audit reads runs before it stores its page. Where too many do, it goes on after the next poll.
+            Command::ReadRuns(_) if !self.may_read_runs(&mut tally.held).await => {
+                Input::Failed(ReadFailure::Temporary)
+            }
             Command::ReadRuns(ids) => match self.read_runs(ids, &mut tally.unread).await {
                 Ok(runs) => Input::Runs(runs),
                 Err(failed) => failed_read(&mut tally.error, failed),
             },
             Command::Commit(commit) => {
-                let storing = self.context.client.storing().await;
                 let committed = self.context.commit(id, *commit).await?;
-                drop(storing);
+                tally.held.clear();
                 tally.written.add(committed.written);
                 let unconfirmed = committed.unconfirmed;
                 Input::Committed { unconfirmed }
@@ -248,21 +271,53 @@ impl Feed {
         );
     }
 
-    /// Reads `windows` concurrently; returns the pages in order, up to the first failure.
-    async fn read(&self, windows: Vec<Window>) -> Result<Vec<Page>, ApiError> {
-        let reads = windows.into_iter().map(|window| {
-            let (client, id) = (self.context.client.clone(), self.task.id.clone());
-            async move { client.runs(&id, &window).await }
+    /// Reads the first of `windows` and as many more at once as may be held in memory; returns the pages in order, up to the
+    /// first failure. Leaves the rights to hold them in `held`. Only the first is tried again, and then alone: pages that were
+    /// read ahead would be held for as long as that takes.
+    async fn read(
+        &self,
+        windows: Vec<Window>,
+        held: &mut Vec<Held>,
+    ) -> Result<Vec<Page>, ApiError> {
+        held.clear();
+        let client = &self.context.client;
+        let first = windows.first().cloned();
+        let more = client.try_hold(windows.len().saturating_sub(1));
+        let rights = std::iter::once(None).chain(more.into_iter().map(Some));
+        let reads = windows.into_iter().zip(rights).map(|(window, right)| {
+            let (client, id) = (client.clone(), self.task.id.clone());
+            async move { client.runs(&id, &window, right).await }
         });
-        let (pages, failed) = in_order(reads).await;
-        match failed {
-            Some(failed) if pages.is_empty() => Err(failed),
-            Some(failed) => {
-                tracing::debug!(task = self.task.label(), error = %failed, "discarded a page that was read ahead");
-                Ok(pages)
+        let (mut read, failed) = in_order(reads).await;
+        match (failed, first) {
+            (Some(failed), Some(first)) if read.is_empty() => {
+                read.push(client.runs_again(&self.task.id, &first, failed).await?);
             }
-            None => Ok(pages),
+            (Some(failed), _) => {
+                tracing::debug!(task = self.task.label(), error = %failed, "discarded a page that was read ahead");
+            }
+            (None, _) => {}
         }
+        let (pages, rights): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+        held.extend(rights);
+        Ok(pages)
+    }
+
+    /// Whether runs may be read singly while the pages for which there are rights stay in memory.
+    async fn may_read_runs(&self, held: &mut Vec<Held>) -> bool {
+        if held.is_empty() {
+            return true;
+        }
+        let kept = self.context.client.keep(std::mem::take(held)).await;
+        if kept.is_none() {
+            let task = self.task.label();
+            tracing::warn!(
+                task,
+                "many audits read runs singly at once; this one goes on after the next poll"
+            );
+        }
+        held.extend(kept);
+        !held.is_empty()
     }
 
     /// Reads the runs `ids` concurrently. A read that fails delays no other run, and counts in `unread`; only a refused

@@ -128,8 +128,12 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
     let mut plans = context.plan.subscribe();
     let mut feeds = Feeds::default();
     let mut requests = Requests::default();
+    let pulse = context.liveness.enter("the loop that looks for tasks");
     loop {
         let plan = Arc::clone(&plans.borrow_and_update());
+        // References are resolved one after another.
+        let references = u32::try_from(plan.tasks.len() + 1).unwrap_or(u32::MAX);
+        pulse.back_after(context.longest(1).saturating_mul(references));
         let wanted = tasks::wanted(&context, &plan).await?;
         let all_are_known = wanted.failures.is_empty();
         for Failure { reference, error } in wanted.failures {
@@ -152,6 +156,7 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
                 requests.forget(&id);
             }
         }
+        pulse.back_after(LOOK_AGAIN);
         let mut look_again = pin!(tokio::time::sleep(LOOK_AGAIN));
         loop {
             tokio::select! {

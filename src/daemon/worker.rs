@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::liveness::Pulse;
 use crate::delivery::{
     AttemptId, Command, DRAIN, Input, Machine, Mode, Next, Notice, STORE_RETRY, Settings, Step,
 };
@@ -24,6 +25,7 @@ pub struct Worker {
     registration: Registration,
     give_up_after: Duration,
     seed: Seed,
+    pulse: Pulse,
 }
 
 type Exchanging = Pin<Box<dyn Future<Output = Result<Exchanged, StoreError>> + Send>>;
@@ -48,13 +50,14 @@ impl Clock {
 
 impl Worker {
     /// Creates a worker that delivers to `sink` the events that its registration asks for. An event is set aside when it has
-    /// waited for `give_up_after`; `seed` is for the jitter of waits.
+    /// waited for `give_up_after`; `seed` is for the jitter of waits, `pulse` shows that the worker goes on.
     pub fn new(
         store: Arc<dyn Store>,
         sink: Arc<dyn Sink>,
         registration: Registration,
         give_up_after: Duration,
         seed: Seed,
+        pulse: Pulse,
     ) -> Self {
         Self {
             store,
@@ -62,6 +65,7 @@ impl Worker {
             registration,
             give_up_after,
             seed,
+            pulse,
         }
     }
 
@@ -111,6 +115,10 @@ impl Worker {
             let Next::Sleep { wait } = next else {
                 return Ok(());
             };
+            // Attempts have a time limit of their own.
+            let is_exchanging = in_flight.exchange.is_some();
+            self.pulse
+                .back_after(if is_exchanging { Duration::ZERO } else { wait });
             input = tokio::select! {
                 Some(ended) = in_flight.attempts.join_next() => match ended {
                     Ok((id, outcomes)) => Input::Completed { id, outcomes },

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::liveness::Liveness;
 use super::worker::Worker;
 use crate::model::{
     AttemptOutcome, Due, Order, Registration, Seed, SinkLimits, Subscription, Task, Timestamp,
@@ -117,7 +118,8 @@ impl Setup {
 
     fn worker(&self, sink: &str) -> Worker {
         let (store, fake) = (self.store.clone(), self.sink.clone());
-        Worker::new(store, fake, registration(sink), LONG, Seed(1))
+        let pulse = Arc::new(Liveness::default()).enter("a worker");
+        Worker::new(store, fake, registration(sink), LONG, Seed(1), pulse)
     }
 
     /// Starts a worker in the background.

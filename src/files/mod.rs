@@ -7,4 +7,4 @@ mod trust;
 pub use create::Readers;
 pub(crate) use create::{beside, folder, open_or_create, set_mode};
 pub use trust::Untrusted;
-pub(crate) use trust::{Purpose, check, read_to_string};
+pub(crate) use trust::{Purpose, check, check_neighbours, master_of, read_to_string};

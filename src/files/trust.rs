@@ -211,44 +211,10 @@ impl User {
 
     /// Checks that nobody else can replace what `path` leads to: a folder on the way to it, a link, or where that leads.
     fn check_way(self, path: &Path, service: u32) -> Result<(), Untrusted> {
-        let io = |error| Untrusted::io(path)(error);
-        let absolute = std::path::absolute(path).map_err(io)?;
-        let names = |path: &Path| -> Vec<OsString> {
-            let names = path
-                .components()
-                .rev()
-                .filter(|part| *part != Component::RootDir);
-            names.map(|part| part.as_os_str().to_owned()).collect()
-        };
-        let (mut at, mut left, mut links) = (PathBuf::from("/"), names(&absolute), 0);
-        self.check_folder(path, &at, service)?;
-        while let Some(name) = left.pop() {
-            if name == ".." {
-                at.pop();
-                continue;
-            }
-            let next = at.join(&name);
-            let found = match next.symlink_metadata() {
-                // It is to be created, or has no name any more.
-                Err(error) if error.kind() == ErrorKind::NotFound && left.is_empty() => break,
-                result => result.map_err(io)?,
-            };
-            if found.is_symlink() {
-                links += 1;
-                if links > MAX_LINKS {
-                    return Err(io(Errno::LOOP.into()));
-                }
-                self.check_owner(&next, &found, service)?;
-                let target = next.read_link().map_err(io)?;
-                if target.is_absolute() {
-                    at = PathBuf::from("/");
-                }
-                left.extend(names(&target));
-                continue;
-            }
-            at = next;
-            if found.is_dir() {
-                self.check_folder(path, &at, service)?;
+        for (at, found) in way(path)? {
+            self.check_owner(&at, &found, service)?;
+            if found.is_dir() && found.mode() & STICKY == 0 {
+                self.check_writers(path, &at, &found)?;
             }
         }
         Ok(())
@@ -315,21 +281,18 @@ impl User {
         }
     }
 
-    /// Checks that nobody else can replace something in `folder`.
-    fn check_folder(self, path: &Path, folder: &Path, service: u32) -> Result<(), Untrusted> {
-        let found = folder.metadata().map_err(Untrusted::io(folder))?;
-        self.check_owner(folder, &found, service)?;
-        let is_sticky = found.mode() & STICKY != 0;
-        if self.rights_of_others(&found) & WRITE != 0 && !is_sticky {
-            return Err(Untrusted::Writable {
-                path: folder.to_owned(),
-                owner: found.uid(),
-                mode: found.mode() & PERMISSIONS,
-                secret: false,
-                replaces: Some(path.to_owned()),
-            });
+    /// Checks that nobody else may write to `folder`, which is on the way to `path`.
+    fn check_writers(self, path: &Path, folder: &Path, found: &Metadata) -> Result<(), Untrusted> {
+        if self.rights_of_others(found) & WRITE == 0 {
+            return Ok(());
         }
-        Ok(())
+        Err(Untrusted::Writable {
+            path: folder.to_owned(),
+            owner: found.uid(),
+            mode: found.mode() & PERMISSIONS,
+            secret: false,
+            replaces: Some(path.to_owned()),
+        })
     }
 
     /// The rights of others than the owner, without those of a group in which nobody else is.
@@ -337,6 +300,85 @@ impl User {
         let is_private = self.is_alone && found.gid() == self.group;
         found.mode() & if is_private { 0o007 } else { ANY }
     }
+}
+
+/// The folders and the links on the way to what `path` leads to, from the root on.
+fn way(path: &Path) -> Result<Vec<(PathBuf, Metadata)>, Untrusted> {
+    let io = |error| Untrusted::io(path)(error);
+    let absolute = std::path::absolute(path).map_err(io)?;
+    let names = |path: &Path| -> Vec<OsString> {
+        let names = path
+            .components()
+            .rev()
+            .filter(|part| *part != Component::RootDir);
+        names.map(|part| part.as_os_str().to_owned()).collect()
+    };
+    let (mut at, mut left, mut links) = (PathBuf::from("/"), names(&absolute), 0);
+    let root = at.symlink_metadata().map_err(io)?;
+    let mut way = vec![(at.clone(), root)];
+    while let Some(name) = left.pop() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        let next = at.join(&name);
+        let found = match next.symlink_metadata() {
+            // It is to be created, or has no name any more.
+            Err(error) if error.kind() == ErrorKind::NotFound && left.is_empty() => break,
+            result => result.map_err(io)?,
+        };
+        if found.is_symlink() {
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(io(Errno::LOOP.into()));
+            }
+            let target = next.read_link().map_err(io)?;
+            if target.is_absolute() {
+                at = PathBuf::from("/");
+            }
+            left.extend(names(&target));
+        } else {
+            at.clone_from(&next);
+        }
+        if found.is_symlink() || found.is_dir() {
+            way.push((next, found));
+        }
+    }
+    Ok(way)
+}
+
+/// Checks that nobody else can create a file beside the one at `path`, not even in a folder where each may only remove
+/// their own. Some programs believe whatever they find there.
+///
+/// # Errors
+/// When somebody else can, or that cannot be looked at.
+pub fn check_neighbours(path: &Path) -> Result<(), Untrusted> {
+    match way(path)?.iter().rfind(|(_, found)| found.is_dir()) {
+        Some((folder, found)) => User::current().check_writers(path, folder, found),
+        None => Ok(()),
+    }
+}
+
+/// Where root runs this, and another user decides what the file at `path` is or what is beside it: that user. Whatever root
+/// opened there could be exchanged for a file of root's.
+///
+/// # Errors
+/// When the way to the file cannot be looked at.
+pub fn master_of(path: &Path) -> Result<Option<(u32, u32)>, Untrusted> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let way = way(path)?;
+    let foreign = way.iter().find(|(_, found)| found.uid() != 0);
+    // In a folder for all it is the owner of the file.
+    let folder = way.iter().rfind(|(_, found)| found.is_dir());
+    let is_for_all = folder.is_some_and(|(_, found)| found.mode() & WRITE != 0);
+    let file = path
+        .metadata()
+        .ok()
+        .filter(|found| is_for_all && found.uid() != 0);
+    let master = foreign.map(|(_, found)| found).or(file.as_ref());
+    Ok(master.map(|found| (found.uid(), found.gid())))
 }
 
 /// Whether the user `id` is the only one in `group`, by the lines of `/etc/passwd` and `/etc/group`.

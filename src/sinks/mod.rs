@@ -27,7 +27,7 @@ pub use options::{BuildError, CheckError, Comparable, Place, SinkOptions};
 pub(crate) use places::check_places;
 pub use secret::SecretSource;
 pub use settings::{SinkSettings, Start};
-pub(crate) use settings::{read, temporary};
+pub(crate) use settings::{implied, read, temporary};
 pub use signature::{InvalidKey, SigningKeys};
 pub use sink::Sink;
 pub use webhook::WebhookOptions;

@@ -102,11 +102,9 @@ impl SinkSettings {
     }
 }
 
-/// Reads every section. Without the key `sinks`, events go to standard output; an empty list means no sinks.
-pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Vec<SinkSettings> {
-    let Some(sinks) = root.tables("sinks", sink) else {
-        return vec![stdout_named("stdout")];
-    };
+/// Reads every section; `None` without the key `sinks`. An empty list means no sinks.
+pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Option<Vec<SinkSettings>> {
+    let sinks = root.tables("sinks", sink)?;
     check_environments(root, &sinks);
     let (mut names, mut places) = (HashSet::new(), HashSet::new());
     for (n, sink) in sinks.iter().enumerate() {
@@ -132,7 +130,12 @@ pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Vec<SinkSettings> 
             );
         }
     }
-    sinks.into_iter().flatten().collect()
+    Some(sinks.into_iter().flatten().collect())
+}
+
+/// The sink of a configuration file that has no such section: standard output.
+pub(crate) fn implied() -> SinkSettings {
+    stdout_named("stdout")
 }
 
 /// Checks that no program gets the secret of another sink from the environment. Names are not repeated: one may be a

@@ -26,4 +26,5 @@ mod sinks;
 mod streams;
 mod subscriptions;
 mod support;
+mod systemd;
 mod trust;

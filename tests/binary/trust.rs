@@ -316,6 +316,57 @@ fn an_event_that_somebody_changed_stops_none_after_it() {
     }
 }
 
+/// SQLite believes what it finds beside a database, and others may put something there.
+#[test]
+fn a_database_is_not_written_in_a_folder_for_all() {
+    let setup = Setup::with_runs(3);
+    setup.sync();
+    mode(setup.dir.path(), 0o1777);
+    for command in ["sync", "run", "audit"] {
+        Case::of(&[command])
+            .code(74)
+            .stderr("can be written by others")
+            .stderr("mode 1777")
+            .check(&setup);
+    }
+    mode(setup.dir.path(), 0o700);
+    setup.sync();
+}
+
+/// SQLite, as root, would give them to the owner of the database.
+#[test]
+fn roots_own_files_in_a_services_folder_stay_roots() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let setup = Setup::with_runs(3);
+    setup.sync();
+    let dir = setup.dir.path();
+    let precious = setup.write_secret("precious", "root's own");
+    for name in ["", "-wal", "-shm", ".lock"] {
+        let path = dir.join(format!("runs.db{name}"));
+        chown(path, Some(SERVICE), Some(SERVICE)).unwrap();
+    }
+    chown(dir, Some(SERVICE), Some(SERVICE)).unwrap();
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let beside = dir.join(format!("runs.db{suffix}"));
+        let _ = std::fs::remove_file(&beside);
+        std::fs::hard_link(&precious, &beside).unwrap();
+        for command in ["status", "sync"] {
+            Case::of(&[command])
+                .code(74)
+                .stderr(format!("runs.db{suffix}"))
+                .check(&setup);
+        }
+        let found = precious.metadata().unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o7777), (0, 0o600));
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "root's own");
+        std::fs::remove_file(beside).unwrap();
+    }
+    Case::of(&["sync"]).check(&setup);
+    Case::of(&["status"]).check(&setup);
+}
+
 /// Root looks after a service's mirror, whose folder and files are the service's and stay so.
 #[test]
 fn what_root_creates_beside_a_services_database_is_the_services() {

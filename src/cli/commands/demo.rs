@@ -59,7 +59,7 @@ pub async fn execute(args: &Args, globals: &Globals) -> Result<ExitCode, CliErro
     }
     let settings = settings(globals)?;
     let bars = globals.progress_bars();
-    logging::start(globals, &settings, bars.clone());
+    logging::start(globals, &Environment::new(), &settings, bars.clone());
     demo(settings, args.seconds, Progress::new(bars)).await
 }
 

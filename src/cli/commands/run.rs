@@ -1,15 +1,18 @@
 //! `run`: the daemon.
 
+use std::sync::Arc;
+
 use crate::api::Client;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
-use crate::cli::settings;
 use crate::cli::setup::{Setup, close, plan, token_source};
+use crate::cli::{service, settings};
 use crate::config::{ApiSettings, Settings};
 use crate::daemon::{self, Plan, Reload};
 use crate::model::Seed;
 use crate::options::Environment;
+use crate::systemd;
 
 /// The flags of `run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,7 +48,13 @@ pub async fn execute(
         }
     });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
-    let result = daemon::run(context, shutdown, Some(reload)).await;
+    // Apify need not answer for that: an outage when the machine starts is none of this service.
+    service::tell(systemd::ready());
+    let report = service::report(Arc::clone(&context.liveness), shutdown.clone());
+    let result = tokio::select! {
+        result = daemon::run(context, shutdown, Some(reload)) => result,
+        never = report => match never {},
+    };
     close(writer).await;
     tracing::info!("stopped");
     Ok(result.map(|()| ExitCode::Ok)?)

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::checkpoint::Log;
 use super::error::opening;
 use super::file::{
-    Identity, claim_what_is_beside, create_for, one_name, refuse_several_names,
+    Identity, act_as_master, check_what_root_reads, create_for, one_name, refuse_several_names,
     refuse_what_is_no_file, require, require_trust,
 };
 use super::objects;
@@ -132,19 +132,18 @@ impl Db {
     /// When the file cannot be used, cannot be trusted, has several names, is another program's, is of a newer version, or
     /// has a schema that somebody changed. None of these changes the file.
     pub fn open_for(path: &Path, readers: Readers) -> Result<Self, StoreError> {
+        act_as_master(path)?;
         require_trust(path)?;
         refuse_several_names(path)?;
         let open = || {
             create_for(path, readers)?;
-            claim_what_is_beside(path)?;
             let connection = Connection::open(path)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             prepare_once(&connection)?;
             let (mut connection, version) = examine(connection, path)?;
             set_pragmas(&connection, path)?;
+            objects::check_names(&connection, version, path)?;
             migrate(&mut connection, version)?;
-            // In a folder that is everybody's, somebody may have been faster than SQLite.
-            require_trust(path)?;
             for name in objects::restore(&connection)? {
                 tracing::warn!(
                     "database {}: {name} was missing, and was made again",
@@ -226,6 +225,8 @@ impl Db {
     /// When there is none, or it is not one this version can read.
     pub fn open_for_reading(path: &Path) -> Result<Self, StoreError> {
         require(path)?;
+        act_as_master(path)?;
+        check_what_root_reads(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         let failed = match Self::open_as_it_is(path, None, flags) {
             Err(error) if is_denied(&error) => error,
@@ -269,10 +270,10 @@ impl Db {
     /// When there is none, or it is not one this version can write.
     pub fn open_beside(path: &Path) -> Result<Self, StoreError> {
         require(path)?;
+        act_as_master(path)?;
         require_trust(path)?;
         let mut db = Self::open_as_it_is(path, None, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         set_pragmas(&db.connection, path).map_err(|error| opening(error, path))?;
-        require_trust(path)?;
         db.log = Some(Log::keep(&db.connection)?);
         Ok(db)
     }
@@ -285,7 +286,6 @@ impl Db {
     ) -> Result<Self, StoreError> {
         refuse_what_is_no_file(path)?;
         refuse_several_names(path)?;
-        claim_what_is_beside(path)?;
         let open = || {
             let connection = match snapshot {
                 None => Connection::open_with_flags(path, flags)?,

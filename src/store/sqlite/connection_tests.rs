@@ -376,3 +376,24 @@ fn a_database_without_views_and_indices_can_be_migrated_from_every_version() {
         Db::open_for_reading(&path).unwrap();
     }
 }
+
+#[test]
+fn a_view_of_ones_own_with_the_name_of_a_new_one_is_named_and_nothing_is_migrated() {
+    let (_dir, path) = file();
+    of_version(&path, 5);
+    let mine = Connection::open(&path).unwrap();
+    mine.execute_batch("CREATE VIEW slow_runs AS SELECT 1 AS one")
+        .unwrap();
+    let error = Db::open(&path).unwrap_err().to_string();
+    for part in [
+        "\"slow_runs\"",
+        "under another name",
+        "`DROP VIEW \"slow_runs\"`",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+    let version: i64 = mine
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(version, 5);
+}

@@ -1,8 +1,10 @@
 //! What is asked of the database's file before SQLite opens it, and again while it is open.
 
-use std::fs::{OpenOptions, Permissions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::OpenOptions;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid};
 
 use crate::files::{self, Purpose, Readers};
 use crate::store::error::StoreError;
@@ -24,13 +26,17 @@ impl Identity {
     }
 }
 
+/// Refuses a path where there is nothing, or where this user may not look.
 pub(super) fn require(path: &Path) -> Result<(), StoreError> {
-    if path.exists() {
-        return Ok(());
+    let path = || path.to_owned();
+    match path().try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StoreError::Missing { path: path() }),
+        Err(source) => Err(StoreError::Io {
+            path: path(),
+            source,
+        }),
     }
-    Err(StoreError::Missing {
-        path: path.to_owned(),
-    })
 }
 
 fn me() -> u32 {
@@ -70,7 +76,9 @@ pub(super) fn refuse_what_is_no_file(path: &Path) -> Result<(), StoreError> {
     let trusted = [found.map_or(0, |found| found.uid()), 0, me()];
     let is_other = |path: &PathBuf| {
         let found = path.metadata();
-        found.is_ok_and(|found| !found.is_file() || !trusted.contains(&found.uid()))
+        found.is_ok_and(|found| {
+            !found.is_file() || found.nlink() > 1 || !trusted.contains(&found.uid())
+        })
     };
     match beside.find(is_other) {
         Some(path) => Err(StoreError::Io {
@@ -83,52 +91,43 @@ pub(super) fn refuse_what_is_no_file(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Where root opens a database, SQLite gives files beside it to the database's owner, whoever made them. In a folder in which
-/// others may create files, root makes them first, so that nobody else can.
+/// Where root runs this and another user decides what lies at `path`, goes on as that user: for good, so this comes after all
+/// that only root can read. SQLite opens, creates and gives away files by their names, which that user could exchange at any
+/// time for root's.
 ///
 /// # Errors
-/// When somebody was faster.
-pub(super) fn claim_what_is_beside(path: &Path) -> Result<(), StoreError> {
-    let Some(found) = path.metadata().ok().filter(|_| me() == 0) else {
+/// When the system does not allow it.
+pub(super) fn act_as_master(path: &Path) -> Result<(), StoreError> {
+    // Where the way to the file cannot be looked at, opening it says why.
+    let Some((user, group)) = files::master_of(path).ok().flatten() else {
         return Ok(());
     };
-    let real = real(path).map_err(|source| StoreError::Io {
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(group));
+    let act = || {
+        #[cfg(not(target_vendor = "apple"))]
+        nix::unistd::setgroups(&[gid])?;
+        nix::unistd::setgid(gid)?;
+        nix::unistd::setuid(uid)
+    };
+    act().map_err(|error| StoreError::Io {
         path: path.to_owned(),
-        source,
+        source: error.into(),
     })?;
-    let folder = files::folder(&real).metadata();
-    if folder.is_ok_and(|folder| folder.mode() & 0o022 == 0) {
-        return Ok(());
-    }
-    for suffix in BESIDE {
-        let beside = files::beside(&real, suffix);
-        let io = |source| StoreError::Io {
-            path: beside.clone(),
-            source,
-        };
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        match options.open(&beside) {
-            Ok(file) => {
-                let mode = Permissions::from_mode(found.mode() & 0o666);
-                file.set_permissions(mode).map_err(io)?;
-                std::os::unix::fs::fchown(&file, Some(found.uid()), Some(found.gid()))
-                    .map_err(io)?;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                // Looked at once: whoever made it may take it away again before SQLite opens it.
-                let there = beside.symlink_metadata();
-                let is_trusted = |there: std::fs::Metadata| [0, found.uid()].contains(&there.uid());
-                if !there.is_ok_and(is_trusted) {
-                    let other = "another user makes this file in a folder for all; move the database \
-                                 into a folder of its own";
-                    return Err(io(std::io::Error::other(other)));
-                }
-            }
-            Err(error) => return Err(io(error)),
-        }
-    }
+    tracing::debug!(
+        user,
+        "database {} is another user's: going on as that user",
+        path.display()
+    );
     Ok(())
+}
+
+/// Refuses a database of root's in a folder in which others may create files, where root only reads it: SQLite would write to
+/// what they put beside it.
+pub(super) fn check_what_root_reads(path: &Path) -> Result<(), StoreError> {
+    match me() {
+        0 => Ok(files::check_neighbours(path)?),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a file with several names (hard links): each has a log and a lock of its own, so two processes would write
@@ -160,7 +159,8 @@ pub(super) const LOCK: &str = ".lock";
 /// What SQLite would replace the database by, if it found it: left by a crash while the file was made.
 const JOURNAL: &str = "-journal";
 
-/// Refuses a database, or a file beside it, that is not the user's or root's, or that others may write or replace.
+/// Refuses a database, or a file beside it, that is not the user's or root's, or that others may write or replace; and a
+/// folder in which others may create files: SQLite believes whatever it finds beside a database at the moment it opens it.
 pub(super) fn require_trust(path: &Path) -> Result<(), StoreError> {
     refuse_what_is_no_file(path)?;
     let real = real(path).map_err(|source| StoreError::Io {
@@ -172,7 +172,7 @@ pub(super) fn require_trust(path: &Path) -> Result<(), StoreError> {
     for path in beside.iter().map(PathBuf::as_path).chain([path]) {
         files::check(path, Purpose::Written)?;
     }
-    Ok(())
+    Ok(files::check_neighbours(path)?)
 }
 
 /// Creates the file of a database, empty, if there is none; and lets `readers` read it and the files beside it.

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{LOCK, real, require_trust};
+use super::file::{LOCK, act_as_master, real, require_trust};
 use crate::files::{self, Purpose};
 use crate::store::error::StoreError;
 
@@ -37,6 +37,7 @@ impl InstanceLock {
             path: path.to_owned(),
             source,
         };
+        act_as_master(path)?;
         // Nothing is created beside a folder, or a file of others that a link leads to.
         require_trust(path)?;
         let lock = lock_path(path).map_err(io)?;

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -100,48 +101,55 @@ pub(super) fn check(connection: &Connection, version: i64, path: &Path) -> Resul
         let is_foreign = !ours.contains_key(name);
         if is_foreign && object.kind == "table" && is_in_the_way(connection, name, &ours)? {
             let what = "table has a foreign key that is in the way of apify-mirror's writes";
-            let remedy = "make it anew with `REFERENCES` to runs, tasks or events only, without `ON DELETE`, `ON UPDATE` \
-                          and generated columns";
+            let remedy = "make it anew with `REFERENCES` to runs (id), tasks (id) or events (seq) only, without `ON DELETE`, \
+                          `ON UPDATE` and generated columns";
             return changed(name, what, remedy.to_owned());
         }
         if is_foreign
             && object.kind == "index"
             && ours.contains_key(&object.table)
-            && computes(connection, name)?
+            && is_no_plain_index(connection, name)?
         {
             let remedy = format!("`DROP INDEX {}` removes it", quoted(name));
-            return changed(name, "index has an expression or a condition", remedy);
+            let what = "index is unique, or has an expression or a condition";
+            return changed(name, what, remedy);
         }
     }
     Ok(())
 }
 
-/// Whether an index has an expression or a condition: each write of its table then computes that, however long it takes.
-fn computes(connection: &Connection, index: &str) -> Result<bool, StoreError> {
+/// Whether an index has an expression or a condition, which each write of its table then computes, however long that takes; or
+/// is unique, and so refuses rows.
+fn is_no_plain_index(connection: &Connection, index: &str) -> Result<bool, StoreError> {
     let mut statement = connection.prepare(
         "SELECT EXISTS (SELECT 1 FROM pragma_index_xinfo(?1) WHERE cid = -2)
              OR EXISTS (SELECT 1 FROM sqlite_schema s, pragma_index_list(s.tbl_name) i
-                        WHERE s.type = 'index' AND lower(s.name) = ?1 AND lower(i.name) = ?1 AND i.partial)",
+                        WHERE s.type = 'index' AND lower(s.name) = ?1 AND lower(i.name) = ?1
+                          AND (i.partial OR i.\"unique\"))",
     )?;
     Ok(statement.query_row([index], |row| row.get(0))?)
 }
 
-/// The tables of which this program deletes no row, so that people's own may refer to them.
-const LASTING: [&str; 3] = ["runs", "tasks", "events"];
+/// The keys of tables of which this program deletes no row, so that people's own may refer to them.
+const LASTING: [(&str, &str); 3] = [("runs", "id"), ("tasks", "id"), ("events", "seq")];
 
-/// Whether our writes run into a foreign key of a table: it acts on them, forbids them, or computes its columns for them.
+/// Whether our writes run into a foreign key of a table: it acts on them, forbids them, fits no key, or computes its columns for
+/// them.
 fn is_in_the_way(connection: &Connection, table: &str, ours: &Objects) -> Result<bool, StoreError> {
     let mut statement = connection.prepare(
-        "SELECT lower(\"table\"), on_delete IN ('NO ACTION', 'RESTRICT') AND on_update IN ('NO ACTION', 'RESTRICT'),
-             EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE hidden IN (2, 3))
+        "SELECT lower(\"table\"), lower(\"to\"),
+             max(seq) OVER (PARTITION BY id) = 0
+                 AND on_delete IN ('NO ACTION', 'RESTRICT') AND on_update IN ('NO ACTION', 'RESTRICT')
+                 AND NOT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE hidden IN (2, 3))
          FROM pragma_foreign_key_list(?1)",
     )?;
     let mut keys = statement.query([table])?;
     while let Some(key) = keys.next()? {
-        let (to, is_plain, computes): (String, bool, bool) =
-            (key.get(0)?, key.get(1)?, key.get(2)?);
-        let is_fine = is_plain && !computes && LASTING.contains(&to.as_str());
-        if ours.contains_key(&to) && !is_fine {
+        let (to, column): (String, Option<String>) = (key.get(0)?, key.get(1)?);
+        let fits = LASTING.iter().any(|(lasting, id)| {
+            to == *lasting && column.as_deref().is_none_or(|name| name == *id)
+        });
+        if ours.contains_key(&to) && !(fits && key.get(2)?) {
             return Ok(true);
         }
     }
@@ -157,6 +165,30 @@ fn drop_it(statement: &str) -> String {
     format!(
         "{statement} removes it, and the next `apify-mirror run` or `sync` makes it as it should be"
     )
+}
+
+/// Checks that nothing of people's has the name of an object that the migration from schema `version` makes.
+///
+/// # Errors
+/// [`StoreError::Changed`] for the first that has, and when SQLite fails.
+pub(super) fn check_names(
+    connection: &Connection,
+    version: i64,
+    path: &Path,
+) -> Result<(), StoreError> {
+    let (before, after) = (ours(version)?, ours(SCHEMA_VERSION)?);
+    let found = read(connection)?.objects;
+    let is_taken = |name: &&String| !before.contains_key(*name) && after.contains_key(*name);
+    let Some((name, object)) = found.iter().find(|(name, _)| is_taken(name)) else {
+        return Ok(());
+    };
+    let drop_it = format!("`DROP {} {}`", object.kind.to_uppercase(), quoted(name));
+    Err(StoreError::Changed {
+        path: path.to_owned(),
+        name: name.clone(),
+        what: "table, view or index of yours has the name of one that this version makes",
+        remedy: format!("make it anew under another name; {drop_it} removes it"),
+    })
 }
 
 /// Makes the views and indices of this version that are missing; returns their names.
@@ -230,22 +262,24 @@ fn read(connection: &Connection) -> Result<Found, StoreError> {
                 value: format!("more than {MAX_OBJECTS}"),
             });
         }
+        let by_hand = || StoreError::Corrupt {
+            what: "an object in sqlite_schema",
+            value: format!("{} {name} on {}", object.kind, object.table),
+        };
         // SQLite compares kinds without case, and all of these up to a NUL.
-        let is_written_by_hand = !KINDS.contains(&object.kind.as_str())
-            || [&name, &object.table]
-                .iter()
-                .any(|text| text.contains('\0'));
-        if is_written_by_hand {
-            return Err(StoreError::Corrupt {
-                what: "an object in sqlite_schema",
-                value: format!("{} {name} on {}", object.kind, object.table),
-            });
+        let has_nul = |text: &String| text.contains('\0');
+        if !KINDS.contains(&object.kind.as_str()) || has_nul(&name) || has_nul(&object.table) {
+            return Err(by_hand());
         }
         let is_sqlites = |(table, sql): &(&str, &str)| name == *table && object.sql == *sql;
         if object.kind == "trigger" {
             triggers.push(name);
         } else if !SQLITES.iter().any(is_sqlites) {
-            objects.insert(name.to_ascii_lowercase(), object);
+            // One would hide another, which SQLite uses nevertheless.
+            match objects.entry(name.to_ascii_lowercase()) {
+                Entry::Vacant(vacant) => drop(vacant.insert(object)),
+                Entry::Occupied(_) => return Err(by_hand()),
+            }
         }
     }
     Ok(Found { objects, triggers })
@@ -286,7 +320,25 @@ mod tests {
             ),
             (
                 "CREATE TABLE notes (sink, seq, FOREIGN KEY (sink, seq) REFERENCES Deliveries (sink, seq))",
-                ["a foreign key that is in the way", "to runs, tasks or events only"],
+                ["a foreign key that is in the way", "tasks (id) or events (seq) only"],
+            ),
+            (
+                "CREATE TABLE notes (status REFERENCES runs (status))",
+                ["a foreign key that is in the way", "runs (id)"],
+            ),
+            (
+                "CREATE TABLE notes (a, b, FOREIGN KEY (a, b) REFERENCES runs)",
+                ["a foreign key that is in the way", "runs (id)"],
+            ),
+            (
+                "CREATE UNIQUE INDEX one ON deliveries (sink)",
+                ["index is unique", "DROP INDEX \"one\""],
+            ),
+            (
+                "CREATE TABLE other (a); CREATE INDEX other_a ON other (a); CREATE TABLE notes (sink, seq, FOREIGN KEY (sink, seq) \
+                 REFERENCES deliveries (sink, seq)); PRAGMA writable_schema = ON; \
+                 UPDATE sqlite_schema SET name = 'notes', sql = 'CREATE INDEX notes ON other (a)' WHERE name = 'other_a'",
+                ["an object in sqlite_schema", "notes on"],
             ),
             (
                 "CREATE TABLE notes (x, run_id AS (hex(x)) REFERENCES runs (id))",
@@ -314,15 +366,15 @@ mod tests {
             ),
             (
                 "CREATE INDEX \"q\"\"x\" ON feeds (hex(id))",
-                ["has an expression or a condition", "DROP INDEX \"q\"\"x\"`"],
+                ["index is unique, or has an expression or a condition", "DROP INDEX \"q\"\"x\"`"],
             ),
             (
                 "CREATE INDEX slow ON feeds (instr(hex(id), 'x'))",
-                ["has an expression or a condition", "DROP INDEX \"slow\""],
+                ["index is unique, or has an expression or a condition", "DROP INDEX \"slow\""],
             ),
             (
                 "CREATE INDEX SLOW ON FEEDS (id) WHERE instr(hex(id), 'x')",
-                ["has an expression or a condition", "DROP INDEX \"slow\""],
+                ["index is unique, or has an expression or a condition", "DROP INDEX \"slow\""],
             ),
             (
                 "DROP VIEW open_runs; CREATE VIEW OPEN_RUNS AS SELECT 1 AS id",

@@ -1,5 +1,7 @@
 //! The views for people, on data made for each; and every query that the documentation shows.
 
+use std::collections::BTreeSet;
+
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
@@ -268,6 +270,49 @@ fn the_documentation_names_the_columns_of_every_view() {
         assert!(
             line.is_some_and(|line| line.ends_with(&row)),
             "{}: {row}",
+            view.view
+        );
+    }
+}
+
+/// Datasette shows the questions of the documentation, with a field where a name has to be put.
+#[test]
+fn datasette_has_the_questions_of_the_documentation() {
+    let metadata = include_str!("../../../datasette/metadata.json");
+    let metadata: serde_json::Value = serde_json::from_str(metadata).unwrap();
+    let database = &metadata["databases"]["runs"];
+    let queries = database["queries"].as_object().unwrap();
+    let canned: BTreeSet<&str> = queries
+        .values()
+        .map(|query| query["sql"].as_str().unwrap())
+        .collect();
+    let asked: Vec<String> = statements(SQL_MD)
+        .iter()
+        .map(|sql| {
+            sql.trim_end()
+                .trim_end_matches(';')
+                .replace("'my-task'", ":task")
+        })
+        .collect();
+    assert_eq!(canned, asked.iter().map(String::as_str).collect());
+    for query in queries.values() {
+        let title = query["title"].as_str().unwrap();
+        assert!(
+            SQL_MD.contains(&format!("\n{title}\n\n```sql\n")),
+            "{title}"
+        );
+    }
+    let views = super::query::views().unwrap();
+    let tables = database["tables"].as_object().unwrap();
+    for view in views {
+        let sort = ["sort", "sort_desc"]
+            .iter()
+            .find_map(|key| tables[view.view][*key].as_str());
+        assert!(
+            view.columns
+                .iter()
+                .any(|column| Some(column.as_str()) == sort),
+            "{}",
             view.view
         );
     }
