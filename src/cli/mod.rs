@@ -14,6 +14,7 @@ mod log_lines;
 mod logging;
 mod output;
 mod pass;
+mod serving;
 mod settings;
 mod setup;
 mod table;

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{Notify, RwLock, watch};
 
+use super::counters::Counters;
+use super::freshness::Freshness;
 use super::progress::Progress;
 use super::worker::Worker;
 use crate::api::Client;
@@ -101,6 +104,10 @@ pub struct Context {
     pub reader: Arc<dyn Reader>,
     /// Shows the progress of long catch-ups and audits.
     pub progress: Progress,
+    /// Counts what is done.
+    pub counters: Counters,
+    /// Which feeds are fresh.
+    pub freshness: Freshness,
     /// Notified when a task turns out to be gone: its reference may mean another by now.
     pub(super) lost: Notify,
     /// The plan in force.
@@ -137,6 +144,8 @@ impl Context {
             store,
             reader,
             progress,
+            counters: Counters::new(),
+            freshness: Freshness::new(),
             lost: Notify::new(),
             plan: watch::Sender::new(Arc::new(plan.clone())),
             committing: RwLock::new(()),
@@ -168,6 +177,8 @@ impl Context {
             }
             Subscriptions::Unchanged => self.store.close_temporary(now).await?,
         }
+        self.counters
+            .keep_sinks(|name| plan.sinks.iter().any(|sink| sink.settings.name == name));
         self.plan.send_replace(Arc::new(plan));
         Ok(())
     }
@@ -208,7 +219,10 @@ impl Context {
         commit: Commit,
     ) -> Result<Committed, StoreError> {
         let _in_force = self.committing.read().await;
-        self.store.commit(feed_id, commit).await
+        let began = Instant::now();
+        let committed = self.store.commit(feed_id, commit).await?;
+        self.counters.committed(&committed, began.elapsed());
+        Ok(committed)
     }
 
     /// Creates a worker for a sink that has no other.
@@ -219,6 +233,7 @@ impl Context {
             sink.settings.registration(),
             sink.settings.give_up_after,
             self.plan().sync.seed.of(&sink.settings.name),
+            self.counters.sink(&sink.settings.name),
         )
     }
 }

@@ -131,6 +131,7 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
     loop {
         let plan = Arc::clone(&plans.borrow_and_update());
         let wanted = tasks::wanted(&context, &plan).await?;
+        context.freshness.expect(&wanted);
         let all_are_known = wanted.failures.is_empty();
         for Failure { reference, error } in wanted.failures {
             if refused_at_the_start(&context, &error) {
@@ -212,6 +213,9 @@ async fn poll(
             context.lost.notify_one();
         }
         was_lost = is_lost;
+        if poll.outcome == Outcome::CaughtUp {
+            context.freshness.succeeded(&feed.task().id);
+        }
         requests.polled(&context, &mut feed, &poll).await?;
         let written = poll.written;
         if written != Written::default() {

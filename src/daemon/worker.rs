@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::counters::SinkCounters;
 use crate::delivery::{
     AttemptId, Command, DRAIN, Input, Machine, Mode, Next, Notice, STORE_RETRY, Settings, Step,
 };
@@ -24,6 +25,7 @@ pub struct Worker {
     registration: Registration,
     give_up_after: Duration,
     seed: Seed,
+    counters: Arc<SinkCounters>,
 }
 
 type Exchanging = Pin<Box<dyn Future<Output = Result<Exchanged, StoreError>> + Send>>;
@@ -48,13 +50,14 @@ impl Clock {
 
 impl Worker {
     /// Creates a worker that delivers to `sink` the events that its registration asks for. An event is set aside when it has
-    /// waited for `give_up_after`; `seed` is for the jitter of waits.
+    /// waited for `give_up_after`; `seed` is for the jitter of waits. What becomes of attempts is counted in `counters`.
     pub fn new(
         store: Arc<dyn Store>,
         sink: Arc<dyn Sink>,
         registration: Registration,
         give_up_after: Duration,
         seed: Seed,
+        counters: Arc<SinkCounters>,
     ) -> Self {
         Self {
             store,
@@ -62,6 +65,7 @@ impl Worker {
             registration,
             give_up_after,
             seed,
+            counters,
         }
     }
 
@@ -147,10 +151,12 @@ impl Worker {
     fn execute(&self, command: Command, in_flight: &mut InFlight) {
         match command {
             Command::Attempt { id, events } => {
-                let sink = Arc::clone(&self.sink);
-                in_flight
-                    .attempts
-                    .spawn(async move { (id, sink.deliver(&events).await) });
+                let (sink, counters) = (Arc::clone(&self.sink), Arc::clone(&self.counters));
+                in_flight.attempts.spawn(async move {
+                    let outcomes = sink.deliver(&events).await;
+                    counters.attempted(&events, &outcomes, Timestamp::now());
+                    (id, outcomes)
+                });
             }
             Command::Exchange(exchange) => {
                 let (store, sink) = (Arc::clone(&self.store), self.registration.clone());

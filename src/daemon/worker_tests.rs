@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::counters::Counters;
 use super::worker::Worker;
 use crate::model::{
     AttemptOutcome, Due, Order, Registration, Seed, SinkLimits, Subscription, Task, Timestamp,
@@ -117,7 +118,8 @@ impl Setup {
 
     fn worker(&self, sink: &str) -> Worker {
         let (store, fake) = (self.store.clone(), self.sink.clone());
-        Worker::new(store, fake, registration(sink), LONG, Seed(1))
+        let counters = Counters::new().sink(sink);
+        Worker::new(store, fake, registration(sink), LONG, Seed(1), counters)
     }
 
     /// Starts a worker in the background.
