@@ -213,3 +213,79 @@ fn database(to: &mut Exposition, health: &Health) {
         family.sample(&[("file", file)], size);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(n: i64, state: Condition, last: Option<i64>) -> FeedHealth {
+        FeedHealth {
+            id: format!("id{n}"),
+            task: format!("janedoe~task{n}"),
+            state,
+            last_success_at: last.map(Timestamp::from_millis),
+        }
+    }
+
+    #[test]
+    fn feeds_are_shown_one_by_one_as_long_as_there_are_few() {
+        let mut text = Exposition::default();
+        let few = [
+            feed(1, Condition::Ok, Some(1_500)),
+            feed(2, Condition::NotFound, None),
+        ];
+        feeds(&mut text, &few);
+        let text = text.finish();
+        let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            samples,
+            [
+                r#"apify_mirror_feeds{state="ok"} 1"#,
+                r#"apify_mirror_feeds{state="first sync"} 0"#,
+                r#"apify_mirror_feeds{state="failing"} 0"#,
+                r#"apify_mirror_feeds{state="not found"} 1"#,
+                r#"apify_mirror_feeds{state="forbidden"} 0"#,
+                r#"apify_mirror_feed_last_success_timestamp_seconds{feed="id1",task="janedoe~task1"} 1.5"#,
+                r#"apify_mirror_feed_last_success_timestamp_seconds{feed="id2",task="janedoe~task2"} 0"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn of_many_feeds_the_least_recent_is_shown() {
+        let many = |count: i64| {
+            let mut text = Exposition::default();
+            let many: Vec<_> = (1..=count)
+                .map(|n| feed(n, Condition::Ok, Some(n * 1_000)))
+                .collect();
+            feeds(&mut text, &many);
+            text.finish()
+        };
+        let all = many(200);
+        assert_eq!(all.matches("feed=").count(), 200);
+        let oldest = many(201);
+        assert!(!oldest.contains("feed="), "{oldest}");
+        assert!(oldest.ends_with("\napify_mirror_feed_last_success_timestamp_seconds 1\n"));
+    }
+
+    #[test]
+    fn statuses_that_are_not_known_count_as_one() {
+        let shown = |counts: Option<&[(RunStatus, u64)]>| {
+            let mut text = Exposition::default();
+            runs(&mut text, counts);
+            text.finish()
+        };
+        let other = |name: &str| RunStatus::Other(name.to_owned());
+        let counts = [(RunStatus::Ready, 3), (other("A"), 4), (other("B\"}"), 5)];
+        let text = shown(Some(&counts));
+        for sample in [
+            r#"runs{status="READY"} 3"#,
+            r#"runs{status="TIMED-OUT"} 0"#,
+            r#"runs{status="other"} 9"#,
+        ] {
+            assert!(text.contains(sample), "{sample}: {text}");
+        }
+        assert_eq!(text.lines().count(), 2 + 9);
+        assert_eq!(shown(None).lines().count(), 2, "not known is not none");
+    }
+}
