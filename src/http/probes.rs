@@ -43,6 +43,10 @@ impl Probes {
             Some(pinged.is_ok())
         };
         let answers = self.answers.fresh(ALIVE_WITHIN, ping).await;
+        if answers.is_none() {
+            let seconds = ALIVE_WITHIN.as_secs();
+            tracing::warn!("/healthz: the database does not answer within {seconds} s");
+        }
         say(answers.is_some_and(|answers| *answers))
     }
 

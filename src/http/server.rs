@@ -111,6 +111,10 @@ async fn serve(stream: TcpStream, site: Arc<Site>, answering: Answering) {
 async fn answer(site: &Site, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (request, _body) = request.into_parts();
     let answered = timeout(ANSWERED_WITHIN, site.answer(&request)).await;
-    let answered = answered.unwrap_or(Err(Refusal::Unavailable));
+    let answered = answered.unwrap_or_else(|_| {
+        let (path, seconds) = (request.uri.path(), ANSWERED_WITHIN.as_secs());
+        tracing::warn!(path, "there was no answer over HTTP within {seconds} s");
+        Err(Refusal::Unavailable)
+    });
     site.finish(answered.unwrap_or_else(Response::from))
 }
