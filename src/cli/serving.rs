@@ -6,7 +6,7 @@ use super::error::CliError;
 use crate::api::TokenSource;
 use crate::config::{HttpSettings, Settings, find_read_token, find_read_token_again};
 use crate::daemon::Context;
-use crate::http::{Access, AccessOptions, Listener, ReadToken, Server, Site};
+use crate::http::{Hosts, Listener, ReadToken, Server, Site, Tokens};
 use crate::options::Environment;
 use crate::store::SqliteReader;
 
@@ -14,8 +14,8 @@ use crate::store::SqliteReader;
 pub struct Serving {
     /// Serves.
     pub server: Server,
-    /// Who may ask.
-    pub access: Arc<Access>,
+    /// Those that it asks for.
+    pub tokens: Arc<Tokens>,
 }
 
 impl Serving {
@@ -35,21 +35,18 @@ impl Serving {
         if let Some(warning) = http.warning() {
             tracing::warn!("{warning}");
         }
-        let options = AccessOptions {
-            open: http.open_on_loopback,
-            hosts: http.allowed_hosts.clone(),
-        };
-        let read_token = read_token(http, environment)?;
-        let access = Arc::new(Access::new(options, context.client.clone(), read_token));
+        let (client, read_token) = (context.client.clone(), read_token(http, environment)?);
+        let tokens = Arc::new(Tokens::new(client, read_token, http.open_on_loopback));
         let counting = Arc::new(SqliteReader::open(&settings.database)?);
         let listener = Listener::bind(address).await?;
         tracing::info!(
             "serving /healthz, /readyz and /metrics on http://{}",
             listener.address()
         );
-        let site = Site::new(Arc::clone(context), counting, Arc::clone(&access));
+        let hosts = Hosts(http.allowed_hosts.clone());
+        let site = Site::new(Arc::clone(context), counting, hosts, Arc::clone(&tokens));
         let server = Server::new(listener, site);
-        Ok(Some(Self { server, access }))
+        Ok(Some(Self { server, tokens }))
     }
 }
 

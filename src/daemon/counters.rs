@@ -243,17 +243,20 @@ mod tests {
             AttemptOutcome::Refused { error: error() },
             AttemptOutcome::Gone { error: error() },
         ];
-        let events: Vec<Due> = outcomes.iter().map(|_| due(1_000)).collect();
         let sink = counters.sink("hook");
-        sink.attempted(&events, &outcomes, at(3_500));
+        // Each another number of times.
+        for (times, outcome) in (2..).zip(&outcomes) {
+            let (events, outcomes) = (vec![due(1_000); times], vec![outcome.clone(); times]);
+            sink.attempted(&events, &outcomes, at(3_500));
+        }
         counters
             .sink("hook")
-            .attempted(&events[..1], &outcomes[..1], at(1_000));
+            .attempted(&[due(1_000)], &outcomes[..1], at(1_000));
         let counted: Vec<_> = counters.sinks()[0].1.attempts().collect();
-        let expected = OUTCOMES.into_iter().zip([2, 1, 1, 1, 1]);
+        let expected = OUTCOMES.into_iter().zip([3, 3, 4, 5, 6]);
         assert_eq!(counted, expected.collect::<Vec<_>>());
         let delays = sink.delay_seconds.read();
-        assert_eq!((delays.count, delays.sum), (2, 2.5));
+        assert_eq!((delays.count, delays.sum), (3, 5.0));
         counters.keep_sinks(|name| name != "hook");
         assert!(counters.sinks().is_empty());
     }

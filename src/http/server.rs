@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -19,7 +20,7 @@ use super::listener::Listener;
 use super::refusal::Refusal;
 use super::site::Site;
 
-/// The most connections at a time. One that nothing is answered on gives way to a new one.
+/// The most connections at a time. For a new one, one that nothing is being answered on gives way.
 const MAX_CONNECTIONS: usize = 64;
 
 /// The most bytes of a request, all of it: its address and its headers. Nothing here reads a body.
@@ -56,31 +57,27 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) {
         let socket = self.listener.into_socket();
         let mut connections = Connections::at_most(MAX_CONNECTIONS);
-        loop {
-            let accepted = async {
-                connections.room().await;
-                socket.accept().await
-            };
-            let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = accepted => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    let site = Arc::clone(&self.site);
-                    connections.add(|answering| serve(stream, site, answering));
-                }
-                Err(error) => {
-                    let seconds = ACCEPT_AGAIN.as_secs();
-                    tracing::warn!(
-                        "cannot accept a connection over HTTP: {error}; trying again in {seconds} s"
-                    );
-                    tokio::select! {
-                        () = stop.cancelled() => break,
-                        () = sleep(ACCEPT_AGAIN) => {}
+        let serving = async {
+            loop {
+                match socket.accept().await {
+                    Ok((stream, _)) => {
+                        connections.room().await;
+                        let site = Arc::clone(&self.site);
+                        connections.add(|answering| serve(stream, site, answering));
+                    }
+                    Err(error) => {
+                        let seconds = ACCEPT_AGAIN.as_secs();
+                        tracing::warn!(
+                            "cannot accept a connection over HTTP: {error}; trying again in {seconds} s"
+                        );
+                        sleep(ACCEPT_AGAIN).await;
                     }
                 }
             }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            never = serving => never,
         }
         connections.close().await;
     }
@@ -108,6 +105,7 @@ async fn serve(stream: TcpStream, site: Arc<Site>, answering: Answering) {
     }
 }
 
+/// Answers a request, with the headers that every answer has.
 async fn answer(site: &Site, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (request, _body) = request.into_parts();
     let answered = timeout(ANSWERED_WITHIN, site.answer(&request)).await;
@@ -116,5 +114,9 @@ async fn answer(site: &Site, request: Request<Incoming>) -> Response<Full<Bytes>
         tracing::warn!(path, "there was no answer over HTTP within {seconds} s");
         Err(Refusal::Unavailable)
     });
-    site.finish(answered.unwrap_or_else(Response::from))
+    let mut response = answered.unwrap_or_else(Response::from);
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }

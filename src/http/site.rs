@@ -4,30 +4,37 @@ use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
-use super::access::Access;
+use super::hosts::Hosts;
 use super::metrics::Metrics;
 use super::probes::Probes;
 use super::refusal::Refusal;
+use super::tokens::Tokens;
 use crate::daemon::Context;
 use crate::store::Reader;
 
 /// What is served.
 pub struct Site {
-    access: Arc<Access>,
+    hosts: Hosts,
+    tokens: Arc<Tokens>,
     probes: Probes,
     metrics: Metrics,
 }
 
 impl Site {
-    /// What can be said of the daemon with this context, to those whom `access` lets ask. `counting` is for reads that take
-    /// long, so that nothing else waits for them.
-    pub fn new(context: Arc<Context>, counting: Arc<dyn Reader>, access: Arc<Access>) -> Self {
+    /// What can be said of the daemon with this context, to those who ask one of `hosts` with one of `tokens`. `counting` is
+    /// for reads that take long, so that nothing else waits for them.
+    pub fn new(
+        context: Arc<Context>,
+        counting: Arc<dyn Reader>,
+        hosts: Hosts,
+        tokens: Arc<Tokens>,
+    ) -> Self {
         Self {
-            access,
+            hosts,
+            tokens,
             probes: Probes::new(Arc::clone(&context)),
             metrics: Metrics::new(context, counting),
         }
@@ -41,22 +48,14 @@ impl Site {
         match request.uri.path() {
             "/healthz" => return Ok(self.probes.alive().await),
             "/readyz" => return Ok(self.probes.ready()),
-            _ => self.access.check_host(request)?,
+            _ => self.hosts.check(request)?,
         }
         match request.uri.path() {
             "/metrics" => {
-                self.access.check_token(request)?;
+                self.tokens.check(request)?;
                 self.metrics.answer().await
             }
             _ => Err(Refusal::NoPage),
         }
-    }
-
-    /// Adds the headers that every response has.
-    pub(super) fn finish(&self, mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-        let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        response
     }
 }

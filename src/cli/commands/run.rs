@@ -13,7 +13,7 @@ use crate::cli::settings;
 use crate::cli::setup::{Setup, close, plan, token_source};
 use crate::config::{ApiSettings, Settings};
 use crate::daemon::{self, Plan, Reload};
-use crate::http::Access;
+use crate::http::Tokens;
 use crate::model::Seed;
 use crate::options::Environment;
 
@@ -40,19 +40,19 @@ pub async fn execute(
         Setup::from_flags(globals, environment, &args.tasks).await?;
     let serving = Serving::begin(&settings, environment, &context).await?;
     let shutdown = daemon::on_signals()?;
-    let (server, access) = serving
-        .map(|serving| (serving.server, serving.access))
+    let (server, tokens) = serving
+        .map(|serving| (serving.server, serving.tokens))
         .unzip();
     let client = context.client.clone();
     let seed = context.plan().sync.seed;
     let (args, globals, environment) = (args.clone(), globals.clone(), environment.clone());
     let reload = Reload::new(hangup, move || {
         let (args, globals, client) = (args.clone(), globals.clone(), client.clone());
-        let (environment, settings, access) =
-            (environment.clone(), settings.clone(), access.clone());
+        let (environment, settings, tokens) =
+            (environment.clone(), settings.clone(), tokens.clone());
         async move {
-            if let Some(access) = access {
-                read_token_again(&access);
+            if let Some(tokens) = tokens {
+                read_token_again(&tokens);
             }
             let plan = read_again(&args, &globals, &environment, &settings, &client, seed).await;
             plan.map_err(|error| one_line(&error))
@@ -105,8 +105,8 @@ async fn read_again(
 }
 
 /// Reads the read token again.
-fn read_token_again(access: &Access) {
-    match access.read_token_again() {
+fn read_token_again(tokens: &Tokens) {
+    match tokens.read_again() {
         Ok(true) => tracing::info!("SIGHUP: using the new read token"),
         Ok(false) => {}
         Err(error) => tracing::error!("SIGHUP: the previous read token stays in use: {error}"),

@@ -1,39 +1,28 @@
-//! Who may ask: which hosts a request may be sent to, and which tokens it may have.
+//! Which tokens a request may have. There is one also on loopback, where other users of the machine are.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap};
+use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::http::request::Parts;
-use hyper::http::uri::Authority;
 use tokio::time::Instant;
 
 use super::refusal::Refusal;
 use crate::api::{Client, Token, TokenDigest, TokenSource};
 
-/// The shortest time between two looks into the file of the read token because a request has another token.
+/// The shortest time between two looks for the read token because a request has another one.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Who may ask.
-#[derive(Clone, Debug, Default)]
-pub struct AccessOptions {
-    /// Whether no token is asked for.
-    pub open: bool,
-    /// The names of hosts, beside those of loopback, that requests may be sent to; in small letters, without ports.
-    pub hosts: Vec<String>,
-}
-
-/// Decides who may ask. A page in a browser can reach a server on loopback under a name of its own ("DNS rebinding"), so
-/// the host that a request names must be one of ours; and other users of the machine reach it too, so there is a token.
+/// The tokens that a request may have.
 #[derive(Debug)]
-pub struct Access {
-    options: AccessOptions,
+pub struct Tokens {
     /// Has the API token, which may be replaced at any time.
     client: Client,
     read_token: Option<ReadToken>,
+    /// Whether none is asked for.
+    open: bool,
 }
 
 /// A token that is for reading here and nothing else.
@@ -98,13 +87,13 @@ impl ReadToken {
     }
 }
 
-impl Access {
-    /// Lets those ask who have the token of `client` or the read token.
-    pub fn new(options: AccessOptions, client: Client, read_token: Option<ReadToken>) -> Self {
+impl Tokens {
+    /// The token of `client`, and the read token. None is asked for where it is `open`.
+    pub fn new(client: Client, read_token: Option<ReadToken>, open: bool) -> Self {
         Self {
-            options,
             client,
             read_token,
+            open,
         }
     }
 
@@ -112,41 +101,18 @@ impl Access {
     ///
     /// # Errors
     /// When it cannot be read; the one before stays in use.
-    pub fn read_token_again(&self) -> Result<bool, String> {
+    pub fn read_again(&self) -> Result<bool, String> {
         self.read_token
             .as_ref()
             .map_or(Ok(false), ReadToken::read_again)
     }
 
-    /// Checks that a request was sent to this server, by every name that it gives.
-    pub(super) fn check_host(&self, request: &Parts) -> Result<(), Refusal> {
-        let mut hosts = request.headers.get_all(HOST).iter();
-        let host = hosts
-            .next()
-            .and_then(|host| Authority::try_from(host.as_bytes()).ok());
-        let (Some(host), None) = (host, hosts.next()) else {
-            return Err(Refusal::Host);
-        };
-        let is_ours = |host: &Authority| is_loopback(host) || self.is_allowed(host);
-        let also = request.uri.authority();
-        match is_ours(&host) && also.is_none_or(is_ours) {
-            true => Ok(()),
-            false => Err(Refusal::Host),
-        }
-    }
-
-    fn is_allowed(&self, host: &Authority) -> bool {
-        let name = name(host);
-        let mut allowed = self.options.hosts.iter();
-        name.is_some_and(|name| allowed.any(|allowed| allowed.eq_ignore_ascii_case(name)))
-    }
-
-    /// Checks the token of a request.
-    pub(super) fn check_token(&self, request: &Parts) -> Result<(), Refusal> {
+    /// Checks that a request has one of these tokens, and none in its address.
+    pub(super) fn check(&self, request: &Parts) -> Result<(), Refusal> {
         if has_token(request.uri.query().unwrap_or_default()) {
             return Err(Refusal::TokenInAddress);
         }
-        if self.options.open {
+        if self.open {
             return Ok(());
         }
         let presented = presented(&request.headers).ok_or(Refusal::NoToken)?;
@@ -168,26 +134,6 @@ impl Access {
         let candidates = std::iter::once(api).chain(read);
         candidates.fold(false, |known, candidate| known | (candidate == presented))
     }
-}
-
-/// The host of an authority, without its port; `None` where a user is in front of it.
-fn name(authority: &Authority) -> Option<&str> {
-    let has_user = authority.as_str().contains('@');
-    (!has_user).then(|| authority.host())
-}
-
-fn is_loopback(authority: &Authority) -> bool {
-    let Some(name) = name(authority) else {
-        return false;
-    };
-    let v4 = name
-        .parse::<Ipv4Addr>()
-        .is_ok_and(|address| address.is_loopback());
-    let v6 = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'));
-    let v6 = v6.and_then(|name| name.parse::<Ipv6Addr>().ok());
-    v4 || v6.is_some_and(|address| address.is_loopback()) || name.eq_ignore_ascii_case("localhost")
 }
 
 /// Whether a query has a parameter called `token`.
@@ -222,7 +168,7 @@ mod tests {
     use crate::api::ClientOptions;
     use hyper::Request;
 
-    fn access(options: AccessOptions, read_token: Option<ReadToken>) -> Access {
+    fn tokens(read_token: Option<ReadToken>, open: bool) -> Tokens {
         let client = ClientOptions {
             base_url: "http://127.0.0.1:1".parse().unwrap(),
             timeout: Duration::from_secs(1),
@@ -230,7 +176,7 @@ mod tests {
             concurrency: NonZeroUsize::MIN,
         };
         let client = Client::new(client, &Token::new("api_token").unwrap()).unwrap();
-        Access::new(options, client, read_token)
+        Tokens::new(client, read_token, open)
     }
 
     fn request(uri: &str, headers: &[(&str, &str)]) -> Parts {
@@ -242,65 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn only_our_hosts_are_answered() {
-        let options = AccessOptions {
-            hosts: vec!["mirror.example".to_owned()],
-            ..AccessOptions::default()
-        };
-        let access = access(options, None);
-        let check = |uri: &str, hosts: &[&str]| {
-            let hosts: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
-            access.check_host(&request(uri, &hosts))
-        };
-        for host in [
-            "localhost",
-            "LOCALHOST:1",
-            "127.0.0.1:9464",
-            "127.1.2.3",
-            "[::1]:80",
-            "[::1]",
-            "mirror.example",
-            "Mirror.Example:443",
-        ] {
-            assert_eq!(check("/", &[host]), Ok(()), "{host}");
-        }
-        for host in [
-            "evil.example",
-            "mirror.example.evil.example",
-            "localhost.evil.example",
-            "x@localhost",
-            "localhost@evil.example",
-            "10.0.0.1",
-            "[::2]",
-            "0.0.0.0",
-            "",
-            "a b",
-            "xmirror.example",
-            "localhost/",
-        ] {
-            assert_eq!(check("/", &[host]), Err(Refusal::Host), "{host}");
-        }
-        assert_eq!(check("/", &[]), Err(Refusal::Host), "none");
-        assert_eq!(
-            check("/", &["localhost", "localhost"]),
-            Err(Refusal::Host),
-            "two"
-        );
-        assert_eq!(check("http://localhost/", &["localhost"]), Ok(()));
-        assert_eq!(
-            check("http://evil.example/", &["localhost"]),
-            Err(Refusal::Host)
-        );
-    }
-
-    #[test]
     fn tokens_are_taken_from_either_scheme_and_no_address() {
         let source = TokenSource::new(|| Err("not asked again".to_owned()));
         let read_token = ReadToken::new(&Token::new("read_token").unwrap(), source);
-        let access = access(AccessOptions::default(), Some(read_token));
+        let tokens = tokens(Some(read_token), false);
         let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
         let check =
-            |uri: &str, value: &str| access.check_token(&request(uri, &[("authorization", value)]));
+            |uri: &str, value: &str| tokens.check(&request(uri, &[("authorization", value)]));
         for value in [
             "Bearer api_token",
             "bearer  read_token",
@@ -341,22 +235,15 @@ mod tests {
         ] {
             assert_eq!(check("/", value), Err(Refusal::NoToken), "{value}");
         }
-        assert_eq!(
-            access.check_token(&request("/", &[])),
-            Err(Refusal::NoToken)
-        );
+        assert_eq!(tokens.check(&request("/", &[])), Err(Refusal::NoToken));
     }
 
     #[test]
     fn an_open_site_asks_for_no_token_but_refuses_one_in_an_address() {
-        let options = AccessOptions {
-            open: true,
-            ..AccessOptions::default()
-        };
-        let access = access(options, None);
-        assert_eq!(access.check_token(&request("/", &[])), Ok(()));
+        let tokens = tokens(None, true);
+        assert_eq!(tokens.check(&request("/", &[])), Ok(()));
         assert_eq!(
-            access.check_token(&request("/?token=", &[])),
+            tokens.check(&request("/?token=", &[])),
             Err(Refusal::TokenInAddress)
         );
     }
@@ -370,10 +257,10 @@ mod tests {
             None => Err("gone".to_owned()),
         });
         let read_token = ReadToken::new(&Token::new("first").unwrap(), source);
-        let access = access(AccessOptions::default(), Some(read_token));
+        let tokens = tokens(Some(read_token), false);
         let check = |token: &str| {
             let value = format!("Bearer {token}");
-            access.check_token(&request("/", &[("authorization", &value)]))
+            tokens.check(&request("/", &[("authorization", &value)]))
         };
         assert_eq!(check("first"), Ok(()));
         *now.lock().unwrap() = Some("second");
@@ -388,10 +275,10 @@ mod tests {
             (Ok(()), Err(Refusal::WrongToken))
         );
         *now.lock().unwrap() = None;
-        assert_eq!(access.read_token_again(), Err("gone".to_owned()));
+        assert_eq!(tokens.read_again(), Err("gone".to_owned()));
         assert_eq!(check("second"), Ok(()), "the one before stays");
         *now.lock().unwrap() = Some("third");
-        assert_eq!(access.read_token_again(), Ok(true));
+        assert_eq!(tokens.read_again(), Ok(true));
         assert_eq!(check("third"), Ok(()));
     }
 }
