@@ -288,25 +288,6 @@ fn slow_clients_keep_nobody_out_and_are_not_waited_for() {
 }
 
 #[test]
-fn a_client_that_does_not_read_keeps_nobody_out() {
-    let setup = Setup::with_runs(5);
-    let daemon = Daemon::start(serving(&setup));
-    let site = Site::of(&daemon);
-    let many = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
-    let deaf: Vec<TcpStream> = (0..70)
-        .map(|_| {
-            let mut stream = site.connect();
-            stream.set_nonblocking(true).unwrap();
-            // As much as the system takes.
-            while stream.write(many.as_bytes()).is_ok() {}
-            stream
-        })
-        .collect();
-    assert_eq!(site.get("/healthz").status, 200);
-    drop(deaf);
-}
-
-#[test]
 fn nothing_is_served_unless_asked_for() {
     let setup = Setup::with_runs(5);
     let output = setup
