@@ -25,6 +25,8 @@ pub mod config;
 pub mod daemon;
 pub mod delivery;
 pub mod files;
+mod http;
+mod measure;
 pub mod model;
 pub mod options;
 pub mod simulator;

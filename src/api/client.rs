@@ -4,17 +4,18 @@ use std::collections::HashSet;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, Url, redirect};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::counts::{Endpoint, RequestCounts};
 use super::error::{ApiError, ErrorClass};
 use super::limits::{MAX_BODY, MAX_ERROR_BODY, MAX_HEADERS};
 use super::retry::RetryPolicy;
-use super::token::{Token, TokenSource};
+use super::token::{Token, TokenDigest, TokenSource};
 use super::wire::{self, Unusable};
 use crate::model::{RunStatus, Task, Timestamp, is_path_part};
 use crate::sync::{Listing, Page, Seen, Window};
@@ -113,6 +114,7 @@ struct Inner {
     /// The longest time from one attempt's beginning to the next one's, while any waits.
     turn: Duration,
     requests: AtomicU64,
+    counts: RequestCounts,
     /// The `Date` of the last answer that had one, in milliseconds, or [`NO_DATE`].
     server_time: AtomicI64,
 }
@@ -140,7 +142,9 @@ impl Client {
         let unusable = |error: &dyn std::fmt::Display| {
             ApiError::new(ErrorClass::Other, &base_url, error.to_string())
         };
-        let header = token.header().map_err(|error| unusable(&error))?;
+        let header = token
+            .header()
+            .map_err(|error| unusable(&format_args!("the API token {error}")))?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("apify-mirror/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -173,6 +177,7 @@ impl Client {
             timeout,
             turn: (timeout / burst.get()).max(Duration::from_secs(1) / requests_per_second.get()),
             requests: AtomicU64::new(0),
+            counts: RequestCounts::new(),
             server_time: AtomicI64::new(NO_DATE),
         };
         Ok(Self {
@@ -228,6 +233,16 @@ impl Client {
         self.inner.requests.load(Ordering::Relaxed)
     }
 
+    /// What has become of the attempts of this client and its clones.
+    pub fn counts(&self) -> &RequestCounts {
+        &self.inner.counts
+    }
+
+    /// The digest of the token that is in use.
+    pub fn token_digest(&self) -> TokenDigest {
+        TokenDigest::of_header(&self.inner.authorization.borrow())
+    }
+
     /// When the last answer was given, by its server's clock, to the end of the second; `None` before the first.
     pub fn server_time(&self) -> Option<Timestamp> {
         const REST_OF_THE_SECOND: Duration = Duration::from_millis(999);
@@ -269,7 +284,9 @@ impl Client {
     }
 
     fn replace_token(&self, token: &Token) -> Result<bool, String> {
-        let header = token.header().map_err(|error| error.to_string())?;
+        let header = token
+            .header()
+            .map_err(|error| format!("the API token {error}"))?;
         Ok(self.inner.authorization.send_if_modified(|current| {
             let changed = *current != header;
             *current = header;
@@ -315,7 +332,9 @@ impl Client {
             None => self.hold().await,
         };
         let url = self.runs_url(task_id, window)?;
-        let page = self.with_current_token(&url, wire::run_page).await?;
+        let page = self
+            .with_current_token(Endpoint::Runs, &url, wire::run_page)
+            .await?;
         Ok((page, held))
     }
 
@@ -373,7 +392,8 @@ impl Client {
                 Err(Unusable::Malformed(problem))
             }
         };
-        match self.get(self.inner.retry.briefly(), url, decode).await {
+        let retry = self.inner.retry.briefly();
+        match self.get(Endpoint::Run, retry, url, decode).await {
             Ok(seen) => Ok(Some(seen)),
             Err(error) if error.is_record_not_found() => Ok(None),
             Err(error) if error.class() == ErrorClass::NotFound => Err(error.into_other()),
@@ -387,7 +407,8 @@ impl Client {
     /// When no attempt succeeds; at once, where the reference cannot be part of an address.
     pub async fn task(&self, reference: &str) -> Result<Task, ApiError> {
         let url = self.url(&["v2", "actor-tasks", reference])?;
-        self.get(self.inner.retry, url, |body, _| wire::task(body))
+        let decode = |body: &[u8], _| wire::task(body);
+        self.get(Endpoint::Task, self.inner.retry, url, decode)
             .await
     }
 
@@ -407,7 +428,8 @@ impl Client {
                 .append_pair("offset", &offset.to_string())
                 .append_pair("limit", &TASKS_PER_PAGE.to_string());
             let decode = |body: &[u8], _| wire::task_page(body);
-            let page = self.get(self.inner.retry, url, decode).await?;
+            let page = self.get(Endpoint::Tasks, self.inner.retry, url, decode);
+            let page = page.await?;
             let begin = page.offset.unwrap_or(offset);
             let end = begin.saturating_add(page.tasks.len() as u64);
             let has_new = found.add(begin, page.tasks);
@@ -447,27 +469,29 @@ impl Client {
 
     async fn get<T>(
         &self,
+        endpoint: Endpoint,
         retry: RetryPolicy,
         url: Url,
         decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
     ) -> Result<T, ApiError> {
-        let attempt = || self.with_current_token(&url, &decode);
+        let attempt = || self.with_current_token(endpoint, &url, &decode);
         retry.run_after(None, attempt).await
     }
 
     /// An attempt and, where the token is refused and there is another by now, one more with that.
     async fn with_current_token<T>(
         &self,
+        endpoint: Endpoint,
         url: &Url,
         decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
     ) -> Result<T, ApiError> {
         let token = self.inner.authorization.borrow().clone();
-        match self.limited(url, &token, &decode).await {
+        match self.limited(endpoint, url, &token, &decode).await {
             Err(error)
                 if error.class() == ErrorClass::TokenRefused && self.has_another_token(&token) =>
             {
                 let token = self.inner.authorization.borrow().clone();
-                self.limited(url, &token, &decode).await
+                self.limited(endpoint, url, &token, &decode).await
             }
             result => result,
         }
@@ -476,6 +500,7 @@ impl Client {
     /// One attempt, within the limits. It holds its permit only while in flight, not during the wait before a retry.
     async fn limited<T>(
         &self,
+        endpoint: Endpoint,
         url: &Url,
         token: &HeaderValue,
         decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
@@ -483,7 +508,9 @@ impl Client {
         let _permit = self.inner.in_flight.acquire().await;
         self.inner.rate.until_ready().await;
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
+        let began = Instant::now();
         let result = self.attempt(url, token, decode).await;
+        self.inner.counts.add(endpoint, &result, began.elapsed());
         let result = result.map_err(|error| error.without_token(token));
         let class = result.as_ref().err().map(ApiError::class);
         if matches!(

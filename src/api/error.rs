@@ -39,6 +39,36 @@ pub enum ErrorClass {
     Other,
 }
 
+impl ErrorClass {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 9] = [
+        Self::TokenRefused,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Throttled,
+        Self::Temporary,
+        Self::Malformed,
+        Self::TooLarge,
+        Self::Redirected,
+        Self::Other,
+    ];
+
+    /// Its name in metrics, e.g. `not found`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TokenRefused => "token refused",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not found",
+            Self::Throttled => "throttled",
+            Self::Temporary => "temporary",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too large",
+            Self::Redirected => "redirected",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// A failed request. The message names the URL, the status, Apify's error and, where there is one, a remedy. It never
 /// contains the token, which is not part of a URL, and what others wrote in it is escaped and cut.
 #[derive(Clone, Debug)]
@@ -120,6 +150,19 @@ impl ApiError {
             class,
             url: printable(url),
             detail: escape(detail, MAX_DETAIL),
+            retry_after: None,
+            never_connected: false,
+            is_record_not_found: false,
+        }
+    }
+
+    /// Some error of a class, for tests of other modules.
+    #[cfg(test)]
+    pub(crate) fn for_tests(class: ErrorClass) -> Self {
+        Self {
+            class,
+            url: String::new(),
+            detail: String::new(),
             retry_after: None,
             never_connected: false,
             is_record_not_found: false,

@@ -9,6 +9,7 @@
 mod client;
 #[cfg(test)]
 mod client_tests;
+mod counts;
 mod error;
 mod limits;
 mod retry;
@@ -17,5 +18,6 @@ mod token;
 pub mod wire;
 
 pub use client::{Client, ClientOptions, Held};
+pub use counts::{Endpoint, RequestCounts};
 pub use error::{ApiError, ErrorClass};
-pub use token::{InvalidToken, Token, TokenSource};
+pub use token::{InvalidToken, Token, TokenDigest, TokenSource};

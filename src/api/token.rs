@@ -5,11 +5,16 @@ use std::sync::Arc;
 
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 /// An Apify API token. It is wiped from memory when dropped, and `Debug` does not show it.
 #[derive(Clone)]
 pub struct Token(SecretString);
+
+/// What precedes the token in the `Authorization` header.
+const SCHEME: &str = "Bearer ";
 
 /// Characters that people, shells and editors put around a text.
 const QUOTES: [char; 7] = [
@@ -28,8 +33,34 @@ impl TokenSource {
     }
 
     /// The token that is there now.
-    pub(super) fn read(&self) -> Result<Token, String> {
+    ///
+    /// # Errors
+    /// When there is none that can be read.
+    pub fn read(&self) -> Result<Token, String> {
         (self.0)()
+    }
+}
+
+/// What a token is recognised by: its SHA-256 digest. How long a comparison takes tells nothing of either.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    /// The digest of `token`, whether it could be one or not.
+    pub fn of(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+
+    /// The digest of the token in the `Authorization` header of [`Token::header`].
+    pub(super) fn of_header(header: &HeaderValue) -> Self {
+        let value = header.as_bytes();
+        Self::of(value.strip_prefix(SCHEME.as_bytes()).unwrap_or(value))
+    }
+}
+
+impl PartialEq for TokenDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
     }
 }
 
@@ -39,23 +70,23 @@ impl fmt::Debug for TokenSource {
     }
 }
 
-/// Why a text cannot be a token. The message does not contain the text.
+/// Why a text cannot be a token: goes on from "the API token". The message does not contain the text.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidToken {
     /// It is empty, or only white space.
-    #[error("the API token is empty")]
+    #[error("is empty")]
     Empty,
     /// It begins with a byte order mark.
-    #[error("the API token begins with a byte order mark; save it as plain text, without one")]
+    #[error("begins with a byte order mark; save it as plain text, without one")]
     ByteOrderMark,
     /// It is in quotes.
-    #[error("the API token is in quotes; remove them")]
+    #[error("is in quotes; remove them")]
     Quotes,
     /// It contains white space.
-    #[error("the API token contains a space or a line break; give the token alone, on one line")]
+    #[error("contains a space or a line break; give the token alone, on one line")]
     Space,
     /// It contains a character that an HTTP header cannot carry.
-    #[error("the API token contains a character that no token has; copy it again")]
+    #[error("contains a character that no token has; copy it again")]
     Character,
 }
 
@@ -87,10 +118,15 @@ impl Token {
     /// The `Authorization` header. Apify also accepts a `token` query parameter, which must never be used, because URLs
     /// end up in logs.
     pub(super) fn header(&self) -> Result<HeaderValue, InvalidToken> {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", self.0.expose_secret()))
+        let mut value = HeaderValue::from_str(&format!("{SCHEME}{}", self.0.expose_secret()))
             .map_err(|_| InvalidToken::Character)?;
         value.set_sensitive(true);
         Ok(value)
+    }
+
+    /// Its digest.
+    pub fn digest(&self) -> TokenDigest {
+        TokenDigest::of(self.0.expose_secret().as_bytes())
     }
 
     /// The header's text, for tests of other modules.
@@ -119,6 +155,18 @@ mod tests {
         let header = token.header().unwrap();
         assert_eq!(header, "Bearer apify_api_secret");
         assert!(!format!("{header:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_token_is_recognised_by_its_digest() {
+        let token = Token::new("apify_api_secret").unwrap();
+        assert_eq!(token.digest(), TokenDigest::of(b"apify_api_secret"));
+        assert_eq!(
+            token.digest(),
+            TokenDigest::of_header(&token.header().unwrap())
+        );
+        assert_ne!(token.digest(), TokenDigest::of(b"apify_api_secres"));
+        assert_ne!(token.digest(), TokenDigest::of(b"Bearer apify_api_secret"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::output::Unwritable;
 use crate::api::{ApiError, ErrorClass};
 use crate::config::TokenError;
 use crate::daemon::RunError;
+use crate::http::BindError;
 use crate::options::Problems;
 use crate::sinks::BuildError;
 use crate::store::{QueryError, StoreError};
@@ -32,6 +33,9 @@ pub enum CliError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The address of `[http]` cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// A flag cannot be used with this command.
     #[error("`{flag}` cannot be used with `{command}`: {why}")]
     Usage {
@@ -84,6 +88,8 @@ impl CliError {
             Self::Usage { .. } => ExitCode::Usage,
             Self::Token(_) => ExitCode::Token,
             Self::Api(error) => code_of(error),
+            Self::Bind(error) if error.is_temporary() => ExitCode::Temporary,
+            Self::Bind(_) => ExitCode::Configuration,
             Self::Store(StoreError::Locked { .. }) => ExitCode::Locked,
             Self::Store(_) | Self::Unwritable(_) => ExitCode::Storage,
             Self::UnknownSink(_) | Self::Query(_) => ExitCode::Usage,

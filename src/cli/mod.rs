@@ -15,6 +15,7 @@ mod logging;
 mod output;
 mod pass;
 mod service;
+mod serving;
 mod settings;
 mod setup;
 mod table;

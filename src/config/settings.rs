@@ -1,12 +1,13 @@
 //! The validated settings, and their ranges.
 
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Map, Value};
 use reqwest::Url;
 
+use super::http::{self, HttpSettings};
 use super::network::check_variables;
 use crate::files::{Readers, Untrusted};
 use crate::model::Seed;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub sinks: Vec<SinkSettings>,
     /// Whether the only sink is standard output because none is configured.
     pub implied_sink: bool,
+    /// What is served over HTTP, and to whom.
+    pub http: HttpSettings,
     /// The level of the log.
     pub log_level: LogLevel,
     /// The form of log lines.
@@ -117,7 +120,7 @@ impl Settings {
             .unwrap_or_else(|| "apify-mirror.db".into());
         let mut sync = root.section("sync", sync);
         let sinks = sinks::read(&mut root, &database);
-        root.section("http", http);
+        let http = root.section("http", http::read);
         let (log_level, log_format) = root.section("log", log);
         root.finish();
 
@@ -136,6 +139,7 @@ impl Settings {
             from_file: true,
             implied_sink: sinks.is_none(),
             sinks: sinks.unwrap_or_else(|| vec![sinks::implied()]),
+            http,
             log_level,
             log_format,
         })
@@ -179,7 +183,7 @@ impl Settings {
         problems.extend(sinks::check_places(
             &self.sinks,
             &self.database,
-            self.api.token_file.as_deref(),
+            &self.token_files(),
         ));
         let mut resolved = Vec::new();
         for (n, sink) in self.sinks.iter().enumerate() {
@@ -193,6 +197,12 @@ impl Settings {
         } else {
             Err(Problems(problems))
         }
+    }
+
+    /// The files that hold tokens.
+    fn token_files(&self) -> Vec<&Path> {
+        let files = [&self.api.token_file, &self.http.read_token_file];
+        files.into_iter().filter_map(Option::as_deref).collect()
     }
 
     /// Checks that the configuration file is one for secrets, if there is any in it.
@@ -246,14 +256,6 @@ fn tasks(root: &mut Reader<'_>, flags: Vec<String>) -> Vec<String> {
         }
     }
     tasks
-}
-
-fn http(section: &mut Reader<'_>) {
-    let listen = section.text("listen");
-    if listen.is_some_and(|listen| !listen.is_empty()) {
-        let message = "is set, but this version has no HTTP endpoint; leave it empty";
-        section.problem("listen", message);
-    }
 }
 
 fn api(section: &mut Reader<'_>) -> Option<ApiSettings> {

@@ -184,8 +184,8 @@ fn every_problem_is_reported_by_its_path_with_a_remedy() {
         ),
         ("tasks = [3]", "tasks[0]: is 3; it must be text in quotes"),
         (
-            "[http]\nlisten = \"127.0.0.1:9464\"",
-            "http.listen: is set, but this version has no HTTP endpoint",
+            "[http]\nlisten = \"9464\"",
+            "http.listen: is \"9464\"; it must be an address with a port",
         ),
         (
             "[log]\nlevel = \"loud\"",

@@ -35,7 +35,7 @@ pub enum TokenError {
     #[error("{} is not a regular file, so the token in it is read only once", .0.display())]
     ReadOnce(PathBuf),
     /// The value found is no token.
-    #[error("{invalid} (from {origin})")]
+    #[error("the API token {invalid} (from {origin})")]
     Invalid {
         /// Where it was found.
         origin: String,

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, RwLock, watch};
 
+use super::counters::Counters;
+use super::freshness::Freshness;
 use super::liveness::Liveness;
 use super::progress::Progress;
 use super::worker::Worker;
@@ -105,6 +107,10 @@ pub struct Context {
     pub progress: Progress,
     /// By when each loop has to be back.
     pub liveness: Arc<Liveness>,
+    /// Counts what is done.
+    pub counters: Counters,
+    /// Which feeds are fresh.
+    pub freshness: Freshness,
     /// Notified when a task turns out to be gone: its reference may mean another by now.
     pub(super) lost: Notify,
     /// The plan in force.
@@ -142,6 +148,8 @@ impl Context {
             reader,
             progress,
             liveness: Arc::default(),
+            counters: Counters::new(),
+            freshness: Freshness::new(),
             lost: Notify::new(),
             plan: watch::Sender::new(Arc::new(plan.clone())),
             committing: RwLock::new(()),
@@ -173,6 +181,8 @@ impl Context {
             }
             Subscriptions::Unchanged => self.store.close_temporary(now).await?,
         }
+        self.counters
+            .keep_sinks(|name| plan.sinks.iter().any(|sink| sink.settings.name == name));
         self.plan.send_replace(Arc::new(plan));
         Ok(())
     }
@@ -225,7 +235,10 @@ impl Context {
         commit: Commit,
     ) -> Result<Committed, StoreError> {
         let _in_force = self.committing.read().await;
-        self.store.commit(feed_id, commit).await
+        let began = Instant::now();
+        let committed = self.store.commit(feed_id, commit).await?;
+        self.counters.committed(&committed, began.elapsed());
+        Ok(committed)
     }
 
     /// Creates a worker for a sink that has no other.
@@ -239,6 +252,7 @@ impl Context {
             self.plan().sync.seed.of(name),
             self.liveness
                 .enter(format!("the worker of the sink {name}")),
+            self.counters.sink(name),
         )
     }
 }

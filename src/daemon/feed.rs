@@ -190,6 +190,8 @@ impl Feed {
                 "runs could not be read singly, such as {example}"
             );
         }
+        let corrections = self.machine.take_corrections();
+        self.context.counters.corrections.add(corrections);
         let missed = self.machine.take_missed();
         if missed > 0 {
             tracing::warn!(

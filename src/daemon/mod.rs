@@ -6,8 +6,10 @@
 
 mod audits;
 mod context;
+mod counters;
 mod error;
 mod feed;
+mod freshness;
 mod liveness;
 mod pass;
 mod progress;
@@ -24,8 +26,10 @@ mod worker_tests;
 pub(crate) use audits::AuditReport;
 pub(crate) use audits::{AuditAnswer, AuditEnd, UNFINISHED};
 pub use context::{Context, Plan, SinkPlan, Subscriptions};
+pub use counters::{Counters, SinkCounters};
 pub use error::RunError;
 pub use feed::{Feed, Poll};
+pub use freshness::Freshness;
 pub use liveness::{Liveness, Pulse};
 pub(crate) use pass::{FeedReport, Report, Scope, pass};
 pub use progress::Progress;

@@ -135,6 +135,7 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
         let references = u32::try_from(plan.tasks.len() + 1).unwrap_or(u32::MAX);
         pulse.back_after(context.longest(1).saturating_mul(references));
         let wanted = tasks::wanted(&context, &plan).await?;
+        context.freshness.expect(&wanted);
         let all_are_known = wanted.failures.is_empty();
         for Failure { reference, error } in wanted.failures {
             if refused_at_the_start(&context, &error) {
@@ -217,6 +218,9 @@ async fn poll(
             context.lost.notify_one();
         }
         was_lost = is_lost;
+        if poll.outcome == Outcome::CaughtUp {
+            context.freshness.succeeded(&feed.task().id);
+        }
         requests.polled(&context, &mut feed, &poll).await?;
         let written = poll.written;
         if written != Written::default() {

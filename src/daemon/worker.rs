@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::counters::SinkCounters;
 use super::liveness::Pulse;
 use crate::delivery::{
     AttemptId, Command, DRAIN, Input, Machine, Mode, Next, Notice, STORE_RETRY, Settings, Step,
@@ -26,6 +27,7 @@ pub struct Worker {
     give_up_after: Duration,
     seed: Seed,
     pulse: Pulse,
+    counters: Arc<SinkCounters>,
 }
 
 type Exchanging = Pin<Box<dyn Future<Output = Result<Exchanged, StoreError>> + Send>>;
@@ -50,7 +52,8 @@ impl Clock {
 
 impl Worker {
     /// Creates a worker that delivers to `sink` the events that its registration asks for. An event is set aside when it has
-    /// waited for `give_up_after`; `seed` is for the jitter of waits, `pulse` shows that the worker goes on.
+    /// waited for `give_up_after`; `seed` is for the jitter of waits, `pulse` shows that the worker goes on. What becomes of
+    /// attempts is counted in `counters`.
     pub fn new(
         store: Arc<dyn Store>,
         sink: Arc<dyn Sink>,
@@ -58,6 +61,7 @@ impl Worker {
         give_up_after: Duration,
         seed: Seed,
         pulse: Pulse,
+        counters: Arc<SinkCounters>,
     ) -> Self {
         Self {
             store,
@@ -66,6 +70,7 @@ impl Worker {
             give_up_after,
             seed,
             pulse,
+            counters,
         }
     }
 
@@ -155,10 +160,12 @@ impl Worker {
     fn execute(&self, command: Command, in_flight: &mut InFlight) {
         match command {
             Command::Attempt { id, events } => {
-                let sink = Arc::clone(&self.sink);
-                in_flight
-                    .attempts
-                    .spawn(async move { (id, sink.deliver(&events).await) });
+                let (sink, counters) = (Arc::clone(&self.sink), Arc::clone(&self.counters));
+                in_flight.attempts.spawn(async move {
+                    let outcomes = sink.deliver(&events).await;
+                    counters.attempted(&events, &outcomes, Timestamp::now());
+                    (id, outcomes)
+                });
             }
             Command::Exchange(exchange) => {
                 let (store, sink) = (Arc::clone(&self.store), self.registration.clone());

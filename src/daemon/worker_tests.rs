@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::counters::Counters;
 use super::liveness::Liveness;
 use super::worker::Worker;
 use crate::model::{
@@ -119,7 +120,16 @@ impl Setup {
     fn worker(&self, sink: &str) -> Worker {
         let (store, fake) = (self.store.clone(), self.sink.clone());
         let pulse = Arc::new(Liveness::default()).enter("a worker");
-        Worker::new(store, fake, registration(sink), LONG, Seed(1), pulse)
+        let counters = Counters::new().sink(sink);
+        Worker::new(
+            store,
+            fake,
+            registration(sink),
+            LONG,
+            Seed(1),
+            pulse,
+            counters,
+        )
     }
 
     /// Starts a worker in the background.

@@ -244,6 +244,7 @@ impl Outbox {
                 id: format!("evt_{seq}"),
                 run_id: row.run_id.clone(),
                 payload: "x".repeat(self.body),
+                observed_at: now,
                 attempts: row.attempts,
                 waited: row.waited + gap(row.last_attempt, now),
             })

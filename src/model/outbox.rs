@@ -102,6 +102,8 @@ pub struct Due {
     pub run_id: String,
     /// The event's body: one JSON object, the same bytes on every attempt.
     pub payload: String,
+    /// When the change that it tells of was observed.
+    pub observed_at: Timestamp,
     /// How many attempts have been made.
     pub attempts: u32,
     /// How long it has waited for another one since the first: the gaps between them, of each at most the wait that was

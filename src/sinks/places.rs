@@ -75,15 +75,15 @@ fn real(path: &Path) -> PathBuf {
     path
 }
 
-/// Checks that no sink writes into the file `database` or those beside it, into the file of the token, or where another
+/// Checks that no sink writes into the file `database` or those beside it, into the file of a token, or where another
 /// sink does.
 pub(crate) fn check_places(
     sinks: &[SinkSettings],
     database: &Path,
-    token_file: Option<&Path>,
+    token_files: &[&Path],
 ) -> Vec<Problem> {
     const DATABASE: &str = "is the database, or a file that belongs to it; name another file";
-    const TOKEN: &str = "is the file of the API token; name another file";
+    const TOKEN: &str = "is the file of a token; name another file";
     const SINK: &str =
         "is another sink's too, by another name, and their lines would mix; give it its own";
     let mut taken = vec![(Target::at(database), DATABASE)];
@@ -93,7 +93,7 @@ pub(crate) fn check_places(
         name.push(suffix);
         (Target::at(Path::new(&name)), DATABASE)
     }));
-    taken.extend(token_file.map(|path| (Target::at(path), TOKEN)));
+    taken.extend(token_files.iter().map(|path| (Target::at(path), TOKEN)));
     let mut problems = Vec::new();
     for (n, sink) in sinks.iter().enumerate() {
         let Some(place) = sink.options.place() else {

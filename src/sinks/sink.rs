@@ -100,6 +100,7 @@ pub(crate) mod testing {
             id: format!("evt_{run_id}_{seq}"),
             run_id: run_id.to_owned(),
             payload: payload.to_owned(),
+            observed_at: crate::model::Timestamp::default(),
             attempts: 0,
             waited: std::time::Duration::ZERO,
         }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::states::{Condition, DeliveryState, SinkState};
+use crate::model::Timestamp;
 
 /// What `status` shows.
 #[derive(Debug, Serialize)]
@@ -63,6 +64,32 @@ impl TaskStatus {
     pub fn is_lost(&self) -> bool {
         matches!(self.state, Condition::NotFound | Condition::Forbidden)
     }
+}
+
+/// What can be said of the database without counting its rows of runs, events and deliveries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The version of its schema.
+    pub schema_version: i64,
+    /// One entry for each feed, by id.
+    pub feeds: Vec<FeedHealth>,
+    /// Number of items of lists that cannot be read.
+    pub unreadable_items: u64,
+    /// The files that it is made of, e.g. `main`, and their sizes in bytes; none where it is not in files.
+    pub files: Vec<(&'static str, u64)>,
+}
+
+/// How a feed is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedHealth {
+    /// Its id.
+    pub id: String,
+    /// The name of its task, as people know it.
+    pub task: String,
+    /// Its condition.
+    pub state: Condition,
+    /// When a poll last succeeded; to the minute while nothing changes.
+    pub last_success_at: Option<Timestamp>,
 }
 
 /// A configured name that could not be resolved.

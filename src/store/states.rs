@@ -14,6 +14,9 @@ macro_rules! states {
         }
 
         impl $name {
+            /// Every state.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
             /// The text of the state.
             pub fn name(self) -> &'static str {
                 match self {
@@ -23,7 +26,7 @@ macro_rules! states {
 
             /// The state with this text.
             pub fn from_name(name: &str) -> Option<Self> {
-                [$(Self::$variant),+].into_iter().find(|state| state.name() == name)
+                Self::ALL.iter().copied().find(|state| state.name() == name)
             }
         }
 

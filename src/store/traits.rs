@@ -11,11 +11,12 @@ use tokio::sync::watch;
 
 use super::error::StoreError;
 use super::reports::{
-    AuditRequest, Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
+    AuditRequest, Delivery, Health, LoggedEvent, Overview, Selection, SinkStatus,
+    SubscriptionStatus,
 };
 use super::states::Condition;
 use super::written::Committed;
-use crate::model::{Exchange, Exchanged, Registration, Task, Timestamp};
+use crate::model::{Exchange, Exchanged, Registration, RunStatus, Task, Timestamp};
 use crate::sync::{Commit, Cursor, FeedState, Gap, OpenRuns, Stored};
 
 /// How often a feed that finds nothing new, or keeps failing with the same error, updates its row.
@@ -185,6 +186,15 @@ pub trait Store: Send + Sync {
 /// opened.
 #[async_trait]
 pub trait Reader: Send + Sync {
+    /// Reads a row: whether the database answers at all.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// What can be said without counting rows: takes milliseconds, however many runs there are.
+    async fn health(&self) -> Result<Health, StoreError>;
+
+    /// How many runs there are in each status, without those that the account no longer lists. Reads every run.
+    async fn runs_by_status(&self) -> Result<Vec<(RunStatus, u64)>, StoreError>;
+
     /// The state of every feed and sink; ages count until `now`.
     async fn overview(&self, now: Timestamp) -> Result<Overview, StoreError>;
 

@@ -1,5 +1,8 @@
 //! What a commit did.
 
+use std::collections::HashMap;
+
+use crate::model::EventType;
 use crate::sync::Difference;
 
 /// The result of a commit.
@@ -7,6 +10,8 @@ use crate::sync::Difference;
 pub struct Committed {
     /// The changes.
     pub written: Written,
+    /// How many events of each type it raised.
+    pub raised: HashMap<EventType, u64>,
     /// Runs whose observations were not stored: by a list they are in a state from before the one that is stored, and
     /// lists can lag. A single read decides.
     pub unconfirmed: Vec<String>,

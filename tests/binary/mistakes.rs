@@ -105,7 +105,7 @@ fn two_sinks_cannot_write_into_one_file_by_whatever_names() {
     Case::of(&["check"])
         .env("APIFY_MIRROR_API__TOKEN_FILE", "./hard.jsonl")
         .code(78)
-        .stderr("sinks[0].path: is the file of the API token")
+        .stderr("sinks[0].path: is the file of a token")
         .check(&setup);
 }
 

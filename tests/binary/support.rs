@@ -353,15 +353,15 @@ impl Daemon {
         Self { child, events, log }
     }
 
-    /// Waits until the log has a line with `text`.
-    pub fn log_line(&self, text: &str) {
+    /// Waits until the log has a line with `text`; returns the first one.
+    pub fn log_line(&self, text: &str) -> String {
+        let mut found = None;
         wait_until(text, || {
-            self.log
-                .lock()
-                .unwrap()
-                .iter()
-                .any(|line| line.contains(text))
+            let lines = self.log.lock().unwrap();
+            found = lines.iter().find(|line| line.contains(text)).cloned();
+            found.is_some()
         });
+        found.unwrap()
     }
 
     /// The next event that satisfies `wanted`.

@@ -8,7 +8,7 @@ use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
 use crate::cli::output::{line, print, print_error};
 use crate::cli::{logging, settings, setup};
-use crate::config::{Settings, find_token};
+use crate::config::{Settings, find_read_token, find_token};
 use crate::options::Environment;
 use crate::sinks::{CheckError, SinkSettings};
 
@@ -35,6 +35,9 @@ pub async fn execute(
     logging::start(globals, environment, &settings, None);
     settings.require_tasks()?;
     let sinks = settings.resolved_sinks(environment)?;
+    if let Some(path) = &settings.http.read_token_file {
+        find_read_token(path, environment)?;
+    }
     let token = find_token(settings.api.token_file.as_deref(), environment);
     let found = match &token {
         Ok(_) => "found".to_owned(),
@@ -45,6 +48,9 @@ pub async fn execute(
         if let Some(warning) = sink.options.warning() {
             print_error(&format!("warning: sink {}: {warning}\n", sink.name));
         }
+    }
+    if let Some(warning) = settings.http.warning() {
+        print_error(&format!("warning: {warning}\n"));
     }
     let token = token?;
     if !args.online {
@@ -87,6 +93,7 @@ fn describe(settings: &Settings, file: Option<&Path>, token: &str) -> String {
         ("watch interval", format!("{:?}", sync.watch_interval)),
         ("audit interval", audit_interval),
         ("sinks", sinks),
+        ("http", settings.http.describe()),
     ];
     let mut text = String::from("configuration ok\n");
     for (name, value) in lines {
@@ -194,6 +201,7 @@ mod tests {
           watch interval 60s
           audit interval 7200s
           sinks          log (file), out (stdout)
+          http           off
         ");
         let least = settings("discover_tasks = true\nsinks = []");
         assert_snapshot!(describe(&least, None, "none; there is no API token"), @r"
@@ -207,6 +215,7 @@ mod tests {
           watch interval 60s
           audit interval 21600s
           sinks          none
+          http           off
         ");
     }
 }

@@ -1,15 +1,20 @@
 //! `run`: the daemon.
 
+use std::io;
 use std::sync::Arc;
+
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::Client;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
+use crate::cli::serving::Serving;
 use crate::cli::setup::{Setup, close, plan, token_source};
 use crate::cli::{service, settings};
 use crate::config::{ApiSettings, Settings};
 use crate::daemon::{self, Plan, Reload};
+use crate::http::Tokens;
 use crate::model::Seed;
 use crate::options::Environment;
 use crate::systemd;
@@ -35,26 +40,42 @@ pub async fn execute(
     let hangup = Reload::hangups()?;
     let (Setup { context, writer }, settings) =
         Setup::from_flags(globals, environment, &args.tasks).await?;
+    let serving = Serving::begin(&settings, environment, &context).await?;
     let shutdown = daemon::on_signals()?;
+    let (server, tokens) = serving
+        .map(|serving| (serving.server, serving.tokens))
+        .unzip();
     let client = context.client.clone();
     let seed = context.plan().sync.seed;
     let (args, globals, environment) = (args.clone(), globals.clone(), environment.clone());
     let reload = Reload::new(hangup, move || {
         let (args, globals, client) = (args.clone(), globals.clone(), client.clone());
-        let (environment, settings) = (environment.clone(), settings.clone());
+        let (environment, settings, tokens) =
+            (environment.clone(), settings.clone(), tokens.clone());
         async move {
+            if let Some(tokens) = tokens {
+                read_token_again(&tokens);
+            }
             let plan = read_again(&args, &globals, &environment, &settings, &client, seed).await;
             plan.map_err(|error| one_line(&error))
         }
     });
+    // Configuration, database and listener stand. From here on the daemon may have to wait for Apify, but nothing that the
+    // operator would have to change ends it.
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
-    // Apify need not answer for that: an outage when the machine starts is none of this service.
     service::tell(systemd::ready());
     let report = service::report(Arc::clone(&context.liveness), shutdown.clone());
+    let serving =
+        server.map(|server| AbortOnDropHandle::new(tokio::spawn(server.run(shutdown.clone()))));
     let result = tokio::select! {
-        result = daemon::run(context, shutdown, Some(reload)) => result,
+        result = daemon::run(context, shutdown.clone(), Some(reload)) => result,
         never = report => match never {},
     };
+    // The server holds the database too. It ends with the daemon, however that has ended.
+    shutdown.cancel();
+    if let Some(serving) = serving {
+        serving.await.map_err(io::Error::other)?;
+    }
     close(writer).await;
     tracing::info!("stopped");
     Ok(result.map(|()| ExitCode::Ok)?)
@@ -76,8 +97,10 @@ async fn read_again(
         token_file: running.api.token_file.clone(),
         ..new.api.clone()
     };
-    if api != running.api || new.database != running.database {
-        tracing::warn!("changes of [api] and [database] take effect when the daemon is restarted");
+    if api != running.api || new.database != running.database || new.http != running.http {
+        tracing::warn!(
+            "changes of [api], [database] and [http] take effect when the daemon is restarted"
+        );
     }
     let plan = plan(&new, environment, seed).await?;
     match client.read_token_from(token_source(&new, environment)) {
@@ -86,6 +109,15 @@ async fn read_again(
         Err(error) => tracing::error!("SIGHUP: the previous API token stays in use: {error}"),
     }
     Ok(plan)
+}
+
+/// Reads the read token again.
+fn read_token_again(tokens: &Tokens) {
+    match tokens.read_again() {
+        Ok(true) => tracing::info!("SIGHUP: using the new read token"),
+        Ok(false) => {}
+        Err(error) => tracing::error!("SIGHUP: the previous read token stays in use: {error}"),
+    }
 }
 
 /// The message of `error` as one line, for the log.

@@ -11,6 +11,7 @@ pub mod commits;
 pub mod deliveries;
 pub mod events;
 pub mod feeds;
+pub mod health;
 pub mod mirror;
 pub mod outbox;
 pub mod sinks;
@@ -57,6 +58,13 @@ macro_rules! suite {
                 an_audit_in_progress_is_kept_and_forgotten_with_the_commit,
                 distances_are_counted_in_the_list_behind_the_watermark,
                 what_is_unseen_is_listed_within_bounds_and_without_a_start,
+            }
+            health {
+                a_database_answers_before_anything_is_in_it,
+                health_tells_of_every_feed,
+                listed_runs_are_counted_by_status,
+                a_commit_says_which_events_it_raised,
+                what_is_due_says_when_it_was_observed,
             }
             tasks {
                 references_stay_resolved_for_a_while,

@@ -92,6 +92,8 @@ impl Runs<'_> {
             let run = &row.stored.run;
             self.events
                 .write(run, id, transition, &observed.seen.json)?;
+            let kind = transition.kind.clone();
+            *self.committed.raised.entry(kind).or_default() += 1;
             self.committed.written.events += 1;
         }
         Ok(())

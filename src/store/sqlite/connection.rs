@@ -178,6 +178,11 @@ impl Db {
         }
     }
 
+    /// Where the file is, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
+    }
+
     /// Whether the log may hold what the file does not.
     pub fn has_log(&self) -> bool {
         let log = self.log.as_ref();

@@ -23,6 +23,7 @@ mod exchange;
 mod executor;
 mod feeds;
 mod file;
+mod health;
 mod identities;
 mod lock;
 #[cfg(test)]

@@ -115,17 +115,19 @@ impl Db {
 
     fn event_due(&self, sink: &str, seq: i64, now: Timestamp) -> Result<Option<Due>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT e.id, e.run_id, e.payload, d.attempts, d.waited_ms, d.wait_ms, d.last_attempt_at
+            "SELECT e.id, e.run_id, e.payload, d.attempts, d.waited_ms, d.wait_ms, d.last_attempt_at, e.observed_at
              FROM deliveries d JOIN events e ON e.seq = d.seq WHERE d.sink = ?1 AND d.seq = ?2",
         )?;
         let row = statement
             .query_row((sink, seq), |row| {
-                let last: Option<String> = row.get(6)?;
+                let (last, observed): (Option<String>, String) = (row.get(6)?, row.get(7)?);
                 let due = Due {
                     seq,
                     id: row.get(0)?,
                     run_id: row.get(1)?,
                     payload: row.get(2)?,
+                    // One that somebody else wrote is no reason not to deliver the event.
+                    observed_at: Timestamp::parse(&observed).unwrap_or(now),
                     attempts: row.get(3)?,
                     waited: Duration::from_millis(row.get(4)?),
                 };

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 
 use super::connection::Db;
 use super::executor::Executor;
-use crate::model::Timestamp;
+use crate::model::{RunStatus, Timestamp};
 use crate::store::error::StoreError;
 use crate::store::query::{Part, QueryError};
 use crate::store::reports::{
-    AuditRequest, Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
+    AuditRequest, Delivery, Health, LoggedEvent, Overview, Selection, SinkStatus,
+    SubscriptionStatus,
 };
 use crate::store::traits::Reader;
 use crate::sync::{FeedState, Stored};
@@ -70,6 +71,18 @@ impl SqliteReader {
 
 #[async_trait]
 impl Reader for SqliteReader {
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.read(Db::ping).await
+    }
+
+    async fn health(&self) -> Result<Health, StoreError> {
+        self.read(Db::health).await
+    }
+
+    async fn runs_by_status(&self) -> Result<Vec<(RunStatus, u64)>, StoreError> {
+        self.read(Db::runs_by_status).await
+    }
+
     async fn overview(&self, now: Timestamp) -> Result<Overview, StoreError> {
         self.read(move |db| db.overview(now)).await
     }

@@ -39,6 +39,7 @@ impl Machine {
         };
         let mut accepted = Vec::new();
         let step = walk.take(pages, &mut self.sizes, &mut accepted);
+        self.corrections += walk.take_corrections();
         let ends = step == Step::End;
         match step {
             Step::Stuck(stall) => return self.abandon_audit(stall, now),

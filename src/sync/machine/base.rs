@@ -51,6 +51,8 @@ pub struct Machine {
     pub(super) barren_polls: u32,
     /// Entries that were gone past although they could not all be read.
     pub(super) missed: u64,
+    /// How often a poll or an audit read further back than its cursor says.
+    pub(super) corrections: u64,
     /// Polls begun.
     pub(super) polls: u64,
     /// Polls failed in a row.
@@ -96,6 +98,7 @@ impl Machine {
             poll_from: None,
             barren_polls: 0,
             missed: 0,
+            corrections: 0,
             polls: 0,
             failures: 0,
             asked_at: Timestamp::default(),
@@ -123,6 +126,12 @@ impl Machine {
     /// start, or none, than a page holds, and their order kept changing. Audits find them.
     pub fn take_missed(&mut self) -> u64 {
         std::mem::take(&mut self.missed)
+    }
+
+    /// Takes the number of times that a poll or an audit read further back because a page did not join what was read before,
+    /// as after deletions.
+    pub fn take_corrections(&mut self) -> u64 {
+        std::mem::take(&mut self.corrections)
     }
 
     /// Removes the runs of a page from those this poll has not seen yet, and adds those that the page shows unreadable: a

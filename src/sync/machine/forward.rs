@@ -62,6 +62,7 @@ impl Machine {
         let mut accepted = Vec::new();
         let step = walk.take(pages, &mut self.sizes, &mut accepted);
         self.missed += walk.take_missed();
+        self.corrections += walk.take_corrections();
         self.before.clone_from(walk.before());
         let at_limit = self.reads >= MAX_FORWARD_READS;
         if accepted.is_empty() && step == Step::ReadOn && !at_limit {

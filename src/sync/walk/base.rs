@@ -35,6 +35,8 @@ pub(crate) struct Walk {
     pub(super) before: BTreeSet<String>,
     /// Entries of groups that were gone past without being read completely.
     pub(super) missed: u64,
+    /// How often it read further back, since that was last asked.
+    pub(super) corrections: u64,
 }
 
 impl Walk {
@@ -53,6 +55,7 @@ impl Walk {
             group: None,
             before,
             missed: 0,
+            corrections: 0,
         }
     }
 
@@ -64,6 +67,11 @@ impl Walk {
     /// Takes the number of entries that were gone past without being read.
     pub fn take_missed(&mut self) -> u64 {
         std::mem::take(&mut self.missed)
+    }
+
+    /// Takes the number of times that it read further back because a page did not join.
+    pub fn take_corrections(&mut self) -> u64 {
+        std::mem::take(&mut self.corrections)
     }
 
     /// The windows to read now, at once if possible. `ahead` is the most of them, `left` how many entries are expected
@@ -205,6 +213,7 @@ impl Walk {
         let offset = end.saturating_sub(stride);
         // What was accepted before may have shifted.
         self.stepped = true;
+        self.corrections += 1;
         self.last = None;
         self.furthest = 0;
         self.reading = Reading::Forward {

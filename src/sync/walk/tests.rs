@@ -89,6 +89,7 @@ struct Walked {
     requests: u32,
     sizes: PageSizes,
     missed: u64,
+    corrections: u64,
 }
 
 fn begin(cursor: Cursor) -> Walk {
@@ -115,6 +116,7 @@ fn walk(list: &mut List, mut walk: Walk, mut sizes: PageSizes) -> Walked {
         return Walked {
             step,
             missed: walk.take_missed(),
+            corrections: walk.take_corrections(),
             cursor: walk.cursor,
             ids: entries.filter_map(Entry::id).map(str::to_owned).collect(),
             requests,
@@ -149,6 +151,7 @@ fn deletions_before_the_cursor_are_found_by_stepping_back() {
     let seconds: Vec<i64> = (0..40).collect();
     let mut list = List::at(&seconds);
     let first = from_the_beginning(&mut list, 10);
+    assert_eq!(first.corrections, 0);
     for deleted in [1, 5, 30] {
         let mut shorter = List::at(&seconds);
         shorter.entries.drain(..deleted);
@@ -157,6 +160,7 @@ fn deletions_before_the_cursor_are_found_by_stepping_back() {
         assert!(next.ids.contains("new"), "{deleted}");
         assert_eq!(next.step, Step::End);
         assert!(next.requests <= 8, "{deleted}: {}", next.requests);
+        assert_eq!(next.corrections > 0, deleted > 1, "{deleted}");
         shorter.entries.clear();
         let emptied = again(&mut shorter, &first);
         assert_eq!((emptied.step, emptied.cursor.offset), (Step::End, 0));

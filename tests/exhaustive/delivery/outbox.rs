@@ -334,6 +334,7 @@ impl Row {
             id: format!("e{}", self.seq),
             run_id: run_of(log, self.seq).to_owned(),
             payload: "{}".to_owned(),
+            observed_at: Timestamp::default(),
             attempts: self.attempts,
             waited: Duration::from_millis((self.waited + gap) as u64),
         }

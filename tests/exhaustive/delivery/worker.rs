@@ -120,6 +120,7 @@ impl Worker {
             id: format!("x{n}"),
             run_id: format!("x{n}"),
             payload: "{}".to_owned(),
+            observed_at: Timestamp::default(),
             attempts: 0,
             waited: Duration::ZERO,
         };

@@ -117,6 +117,8 @@ impl Feed {
         let mut command = self.machine.step(input, NOW);
         loop {
             self.went_past |= self.machine.take_missed() > 0;
+            // A count that only grows would make every state a new one.
+            self.machine.take_corrections();
             let cursor = &self.machine.feed().cursor;
             let input = match command {
                 Command::LoadOpen { within } => Input::Open(mirror.open_runs(cursor, within)),
