@@ -9,7 +9,7 @@ use reqwest::Url;
 
 use super::network::check_variables;
 use crate::files::{Readers, Untrusted};
-use crate::model::Seed;
+use crate::model::{Retention, Seed};
 use crate::options::{
     DAY, Environment, HOUR, LOOKS_LIKE_A_TOKEN, Problem, Problems, Reader, SECOND, looks_like_token,
 };
@@ -34,6 +34,8 @@ pub struct Settings {
     pub readers: Readers,
     /// How feeds are polled. The seed is 0 and the number of pages read ahead is `api.concurrency`.
     pub sync: crate::sync::Settings,
+    /// How long the mirror keeps what nobody needs any more.
+    pub retention: Retention,
     /// Whether there is a configuration file. Without one, the only sink is standard output, for this command alone.
     pub from_file: bool,
     /// The sinks.
@@ -114,6 +116,7 @@ impl Settings {
             .or(path.map(PathBuf::from))
             .unwrap_or_else(|| "apify-mirror.db".into());
         let mut sync = root.section("sync", sync);
+        let retention = root.section("retention", retention);
         let sinks = sinks::read(&mut root, &database);
         root.section("http", http);
         let (log_level, log_format) = root.section("log", log);
@@ -131,6 +134,7 @@ impl Settings {
             database,
             readers,
             sync,
+            retention,
             from_file: true,
             sinks,
             log_level,
@@ -290,6 +294,15 @@ fn sync(section: &mut Reader<'_>) -> crate::sync::Settings {
         section.problem("overlap", message);
     }
     settings
+}
+
+fn retention(section: &mut Reader<'_>) -> Retention {
+    let mut keep = |key| section.duration_or_forever(key, SECOND..=36_500 * DAY);
+    Retention {
+        removed_runs: keep("removed_runs"),
+        events: keep("events"),
+        dead_deliveries: keep("dead_deliveries"),
+    }
 }
 
 fn log(section: &mut Reader<'_>) -> (LogLevel, LogFormat) {

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, RwLock, watch};
 use super::progress::Progress;
 use super::worker::Worker;
 use crate::api::Client;
-use crate::model::{Registration, TEMPORARY_SINK, Timestamp};
+use crate::model::{Registration, Retention, TEMPORARY_SINK, Timestamp};
 use crate::sinks::{BuildError, Sink, SinkSettings};
 use crate::store::{Committed, Reader, Store, StoreError};
 use crate::sync::{Commit, Settings};
@@ -22,6 +22,8 @@ pub struct Plan {
     pub discover_tasks: bool,
     /// How feeds are polled; each feed derives its own seed from this one and its task's id.
     pub sync: Settings,
+    /// How long the mirror keeps what nobody needs any more.
+    pub retention: Retention,
     /// Where events go.
     pub sinks: Vec<SinkPlan>,
     /// What becomes of the subscriptions in the database.
@@ -259,6 +261,7 @@ mod tests {
                 seed: Seed(1),
                 ..settings.sync
             },
+            retention: settings.retention,
             sinks,
             subscriptions: Subscriptions::Configured,
         }

@@ -5,6 +5,6 @@ mod create;
 mod trust;
 
 pub use create::Readers;
-pub(crate) use create::{beside, folder, open_or_create, set_mode};
+pub(crate) use create::{beside, create_new, folder, open_or_create, publish, set_mode};
 pub use trust::Untrusted;
 pub(crate) use trust::{Purpose, check, read_to_string};

@@ -18,6 +18,7 @@ use super::file::{
 use super::objects;
 use super::schema::{BUSY_TIMEOUT, SCHEMA_VERSION, check_schema, migrate, set_pragmas};
 use super::snapshot::{Snapshot, immutable_uri};
+use super::space;
 use crate::files::Readers;
 use crate::store::error::{Failure, StoreError};
 
@@ -81,7 +82,7 @@ fn prepare_once(connection: &Connection) -> rusqlite::Result<()> {
 ///
 /// SQLite reads statistics along with the schema, and a planted table of them may compute without end where nothing can
 /// interrupt it; so this waits no longer than [`READ_WITHIN`].
-fn examine(connection: Connection, path: &Path) -> Result<(Connection, i64), StoreError> {
+pub(super) fn examine(connection: Connection, path: &Path) -> Result<(Connection, i64), StoreError> {
     let (done, examined) = mpsc::channel();
     let name = path.to_owned();
     let look = move || {
@@ -141,6 +142,9 @@ impl Db {
             connection.busy_timeout(BUSY_TIMEOUT)?;
             prepare_once(&connection)?;
             let (mut connection, version) = examine(connection, path)?;
+            if version == 0 {
+                space::prepare(&connection)?;
+            }
             set_pragmas(&connection, path)?;
             migrate(&mut connection, version)?;
             // In a folder that is everybody's, somebody may have been faster than SQLite.

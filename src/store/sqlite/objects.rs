@@ -126,7 +126,7 @@ fn computes(connection: &Connection, index: &str) -> Result<bool, StoreError> {
     Ok(statement.query_row([index], |row| row.get(0))?)
 }
 
-/// The tables of which this program deletes no row, so that people's own may refer to them.
+/// The tables of which this program deletes no row that is referred to, so that people's own may refer to them.
 const LASTING: [&str; 3] = ["runs", "tasks", "events"];
 
 /// Whether our writes run into a foreign key of a table: it acts on them, forbids them, or computes its columns for them.
@@ -148,8 +148,16 @@ fn is_in_the_way(connection: &Connection, table: &str, ours: &Objects) -> Result
     Ok(false)
 }
 
+/// Whether this program makes an object of this name.
+///
+/// # Errors
+/// When SQLite fails.
+pub(super) fn is_ours(name: &str) -> Result<bool, StoreError> {
+    Ok(ours(SCHEMA_VERSION)?.contains_key(&name.to_ascii_lowercase()))
+}
+
 /// A name as SQL writes it.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
