@@ -67,7 +67,9 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A copy would take the place of another file.
-    #[error("{path} exists already, and is not overwritten; name another file, or move this one away first")]
+    #[error(
+        "{path} exists already, and is not overwritten; name another file, or move this one away first"
+    )]
     Exists {
         /// The file.
         path: PathBuf,

@@ -247,11 +247,7 @@ pub trait Reader: Send + Sync {
     ) -> Result<Vec<Delivery>, StoreError>;
 
     /// What pruning would remove now, until it ends.
-    async fn prunable(
-        &self,
-        retention: &Retention,
-        now: Timestamp,
-    ) -> Result<Pruned, StoreError>;
+    async fn prunable(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, StoreError>;
 
     /// The feeds of which an audit was asked for that has not ended.
     async fn requested_audits(&self) -> Result<Vec<String>, StoreError>;

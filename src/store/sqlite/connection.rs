@@ -82,7 +82,10 @@ fn prepare_once(connection: &Connection) -> rusqlite::Result<()> {
 ///
 /// SQLite reads statistics along with the schema, and a planted table of them may compute without end where nothing can
 /// interrupt it; so this waits no longer than [`READ_WITHIN`].
-pub(super) fn examine(connection: Connection, path: &Path) -> Result<(Connection, i64), StoreError> {
+pub(super) fn examine(
+    connection: Connection,
+    path: &Path,
+) -> Result<(Connection, i64), StoreError> {
     let (done, examined) = mpsc::channel();
     let name = path.to_owned();
     let look = move || {

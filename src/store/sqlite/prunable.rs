@@ -88,7 +88,10 @@ impl Prunable {
     fn count(&self, connection: &Connection) -> Result<Pruned, StoreError> {
         let (copied, sinks, dead) = self.owing(self.dead_before.as_deref());
         let (runs, events) = (&self.runs_before, &self.events_before);
-        let run_is_pruned = format!("r.removed_at < ?4 AND r.is_open = 0 AND NOT {}", self.run_is_kept());
+        let run_is_pruned = format!(
+            "r.removed_at < ?4 AND r.is_open = 0 AND NOT {}",
+            self.run_is_kept()
+        );
         let count_runs = format!("SELECT count(*) FROM runs r WHERE {run_is_pruned}");
         let count_events = format!(
             "SELECT count(*) FROM events e WHERE NOT {}
@@ -97,7 +100,9 @@ impl Prunable {
         );
         let count_dead = "SELECT count(*) FROM deliveries WHERE dead_at < ?1";
         let count = |sql: &str, values: &[&dyn rusqlite::ToSql]| -> Result<u64, StoreError> {
-            Ok(connection.prepare(sql)?.query_row(values, |row| row.get(0))?)
+            Ok(connection
+                .prepare(sql)?
+                .query_row(values, |row| row.get(0))?)
         };
         Ok(Pruned {
             runs: count(&count_runs, &[&copied, &sinks, &dead, runs])?,

@@ -86,7 +86,9 @@ impl Batch {
             && batch.left > 0
         {
             batch.next = match position {
-                PrunePosition::DeadDeliveries => batch.find_dead_deliveries(connection, &prunable)?,
+                PrunePosition::DeadDeliveries => {
+                    batch.find_dead_deliveries(connection, &prunable)?
+                }
                 PrunePosition::Runs { removed_at, id } => {
                     batch.find_runs(connection, &prunable, (removed_at, id))?
                 }
@@ -142,10 +144,10 @@ impl Batch {
             ))?;
             let before = &prunable.runs_before;
             let limit = self.left as u64;
-            let rows = statement
-                .query_map((copied, sinks, dead, before, &after.0, &after.1, limit), |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                })?;
+            let rows = statement.query_map(
+                (copied, sinks, dead, before, &after.0, &after.1, limit),
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )?;
             rows.collect::<Result<_, _>>()?
         };
         let are_all = candidates.len() < self.left;

@@ -151,11 +151,7 @@ impl Reader for SqliteReader {
         self.read(move |db| db.deliveries(&selection, limit)).await
     }
 
-    async fn prunable(
-        &self,
-        retention: &Retention,
-        now: Timestamp,
-    ) -> Result<Pruned, StoreError> {
+    async fn prunable(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, StoreError> {
         let retention = *retention;
         self.read(move |db| db.prunable(&retention, now)).await
     }

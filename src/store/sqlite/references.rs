@@ -33,7 +33,9 @@ pub fn is_referred_to(
         }
     }
     let conditions = keys.iter().map(|((other, _), columns)| {
-        let to = columns.iter().map(|(_, to)| format!("{alias}.{}", quoted(to)));
+        let to = columns
+            .iter()
+            .map(|(_, to)| format!("{alias}.{}", quoted(to)));
         let from: Vec<String> = columns.iter().map(|(from, _)| quoted(from)).collect();
         // A NULL among them would make the answer NULL, and refers to nothing.
         let refers = from.iter().map(|from| format!("{from} IS NOT NULL"));

@@ -93,7 +93,9 @@ mod tests {
 
     fn pages(db: &Db) -> u64 {
         let count = "PRAGMA page_count";
-        db.connection.query_row(count, [], |row| row.get(0)).unwrap()
+        db.connection
+            .query_row(count, [], |row| row.get(0))
+            .unwrap()
     }
 
     /// Writes events of about two pages each, and deletes them.
