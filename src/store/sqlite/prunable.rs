@@ -59,6 +59,31 @@ impl Prunable {
         })
     }
 
+    /// Deliveries that were set aside before a time, the oldest first, up to a number.
+    pub const DEAD: &'static str =
+        "SELECT sink, seq FROM deliveries WHERE dead_at < ?1 ORDER BY dead_at LIMIT ?2";
+
+    /// Runs that were removed before a time, after another time and id, up to a number: when, the id, and whether it must
+    /// be kept.
+    pub fn old_runs(&self) -> String {
+        format!(
+            "SELECT r.removed_at, r.id, {} FROM runs r
+             WHERE r.removed_at < ?4 AND r.is_open = 0 AND (r.removed_at, r.id) > (?5, ?6)
+             ORDER BY r.removed_at, r.id LIMIT ?7",
+            self.run_is_kept()
+        )
+    }
+
+    /// The same of events that were observed before a time.
+    pub fn old_events(&self) -> String {
+        format!(
+            "SELECT e.observed_at, e.seq, {} FROM events e
+             WHERE e.observed_at < ?4 AND (e.observed_at, e.seq) > (?5, ?6)
+             ORDER BY e.observed_at, e.seq LIMIT ?7",
+            self.event_is_kept()
+        )
+    }
+
     /// The first parameters of a statement with the conditions below. Where deliveries that are old enough are gone before
     /// others are looked at, `dead_before` is that time.
     pub fn owing<'a>(&'a self, dead_before: Option<&'a str>) -> Owing<'a> {
@@ -66,7 +91,7 @@ impl Prunable {
     }
 
     /// Whether an event, called `e`, must be kept: some sink is owed it, or gave up on it, or somebody refers to it.
-    pub fn event_is_kept(&self) -> String {
+    fn event_is_kept(&self) -> String {
         format!(
             "(e.seq > ?1 OR EXISTS (
                  SELECT 1 FROM json_each(?2) s CROSS JOIN deliveries d ON d.sink = s.value AND d.seq = e.seq
@@ -76,7 +101,7 @@ impl Prunable {
     }
 
     /// Whether a run, called `r`, must be kept: one of its events must, or somebody refers to it.
-    pub fn run_is_kept(&self) -> String {
+    fn run_is_kept(&self) -> String {
         format!(
             "(EXISTS (SELECT 1 FROM events e WHERE e.run_id = r.id AND {}) OR {})",
             self.event_is_kept(),

@@ -110,9 +110,7 @@ impl Batch {
         connection: &Connection,
         prunable: &Prunable,
     ) -> Result<Option<PrunePosition>, StoreError> {
-        let mut statement = connection.prepare_cached(
-            "SELECT sink, seq FROM deliveries WHERE dead_at < ?1 ORDER BY dead_at LIMIT ?2",
-        )?;
+        let mut statement = connection.prepare_cached(Prunable::DEAD)?;
         let rows = statement.query_map((&prunable.dead_before, self.left as u64), |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
@@ -136,12 +134,7 @@ impl Batch {
     ) -> Result<Option<PrunePosition>, StoreError> {
         let candidates: Vec<(String, String, bool)> = {
             let (copied, sinks, dead) = prunable.owing(None);
-            let mut statement = connection.prepare(&format!(
-                "SELECT r.removed_at, r.id, {} FROM runs r
-                 WHERE r.removed_at < ?4 AND r.is_open = 0 AND (r.removed_at, r.id) > (?5, ?6)
-                 ORDER BY r.removed_at, r.id LIMIT ?7",
-                prunable.run_is_kept()
-            ))?;
+            let mut statement = connection.prepare(&prunable.old_runs())?;
             let before = &prunable.runs_before;
             let limit = self.left as u64;
             let rows = statement.query_map(
@@ -194,12 +187,7 @@ impl Batch {
         mut after: (String, i64),
     ) -> Result<Option<PrunePosition>, StoreError> {
         let (copied, sinks, dead) = prunable.owing(None);
-        let mut statement = connection.prepare(&format!(
-            "SELECT e.observed_at, e.seq, {} FROM events e
-             WHERE e.observed_at < ?4 AND (e.observed_at, e.seq) > (?5, ?6)
-             ORDER BY e.observed_at, e.seq LIMIT ?7",
-            prunable.event_is_kept()
-        ))?;
+        let mut statement = connection.prepare(&prunable.old_events())?;
         let (before, limit) = (&prunable.events_before, self.left as u64);
         let rows = statement.query_map(
             (copied, sinks, dead, before, after.0.clone(), after.1, limit),
