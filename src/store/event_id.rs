@@ -100,6 +100,15 @@ mod tests {
 
     const T: Option<&str> = Some("2026-01-02T03:04:05.678Z");
 
+    /// Databases hold such numbers.
+    #[test]
+    fn the_number_by_which_an_id_is_remembered_stays_the_same() {
+        assert_eq!(
+            digest("evt_HG7ML7M8z78YcAPEB_CREATED"),
+            -6_355_498_281_686_873_182
+        );
+    }
+
     #[test]
     fn ids_are_made_of_what_happened() {
         let id = |identity| event_id("HG7ML7M8z78YcAPEB", identity);

@@ -221,10 +221,22 @@ mod tests {
             bytes_before: bytes,
             bytes_after: bytes.map(|bytes| bytes / 3),
         };
-        assert_snapshot!(text(&retention, &result(false, Some(3 << 30))), @"");
-        assert_snapshot!(text(&Retention::default(), &result(true, None)), @"");
+        assert_snapshot!(text(&retention, &result(false, Some(3 << 30))), @r"
+                         kept for  pruned
+        removed runs          90d      12
+        events            forever   1,234
+        dead deliveries       12h       0
+        the database's file has 1.00 GiB, and had 3.00 GiB
+        ");
+        assert_snapshot!(text(&Retention::default(), &result(true, None)), @r"
+                         kept for  would be pruned
+        removed runs     forever                12
+        events           forever             1,234
+        dead deliveries  forever                 0
+        everything is kept: `[retention]` in the configuration says what is not
+        ");
         let json = serde_json::to_string(&result(true, None)).unwrap();
-        assert_snapshot!(json, @"");
+        assert_snapshot!(json, @r#"{"dry_run":true,"runs":12,"events":1234,"dead_deliveries":0,"bytes_before":null,"bytes_after":null}"#);
         assert_eq!(shown(Duration::from_secs(90)), "90s");
     }
 }

@@ -138,3 +138,130 @@ fn check(path: &Path) -> Result<(), StoreError> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::io::{Seek, SeekFrom, Write};
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A database of some 12 MiB, which is copied in several steps.
+    fn large(path: &Path) -> Db {
+        let db = Db::open(path).unwrap();
+        db.connection
+            .execute_batch(
+                "BEGIN;
+                 INSERT INTO tasks (id, first_seen_at, updated_at) VALUES ('t', '', '');
+                 INSERT INTO runs (id, status, first_seen_at, updated_at, feed_id, is_open) VALUES ('r', 'x', '', '', 't', 0);
+                 WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1500)
+                 INSERT INTO events (id, run_id, task_id, type, status, occurred_at, observed_at, payload)
+                 SELECT 'e' || n, 'r', 't', 'x', 'x', '', '', hex(zeroblob(4000)) FROM n;
+                 COMMIT",
+            )
+            .unwrap();
+        db
+    }
+
+    fn count(path: &Path) -> u64 {
+        let db = Db::open_for_reading(path).unwrap();
+        db.connection
+            .query_row("SELECT count(*) FROM events", [], |row| row.get(0))
+            .unwrap()
+    }
+
+    /// The names in the folder of `path` that begin with its own.
+    fn beside(path: &Path) -> Vec<String> {
+        let own = path.file_name().unwrap().to_str().unwrap();
+        let names = std::fs::read_dir(path.parent().unwrap()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(own)).collect()
+    }
+
+    #[test]
+    fn a_copy_is_of_one_moment_whatever_others_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("runs.db"), dir.path().join("copy"));
+        let writer = large(&path);
+        let steps = Cell::new(0);
+        let write = |copied: u64, total: u64| {
+            assert!(copied <= total);
+            steps.set(steps.get() + 1);
+            writer
+                .connection
+                .execute_batch("DELETE FROM events WHERE seq IN (SELECT seq FROM events LIMIT 100)")
+                .unwrap();
+            true
+        };
+        let mut reader = Db::open_for_reading(&path).unwrap();
+        let size = reader.backup(&copy, &write).unwrap().unwrap();
+        assert!(steps.get() > 2, "{steps:?}");
+        assert_eq!(beside(&copy), ["copy"]);
+        let found = copy.metadata().unwrap();
+        assert_eq!(
+            (found.len(), found.permissions().mode() & 0o777),
+            (size, 0o600)
+        );
+        assert_eq!(count(&copy), 1_500);
+        assert!(count(&path) < 1_500);
+        // It can be written like the original.
+        drop(Db::open(&copy).unwrap());
+    }
+
+    #[test]
+    fn what_is_there_is_not_overwritten_and_what_is_cut_off_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("runs.db"), dir.path().join("copy"));
+        drop(large(&path));
+        let mut reader = Db::open_for_reading(&path).unwrap();
+        assert_eq!(
+            reader.backup(&copy, &|copied, _| copied == 0).unwrap(),
+            None
+        );
+        assert_eq!(beside(&copy), [""; 0]);
+        for name in ["copy", "copy.partial"] {
+            std::fs::write(dir.path().join(name), "mine").unwrap();
+            let refused = reader.backup(&copy, &|_, _| true).unwrap_err();
+            assert!(
+                refused.to_string().contains(&format!("{name} exists")),
+                "{refused}"
+            );
+            assert_eq!(beside(&copy), [name]);
+            std::fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("nowhere", &copy).unwrap();
+        let refused = reader.backup(&copy, &|_, _| true);
+        assert!(
+            matches!(refused, Err(StoreError::Exists { .. })),
+            "{refused:?}"
+        );
+        assert!(!dir.path().join("nowhere").exists());
+        let missing = dir.path().join("no/folder");
+        let refused = reader.backup(&missing, &|_, _| true);
+        assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_damaged_copy_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("runs.db"), dir.path().join("copy"));
+        let mut db = large(&path);
+        db.write_log_back();
+        drop(db);
+        let mut file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.seek(SeekFrom::Start(8 << 20)).unwrap();
+        file.write_all(&[0x55; 8_192]).unwrap();
+        drop(file);
+        let mut reader = Db::open_for_reading(&path).unwrap();
+        let failed = reader.backup(&copy, &|_, _| true).unwrap_err();
+        let is_damage = matches!(
+            failed,
+            StoreError::Database {
+                failure: Failure::Damaged,
+                ..
+            }
+        );
+        assert!(is_damage, "{failed}");
+        assert_eq!(beside(&copy), [""; 0]);
+    }
+}

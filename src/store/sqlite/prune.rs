@@ -115,10 +115,14 @@ impl Batch {
             Ok((row.get(0)?, row.get(1)?))
         })?;
         self.dead_deliveries = rows.collect::<Result<_, _>>()?;
-        self.left -= self.dead_deliveries.len();
-        Ok(Some(match self.left {
-            0 => PrunePosition::DeadDeliveries,
-            _ => PrunePosition::Runs {
+        let are_all = self.dead_deliveries.len() < self.left;
+        if !self.dead_deliveries.is_empty() {
+            // Only once they are gone, their events may go too.
+            self.left = 0;
+        }
+        Ok(Some(match are_all {
+            false => PrunePosition::DeadDeliveries,
+            true => PrunePosition::Runs {
                 removed_at: String::new(),
                 id: String::new(),
             },

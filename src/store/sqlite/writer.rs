@@ -425,6 +425,13 @@ mod tests {
             store.retry_deliveries(&all, now).await.map(drop),
             store.drop_deliveries(&all, now).await.map(drop),
             store.commit(FEED, commit_of(0, &[])).await.map(drop),
+            store
+                .prune(&Retention::default(), &PrunePosition::default(), now)
+                .await
+                .map(drop),
+            store.release_space().await.map(drop),
+            store.release_all_space().await.map(drop),
+            store.rewrite().await,
             reader.sinks().await.map(drop),
         ];
         for (n, outcome) in outcomes.into_iter().enumerate() {
