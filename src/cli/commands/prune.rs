@@ -223,9 +223,9 @@ mod tests {
         };
         assert_snapshot!(text(&retention, &result(false, Some(3 << 30))), @r"
                          kept for  pruned
-        removed runs          90d      12
-        events            forever   1,234
-        dead deliveries       12h       0
+        removed runs     90d           12
+        events           forever    1,234
+        dead deliveries  12h            0
         the database's file has 1.00 GiB, and had 3.00 GiB
         ");
         assert_snapshot!(text(&Retention::default(), &result(true, None)), @r"
