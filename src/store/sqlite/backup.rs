@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::connection::{Db, examine};
 use super::error::opening;
+use super::file::real;
 use super::snapshot::immutable_uri;
 use crate::files::{self, Purpose};
 use crate::store::error::{Failure, StoreError};
@@ -54,7 +55,9 @@ impl Db {
             return Err(exists(to));
         }
         files::check(to, Purpose::Written)?;
-        let partial = files::beside(to, PARTIAL);
+        // Links among the folders are fine; SQLite follows none.
+        let place = real(to).map_err(io)?;
+        let partial = files::beside(&place, PARTIAL);
         match files::create_new(&partial, OpenOptions::new().write(true), MODE) {
             Ok(file) => drop(file),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -69,7 +72,7 @@ impl Db {
         }
         check(&partial.0)?;
         let size = partial.0.metadata().map_err(io)?.len();
-        match files::publish(&partial.0, to) {
+        match files::publish(&partial.0, &place) {
             Ok(()) => Ok(Some(size)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(to)),
             Err(error) => Err(io(error)),
@@ -206,6 +209,22 @@ mod tests {
         assert!(count(&path) < 1_500);
         // It can be written like the original.
         drop(Db::open(&copy).unwrap());
+    }
+
+    #[test]
+    fn a_copy_goes_where_links_among_the_folders_lead() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, link) = (dir.path().join("folder"), dir.path().join("link"));
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        let db = Db::open(&dir.path().join("runs.db")).unwrap();
+        drop(db);
+        let mut reader = Db::open_for_reading(&dir.path().join("runs.db")).unwrap();
+        reader
+            .backup(&link.join("copy"), &|_, _| true)
+            .unwrap()
+            .unwrap();
+        assert_eq!(beside(&folder.join("copy")), ["copy"]);
     }
 
     #[test]
