@@ -1,6 +1,7 @@
 //! Errors that end a command, and the exit code of each.
 
 use std::io;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -55,6 +56,12 @@ pub enum CliError {
     /// The mirror has no subscription by the name that was given.
     #[error("the mirror has no sink {0}; `apify-mirror sinks list` shows those it has")]
     UnknownSink(String),
+    /// The database has to be written anew, and another instance holds it.
+    #[error(
+        "database {0} is in use by another apify-mirror, and it was made by an earlier version: to compact it, it must be \
+         written anew while nobody else writes it; stop the other first. Without `--compact`, `prune` works beside it"
+    )]
+    CannotRewrite(PathBuf),
     /// The daemon that was asked for an audit has ended.
     #[error(
         "the daemon that was asked for the audit ended before it was done; run `apify-mirror audit` again"
@@ -90,7 +97,8 @@ impl CliError {
             Self::Api(error) => code_of(error),
             Self::Bind(error) if error.is_temporary() => ExitCode::Temporary,
             Self::Bind(_) => ExitCode::Configuration,
-            Self::Store(StoreError::Locked { .. }) => ExitCode::Locked,
+            Self::Store(StoreError::Locked { .. }) | Self::CannotRewrite(_) => ExitCode::Locked,
+            Self::Store(StoreError::Exists { .. }) => ExitCode::Usage,
             Self::Store(_) | Self::Unwritable(_) => ExitCode::Storage,
             Self::UnknownSink(_) | Self::Query(_) => ExitCode::Usage,
             Self::UnknownTask { .. } => ExitCode::SomeTasksFailed,
@@ -184,6 +192,13 @@ mod tests {
             (CliError::Store(locked), 69),
             (CliError::Store(StoreError::Closed), 74),
             (CliError::DaemonEnded, 75),
+            (CliError::CannotRewrite("runs.db".into()), 69),
+            (
+                CliError::Store(StoreError::Exists {
+                    path: "copy.db".into(),
+                }),
+                2,
+            ),
             (CliError::Io(io::Error::other("unexpected")), 1),
             (
                 CliError::UnknownTask {

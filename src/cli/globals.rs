@@ -79,7 +79,8 @@ pub fn sink(text: &str) -> Result<String, String> {
     check(text).map(|()| text.to_owned())
 }
 
-fn path(text: OsString) -> Result<PathBuf, String> {
+/// The path of a file, for flags and arguments.
+pub fn path(text: OsString) -> Result<PathBuf, String> {
     check(&text.to_string_lossy()).map(|()| text.into())
 }
 

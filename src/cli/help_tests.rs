@@ -52,6 +52,8 @@ fn the_program() {
       deliveries  List, retry or drop events that could not be delivered
       sinks       List the sinks' subscriptions, or end one for good
       query       Ask a question in SQL, or list the views to ask
+      backup      Copy the whole mirror to a file, consistently, also while a daemon writes it
+      prune       Remove what `[retention]` no longer keeps, and say what that was
       check       Validate the configuration
       demo        Run the daemon on a built-in simulated account: no token, no network
       help        Print this message or the help of the given subcommand(s)
@@ -307,6 +309,8 @@ fn every_command_shows_the_global_flags_but_the_demo_no_configuration() {
         &["deliveries", "retry"],
         &["deliveries", "drop"],
         &["query"],
+        &["backup"],
+        &["prune"],
         &["check"],
     ] {
         assert_eq!(help(command).1, everywhere, "{command:?}");
@@ -316,6 +320,42 @@ fn every_command_shows_the_global_flags_but_the_demo_no_configuration() {
     let without_config = everywhere.replacen(config, GLOBALS, 1);
     let demo = help(&["demo"]).1;
     assert_eq!(demo, without_config.replacen("\n\n", "\n", 1));
+}
+
+#[test]
+fn commands_that_look_after_the_database() {
+    assert_snapshot!(own(&["backup"]), @r"
+    Copy the whole mirror to a file, consistently, also while a daemon writes it
+
+    Usage: apify-mirror backup [OPTIONS] <FILE>
+
+    Arguments:
+      <FILE>
+              The file to make, which must not exist yet
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+    assert_snapshot!(own(&["prune"]), @r"
+    Remove what `[retention]` no longer keeps, and say what that was
+
+    Usage: apify-mirror prune [OPTIONS]
+
+    Options:
+          --dry-run
+              Say what would be removed, and change nothing
+
+          --compact
+              Then give free space back to the file system; a file of an earlier version is written anew
+              for that, once, while no daemon runs
+
+          --json
+              Print JSON
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
 }
 
 #[test]
@@ -360,6 +400,8 @@ fn only_commands_that_work_on_tasks_take_a_task() {
         "deliveries retry 1",
         "deliveries drop 1",
         "query",
+        "backup x",
+        "prune",
         "demo",
     ] {
         assert!(!takes_task(command), "{command}");

@@ -25,7 +25,9 @@ use std::io::{self, IsTerminal};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
-use commands::{audit, check, deliveries, demo, events, query, run, sinks, status, sync};
+use commands::{
+    audit, backup, check, deliveries, demo, events, prune, query, run, sinks, status, sync,
+};
 use error::CliError;
 pub use exit::ExitCode;
 use globals::Globals;
@@ -69,6 +71,10 @@ enum Command {
     Sinks(sinks::Args),
     /// Ask a question in SQL, or list the views to ask
     Query(query::Args),
+    /// Copy the whole mirror to a file, consistently, also while a daemon writes it
+    Backup(backup::Args),
+    /// Remove what `[retention]` no longer keeps, and say what that was
+    Prune(prune::Args),
     /// Validate the configuration
     Check(check::Args),
     /// Run the daemon on a built-in simulated account: no token, no network
@@ -219,6 +225,8 @@ async fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<Ex
         Command::Deliveries(args) => deliveries::execute(args, globals, environment).await,
         Command::Sinks(args) => sinks::execute(args, globals, environment).await,
         Command::Query(args) => query::execute(args, globals, environment).await,
+        Command::Backup(args) => backup::execute(args, globals, environment).await,
+        Command::Prune(args) => prune::execute(args, globals, environment).await,
         Command::Check(args) => check::execute(args, globals, environment).await,
         Command::Demo(args) => demo::execute(args, globals).await,
     }

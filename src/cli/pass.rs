@@ -9,7 +9,7 @@ use super::setup::{Setup, close};
 use super::table::counted;
 use crate::daemon::{self, Report, Scope, UNFINISHED, on_signals};
 use crate::sinks::Place;
-use crate::store::SinkStatus;
+use crate::store::{Pruned, SinkStatus};
 use crate::sync::Outcome;
 
 /// A pass that was made.
@@ -80,13 +80,14 @@ impl Pass {
         let unfinished = self.report.feeds.iter().filter(|feed| feed.is_unfinished());
         let unfinished = unfinished.map(|feed| format!("{}: {UNFINISHED}", feed.task.label()));
         let owed = self.report.owed.iter().flat_map(owed);
+        let pruned = pruned(&self.report.pruned);
         let took = format!(
             "{} in {:.1} s",
             counted(self.requests, "request"),
             self.took.as_secs_f64()
         );
         let lines = unresolved.chain(failed).chain(unfinished);
-        let lines = lines.chain(owed).chain([took]);
+        let lines = lines.chain(owed).chain(pruned).chain([took]);
         lines.map(line).collect()
     }
 
@@ -125,6 +126,23 @@ fn owed(sink: &SinkStatus) -> impl Iterator<Item = String> {
         )
     });
     pending.into_iter().chain(dead)
+}
+
+/// What was removed, if anything was.
+fn pruned(pruned: &Pruned) -> Option<String> {
+    let Pruned {
+        runs,
+        events,
+        dead_deliveries,
+    } = *pruned;
+    (*pruned != Pruned::default()).then(|| {
+        format!(
+            "pruned as configured: {}, {}, {}",
+            counted(runs, "removed run"),
+            counted(events, "event"),
+            counted(dead_deliveries, "dead delivery")
+        )
+    })
 }
 
 /// The order of codes, the worst first.
@@ -205,6 +223,20 @@ pub mod tests {
         sink hook: 1 event to be delivered: 503 Service Unavailable
         sink new: 12,345 events to be delivered
         sink broken: 2 events set aside, see `apify-mirror deliveries list`
+        1,234 requests in 5.7 s
+        ");
+    }
+
+    #[test]
+    fn what_was_pruned_is_remarked() {
+        let mut pass = pass(Vec::new(), Vec::new());
+        pass.report.pruned = Pruned {
+            runs: 1,
+            events: 1_234,
+            dead_deliveries: 0,
+        };
+        insta::assert_snapshot!(pass.remarks(), @r"
+        pruned as configured: 1 removed run, 1,234 events, 0 dead deliveries
         1,234 requests in 5.7 s
         ");
     }

@@ -136,6 +136,7 @@ pub async fn plan(
             seed,
             ..settings.sync.clone()
         },
+        retention: settings.retention,
         sinks,
         subscriptions: if settings.from_file {
             Subscriptions::Configured

@@ -10,7 +10,7 @@ use reqwest::Url;
 use super::http::{self, HttpSettings};
 use super::network::check_variables;
 use crate::files::{Readers, Untrusted};
-use crate::model::Seed;
+use crate::model::{Retention, Seed};
 use crate::options::{
     DAY, Environment, HOUR, LOOKS_LIKE_A_TOKEN, Problem, Problems, Reader, SECOND, looks_like_token,
 };
@@ -35,6 +35,8 @@ pub struct Settings {
     pub readers: Readers,
     /// How feeds are polled. The seed is 0 and the number of pages read ahead is `api.concurrency`.
     pub sync: crate::sync::Settings,
+    /// How long the mirror keeps what nobody needs any more.
+    pub retention: Retention,
     /// Whether there is a configuration file. Without one, the only sink is standard output, for this command alone.
     pub from_file: bool,
     /// The sinks.
@@ -119,6 +121,7 @@ impl Settings {
             .or(path.map(PathBuf::from))
             .unwrap_or_else(|| "apify-mirror.db".into());
         let mut sync = root.section("sync", sync);
+        let retention = root.section("retention", retention);
         let sinks = sinks::read(&mut root, &database);
         let http = root.section("http", http::read);
         let (log_level, log_format) = root.section("log", log);
@@ -136,6 +139,7 @@ impl Settings {
             database,
             readers,
             sync,
+            retention,
             from_file: true,
             implied_sink: sinks.is_none(),
             sinks: sinks.unwrap_or_else(|| vec![sinks::implied()]),
@@ -305,6 +309,15 @@ fn sync(section: &mut Reader<'_>) -> crate::sync::Settings {
         section.problem("overlap", message);
     }
     settings
+}
+
+fn retention(section: &mut Reader<'_>) -> Retention {
+    let mut keep = |key| section.duration_or_forever(key, SECOND..=36_500 * DAY);
+    Retention {
+        removed_runs: keep("removed_runs"),
+        events: keep("events"),
+        dead_deliveries: keep("dead_deliveries"),
+    }
 }
 
 fn log(section: &mut Reader<'_>) -> (LogLevel, LogFormat) {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::model::Retention;
 use crate::options::{Environment, Problems};
 
 fn environment(pairs: &[(&str, &str)]) -> Environment {
@@ -115,6 +116,24 @@ fn later_layers_override_earlier_ones() {
 }
 
 #[test]
+fn everything_is_kept_forever_or_for_a_time() {
+    let retention = |toml: &str| from_toml(toml).unwrap().retention;
+    assert!(retention("").is_forever());
+    let some =
+        "[retention]\nremoved_runs = \"90d\"\nevents = \"12h\"\ndead_deliveries = \"forever\"";
+    let expected = Retention {
+        removed_runs: Some(Duration::from_secs(90 * 86_400)),
+        events: Some(Duration::from_secs(12 * 3_600)),
+        dead_deliveries: None,
+    };
+    assert_eq!(retention(some), expected);
+    let variables = environment(&[("APIFY_MIRROR_RETENTION__EVENTS", "36500d")]);
+    let (settings, _) = load(None, &variables, Overrides::default()).unwrap();
+    let century = Duration::from_secs(36_500 * 86_400);
+    assert_eq!(settings.retention.events, Some(century));
+}
+
+#[test]
 fn every_problem_is_reported_by_its_path_with_a_remedy() {
     let cases = [
         (
@@ -186,6 +205,22 @@ fn every_problem_is_reported_by_its_path_with_a_remedy() {
         (
             "[http]\nlisten = \"9464\"",
             "http.listen: is \"9464\"; it must be an address with a port",
+        ),
+        (
+            "[retention]\nevents = \"never\"",
+            "retention.events: is never; it must be \"forever\" or a time from 1s to 36500d, with its unit: \"12h\", \"90d\"",
+        ),
+        (
+            "[retention]\nremoved_runs = \"0d\"",
+            "retention.removed_runs: is 0d; it must be \"forever\" or",
+        ),
+        (
+            "[retention]\ndead_deliveries = 90",
+            "retention.dead_deliveries: is 90; it must be \"forever\" or",
+        ),
+        (
+            "[retention]\nruns = \"90d\"",
+            "retention.runs: is no known key",
         ),
         (
             "[log]\nlevel = \"loud\"",

@@ -12,7 +12,7 @@ use super::liveness::Liveness;
 use super::progress::Progress;
 use super::worker::Worker;
 use crate::api::Client;
-use crate::model::{Registration, TEMPORARY_SINK, Timestamp};
+use crate::model::{Registration, Retention, TEMPORARY_SINK, Timestamp};
 use crate::sinks::{BuildError, Sink, SinkSettings};
 use crate::store::{Committed, Reader, Store, StoreError};
 use crate::sync::{Commit, Settings};
@@ -26,6 +26,8 @@ pub struct Plan {
     pub discover_tasks: bool,
     /// How feeds are polled; each feed derives its own seed from this one and its task's id.
     pub sync: Settings,
+    /// How long the mirror keeps what nobody needs any more.
+    pub retention: Retention,
     /// Where events go.
     pub sinks: Vec<SinkPlan>,
     /// What becomes of the subscriptions in the database.
@@ -292,6 +294,7 @@ mod tests {
                 seed: Seed(1),
                 ..settings.sync
             },
+            retention: settings.retention,
             sinks,
             subscriptions: Subscriptions::Configured,
         }

@@ -1,17 +1,18 @@
-//! One pass: every feed caught up, open runs refreshed, due events delivered.
+//! One pass: every feed caught up, open runs refreshed, due events delivered, and what is no longer kept pruned.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
 use super::audits::{AuditReport, RequestedAudit};
 use super::context::{Context, Plan};
 use super::feed::Feed;
+use super::retention::{PRUNE_WITHIN, Pace, prune, release_space};
 use super::tasks::{self, Failure};
 use crate::api::{ApiError, ErrorClass};
 use crate::model::Task;
-use crate::store::{SinkStatus, StoreError, Written};
+use crate::store::{Pruned, SinkStatus, StoreError, Written};
 use crate::sync::Outcome;
 
 /// The longest a pass delivers events. Remaining events stay due.
@@ -26,6 +27,8 @@ pub struct Report {
     pub unresolved: Vec<Failure>,
     /// The state of configured sinks at the end.
     pub owed: Vec<SinkStatus>,
+    /// What was removed because it is no longer kept.
+    pub pruned: Pruned,
 }
 
 /// The result of a pass in one feed.
@@ -55,7 +58,7 @@ impl FeedReport {
 /// What a pass does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Catches up every task, then delivers.
+    /// Catches up every task, delivers, then prunes.
     CatchUp,
     /// Also compares every task's whole list with the mirror; does not deliver.
     Audit,
@@ -69,7 +72,7 @@ impl Report {
     }
 }
 
-/// Brings every wanted task up to date, concurrently, then delivers to every sink.
+/// Brings every wanted task up to date, concurrently, then delivers to every sink, and prunes for [`PRUNE_WITHIN`] at most.
 ///
 /// # Errors
 /// When the database fails.
@@ -97,6 +100,12 @@ pub async fn pass(context: Arc<Context>, scope: Scope) -> Result<Report, StoreEr
     if scope == Scope::CatchUp {
         deliver(&context, &plan).await?;
         report.owed = owed(&context, &plan).await?;
+        let pace = Pace {
+            pause: Duration::ZERO,
+            until: Some(Instant::now() + PRUNE_WITHIN),
+        };
+        prune(&*context.store, &plan.retention, pace, &mut report.pruned).await?;
+        release_space(&*context.store, pace).await?;
     }
     context.close().await?;
     Ok(report)

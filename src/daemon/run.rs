@@ -17,6 +17,7 @@ use super::context::Context;
 use super::error::RunError;
 use super::feed::Feed;
 use super::reload::Reload;
+use super::retention::keep_pruning;
 use super::sinks::supervise_sinks;
 use super::tasks::{self, Failure};
 use crate::api::{ApiError, ErrorClass};
@@ -55,6 +56,7 @@ pub async fn run(
         error = retry_while_temporary(|| supervise_feeds(Arc::clone(&context))) => return Err(error),
         result = &mut sinks => return result,
         () = reloads => {}
+        never = keep_pruning(Arc::clone(&context)) => match never {},
     }
     // Attempts in flight get time to end, so that they need not be repeated.
     sinks.await?;

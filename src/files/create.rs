@@ -5,7 +5,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 /// Who may read the database, besides its owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,21 +43,28 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Opens the file at `path` as `options` say, or creates it with the permission bits `mode`. Root gives a new file to
-/// the user whose folder it is in. No symbolic link is followed to create a file.
+/// Creates the file at `path`, to be opened as `options` say, with the permission bits `mode`. Root gives it to the user
+/// whose folder it is in.
+///
+/// # Errors
+/// When it cannot be created, also because there is something by that name, be it a link.
+pub fn create_new(path: &Path, options: &OpenOptions, mode: u32) -> io::Result<File> {
+    let mut create = options.clone();
+    // Never through a link: `create_new` fails where there is one.
+    let file = create.create_new(true).mode(mode).open(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    give_to(&file, &folder(path).metadata()?)?;
+    Ok(file)
+}
+
+/// Opens the file at `path` as `options` say, or creates it as [`create_new`] does. No symbolic link is followed to create a
+/// file.
 ///
 /// # Errors
 /// When it can be neither opened nor created.
 pub fn open_or_create(path: &Path, options: &OpenOptions, mode: u32) -> io::Result<File> {
-    let mut create = options.clone();
-    // Never through a link: `create_new` fails where there is one.
-    create.create_new(true).mode(mode);
-    match create.open(path) {
-        Ok(file) => {
-            file.set_permissions(Permissions::from_mode(mode))?;
-            give_to(&file, &folder(path).metadata()?)?;
-            Ok(file)
-        }
+    match create_new(path, options, mode) {
+        Ok(file) => Ok(file),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let mut open = options.clone();
             // A service could exchange its file for a link to one of root's.
@@ -67,6 +75,26 @@ pub fn open_or_create(path: &Path, options: &OpenOptions, mode: u32) -> io::Resu
         }
         Err(error) => Err(error),
     }
+}
+
+/// Gives the complete file at `from` the name `to`, on the disk too when this returns, unless there is something by that
+/// name.
+///
+/// # Errors
+/// When there is ([`ErrorKind::AlreadyExists`]), or the disk fails; the file may have either name then.
+pub fn publish(from: &Path, to: &Path) -> io::Result<()> {
+    File::open(from)?.sync_all()?;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // The file system cannot rename so.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            if to.symlink_metadata().is_ok() {
+                return Err(ErrorKind::AlreadyExists.into());
+            }
+            std::fs::rename(from, to)?;
+        }
+        renamed => renamed?,
+    }
+    File::open(folder(to))?.sync_all()
 }
 
 fn explain(path: &Path, error: io::Error) -> io::Error {
@@ -140,6 +168,24 @@ mod tests {
         assert_eq!(set_mode(&path, 0o600).unwrap(), None);
         assert_eq!(set_mode(&dir.path().join("none"), 0o600).unwrap(), None);
         assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn a_published_file_takes_the_place_of_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let [from, to, link] = ["from", "to", "link"].map(|name| dir.path().join(name));
+        let create = || create_new(&from, OpenOptions::new().write(true), 0o600);
+        create().unwrap();
+        assert_eq!(create().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        publish(&from, &to).unwrap();
+        assert_eq!(mode(&to), 0o600);
+        create().unwrap();
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        for taken in [&to, &link] {
+            let error = publish(&from, taken).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        }
+        assert!(from.exists());
     }
 
     #[test]

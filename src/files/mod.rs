@@ -2,9 +2,11 @@
 //! created.
 
 mod create;
+mod master;
 mod trust;
 
 pub use create::Readers;
-pub(crate) use create::{beside, folder, open_or_create, set_mode};
+pub(crate) use create::{beside, create_new, folder, open_or_create, publish, set_mode};
+pub(crate) use master::{For, act_as_master, as_caller};
 pub use trust::Untrusted;
-pub(crate) use trust::{Purpose, check, check_neighbours, master_of, read_to_string};
+pub(crate) use trust::{Purpose, check, check_neighbours, read_to_string};

@@ -6,6 +6,7 @@ mod event;
 mod id;
 mod jitter;
 mod outbox;
+mod retention;
 mod run;
 mod status;
 mod task;
@@ -18,6 +19,7 @@ pub use outbox::{
     AttemptOutcome, Due, EXCHANGE_CHUNK, Exchange, Exchanged, FetchLimits, Fetched, MAX_RETRY_WAIT,
     Order, Overdue, Registration, Settled, SinkLimits, Subscription, TEMPORARY_SINK, Verdict,
 };
+pub use retention::Retention;
 pub(crate) use run::FieldValue;
 pub use run::{InvalidRun, Run};
 pub use status::{MAX_STATUS, RunStatus};

@@ -77,6 +77,16 @@ macro_rules! run {
                 })
             }
 
+            /// A run of which nothing else is known.
+            pub(crate) fn bare(id: String, status: RunStatus) -> Self {
+                Self {
+                    id,
+                    status,
+                    $($field: None,)+
+                    extra: Map::new(),
+                }
+            }
+
             /// This run, with its optional fields replaced by those that `newer` has.
             #[must_use]
             pub(crate) fn overlaid(&self, newer: &Self) -> Self {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use config::{Map, Value, ValueKind};
 
 use super::tokens::{LOOKS_LIKE_A_TOKEN, looks_like_token};
+use super::units::DAY;
 use crate::text::{MAX_SHOWN, escape};
 
 /// The least similarity (Jaro-Winkler) at which a known key is suggested for an unknown one.
@@ -375,6 +376,32 @@ impl<'a> Reader<'a> {
         default
     }
 
+    /// `"forever"`, which is `None` and the default, or a length of time within `range`.
+    pub fn duration_or_forever(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let value = self.take(key)?;
+        let text = match &value.kind {
+            ValueKind::String(text) if text == "forever" => return None,
+            ValueKind::String(text) => Some(text),
+            _ => None,
+        };
+        let duration = text.and_then(|text| parse_duration(text));
+        let duration = duration.filter(|duration| range.contains(duration));
+        if duration.is_none() {
+            let (least, most) = range.into_inner();
+            let most = most.as_secs() / DAY.as_secs();
+            let message = format!(
+                "is {}; it must be \"forever\" or a time from {least:?} to {most}d, with its unit: \"12h\", \"90d\"",
+                shown(&value.kind)
+            );
+            self.problem(key, message);
+        }
+        duration
+    }
+
     /// Reports the keys that were not asked for.
     pub fn finish(self) {
         let mut unknown: Vec<_> = self.table.into_keys().collect();
@@ -398,8 +425,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads a length of time with its unit; zero may be written `"0s"`.
+/// Reads a length of time with its unit; zero may be written `"0s"`. A day is 24 hours.
 fn parse_duration(text: &str) -> Option<Duration> {
+    if let Some(days) = text.trim().strip_suffix('d') {
+        let days: u32 = days.trim_end().parse().ok()?;
+        return DAY.checked_mul(days);
+    }
     let parsed: jiff::SignedDuration = text.trim().parse().ok()?;
     Duration::try_from(parsed).ok()
 }

@@ -66,6 +66,14 @@ pub enum StoreError {
         /// The database file.
         path: PathBuf,
     },
+    /// A copy would take the place of another file.
+    #[error(
+        "{path} exists already, and is not overwritten; name another file, or move this one away first"
+    )]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
     /// The database was written by a later version.
     #[error(
         "database {path} has schema version {found}, but this apify-mirror knows versions up to {known}; use a newer apify-mirror"

@@ -9,6 +9,7 @@
 mod conformance;
 mod error;
 mod event_id;
+mod pruning;
 mod query;
 mod reports;
 mod sqlite;
@@ -17,6 +18,7 @@ mod traits;
 mod written;
 
 pub use error::{Failure, StoreError};
+pub use pruning::{PRUNE_CHUNK, PrunePosition, PruneStep, Pruned};
 pub use query::{Cell, Part, QueryError, View};
 pub use reports::{
     AuditRequest, Delivery, FeedHealth, Health, LoggedEvent, Overview, Selection, SinkStatus,

@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::error::StoreError;
+use super::pruning::{PrunePosition, PruneStep, Pruned};
 use super::reports::{
     AuditRequest, Delivery, Health, LoggedEvent, Overview, Selection, SinkStatus,
     SubscriptionStatus,
 };
 use super::states::Condition;
 use super::written::Committed;
-use crate::model::{Exchange, Exchanged, Registration, RunStatus, Task, Timestamp};
+use crate::model::{Exchange, Exchanged, Registration, Retention, RunStatus, Task, Timestamp};
 use crate::sync::{Commit, Cursor, FeedState, Gap, OpenRuns, Stored};
 
 /// How often a feed that finds nothing new, or keeps failing with the same error, updates its row.
@@ -156,6 +157,24 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<u64, StoreError>;
 
+    /// Removes what `retention` does not keep, from `from` on: at most [`PRUNE_CHUNK`](super::PRUNE_CHUNK) rows, and looks
+    /// at no more. To remove all, call it until it returns no position to go on from.
+    ///
+    /// Never removed are: runs that are listed; events that a sink is owed or gave up on, or that a configured subscription
+    /// has yet to copy; and whatever is referred to by a table that is somebody else's. A run is removed with all its
+    /// events or, for now, not at all. No number and no id of a removed event is ever used again, and a removed run that is
+    /// listed again raises the events that it would have raised if it had been kept.
+    async fn prune(
+        &self,
+        retention: &Retention,
+        from: &PrunePosition,
+        now: Timestamp,
+    ) -> Result<PruneStep, StoreError>;
+
+    /// Gives a part of the space that is free within the database back to the file system; returns whether there is more to
+    /// give back. Does nothing for a database that keeps its space.
+    async fn release_space(&self) -> Result<bool, StoreError>;
+
     /// Asks the daemon for an audit of a feed; returns the number of the request. Everybody who asks before the audit
     /// begins gets the same one.
     async fn request_audit(&self, feed_id: &str, now: Timestamp) -> Result<i64, StoreError>;
@@ -236,6 +255,9 @@ pub trait Reader: Send + Sync {
         selection: &Selection,
         limit: u64,
     ) -> Result<Vec<Delivery>, StoreError>;
+
+    /// What pruning would remove now, until it ends.
+    async fn prunable(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, StoreError>;
 
     /// The feeds of which an audit was asked for that has not ended.
     async fn requested_audits(&self) -> Result<Vec<String>, StoreError>;

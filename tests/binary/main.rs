@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod audit;
+mod backup;
 mod canned;
 mod cases;
 mod cli;
@@ -23,6 +24,7 @@ mod processes;
 mod query;
 mod readers;
 mod reload;
+mod retention;
 mod secrets;
 mod sinks;
 mod site;

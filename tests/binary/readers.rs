@@ -97,6 +97,36 @@ fn a_closed_running_or_killed_mirror_can_be_read() {
     assert_readable_by_others(&setup, "31", "after a stop");
 }
 
+/// A folder of the user that [`without_right_to_write`] runs commands as.
+fn own_folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(dir.path(), Some(NOBODY), None).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn who_may_read_the_mirror_may_make_a_copy_of_their_own() {
+    let setup = for_the_group();
+    setup.sync();
+    let _daemon = Daemon::start_synced(&setup, setup.quick_run());
+    let dir = own_folder();
+    let copy = dir.path().join("copy.db");
+    let mut backup = ours(&setup, &["backup", copy.to_str().unwrap()]);
+    let output = without_right_to_write(&mut backup, &setup);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let mut status = ours(&setup, &["status", "--json", "--db"]);
+    status.arg(&copy);
+    let output = without_right_to_write(&mut status, &setup);
+    assert!(
+        stdout(&output).contains("\"rows\": 30"),
+        "{}",
+        stderr(&output)
+    );
+}
+
 #[test]
 fn a_file_without_its_log_can_be_read_as_it_lies() {
     let setup = for_the_group();

@@ -400,6 +400,13 @@ fn what_root_creates_beside_a_services_database_is_the_services() {
             "{owners:?}"
         );
     }
+    // A copy is root's own, also where the service may not go.
+    let copies = tempfile::tempdir().unwrap();
+    let copy = copies.path().join("copy.db");
+    Case::of(&["backup", copy.to_str().unwrap()]).check(&setup);
+    let found = copy.metadata().unwrap();
+    assert_eq!((found.uid(), found.mode() & 0o7777), (0, 0o600));
+    assert_eq!(std::fs::read_dir(&copies).unwrap().count(), 1);
     // The service goes on.
     let mut service = setup.command_as(setup.binary_for_all(), &["sync"]);
     service.uid(SERVICE).gid(SERVICE);

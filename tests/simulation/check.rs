@@ -1,6 +1,6 @@
 //! Invariants of the mirror, checked after every commit and at the end.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use apify_mirror::model::{Run, RunStatus, Timestamp};
 use apify_mirror::store::{Committed, Reader};
@@ -26,6 +26,8 @@ pub struct Checks {
     chains: HashMap<String, Vec<Event>>,
     /// Runs whose rows were deleted by hand.
     pub deleted: BTreeSet<String>,
+    /// Runs that were ever pruned.
+    pruned: BTreeSet<String>,
     /// All runs that were ever committed.
     committed: BTreeSet<String>,
     /// Tasks whose baseline could not be had.
@@ -36,6 +38,23 @@ impl Checks {
     /// The runs that were ever committed.
     pub fn committed(&self) -> Vec<&String> {
         self.committed.iter().collect()
+    }
+
+    /// Whether a run that was committed may have no row.
+    fn may_have_no_row(&self, id: &str) -> bool {
+        self.deleted.contains(id) || self.pruned.contains(id)
+    }
+
+    /// The runs that have a row, and whether it is marked as removed.
+    pub fn marks(&self, mirror: &dyn Reader) -> BTreeMap<String, bool> {
+        let rows = self.committed.iter();
+        rows.filter_map(|id| Some((id.clone(), row(mirror, id)?.removed)))
+            .collect()
+    }
+
+    /// Notes that runs were pruned.
+    pub fn pruned(&mut self, runs: impl IntoIterator<Item = String>) {
+        self.pruned.extend(runs);
     }
 
     /// The number of events raised so far.
@@ -63,7 +82,7 @@ impl Checks {
         }
         if let Some(watermark) = feed.cursor.watermark {
             assert!(
-                row(mirror, &watermark.id).is_some() || self.deleted.contains(&watermark.id),
+                row(mirror, &watermark.id).is_some() || self.may_have_no_row(&watermark.id),
                 "{watermark:?} has no row"
             );
         }
@@ -224,7 +243,7 @@ impl Checks {
         let rows: Vec<_> = self
             .committed
             .iter()
-            .filter(|id| !self.deleted.contains(*id) || row(mirror, id).is_some())
+            .filter(|id| !self.may_have_no_row(id) || row(mirror, id).is_some())
             .map(|id| {
                 (
                     id.clone(),

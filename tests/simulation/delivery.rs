@@ -157,6 +157,23 @@ impl Deliveries {
         }
     }
 
+    /// Notes that events were pruned; checks that no sink is owed one of them, and that none of their deliveries is left.
+    pub fn events_pruned(&mut self, seqs: &BTreeSet<i64>, reader: &SqliteReader) {
+        for sink in &mut self.sinks {
+            seqs.iter().for_each(|seq| sink.ledger.pruned(*seq));
+        }
+        let all = Selection {
+            which: Which::All,
+            ..Selection::default()
+        };
+        for delivery in ready(reader.deliveries(&all, LISTED)).unwrap() {
+            assert!(
+                !seqs.contains(&delivery.seq),
+                "the event of {delivery:?} was pruned"
+            );
+        }
+    }
+
     /// Deletes the deliveries of an event by hand; returns the statement.
     pub fn delete_delivery(&mut self, seq: i64) -> String {
         self.sinks.iter_mut().for_each(|sink| sink.ledger.lost(seq));

@@ -30,6 +30,8 @@ pub enum Hazard {
     LockedStore,
     /// An operator deletes rows with SQL.
     DeletedRows,
+    /// What is old enough is pruned, as the configuration says at that moment.
+    Pruning,
     /// The mirror is off for days.
     Off,
     /// Runs with equal starts come in another order in each answer.
@@ -49,7 +51,7 @@ pub enum Hazard {
 }
 
 impl Hazard {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Ties,
         Self::Late,
         Self::Resurrection,
@@ -67,6 +69,7 @@ impl Hazard {
         Self::ByHand,
         Self::LockedStore,
         Self::DeletedRows,
+        Self::Pruning,
         Self::Off,
         Self::TieOrders,
         Self::LyingTotals,
@@ -108,6 +111,7 @@ impl Hazard {
             Self::ByHand => "by-hand",
             Self::LockedStore => "locked-store",
             Self::DeletedRows => "deleted-by-hand",
+            Self::Pruning => "pruning",
             Self::Off => "off-for-days",
             Self::TieOrders => "tie-orders",
             Self::LyingTotals => "lying-totals",
@@ -142,6 +146,10 @@ impl Hazards {
         if seed % 4 != 3 {
             without.insert(Hazard::DeletedRows);
         }
+        // Half of all histories keep everything, and each kind of those above does both.
+        if seed % 16 < 8 {
+            without.insert(Hazard::Pruning);
+        }
         let mut rng = Rng::new(seed ^ 0x7a17);
         without.extend(Hazard::TRAITS.into_iter().filter(|_| !rng.chance(40.0)));
         Self {
@@ -155,7 +163,7 @@ impl Hazards {
         !self.without.contains(&hazard)
     }
 
-    /// Whether every row stays that the mirror has written.
+    /// Whether nobody deletes rows that the mirror has written, and does not know of.
     pub fn rows_stay(&self) -> bool {
         !self.has(Hazard::DeletedRows)
     }

@@ -42,6 +42,8 @@ pub struct Ledger {
     is_forgotten: bool,
     /// Events that were deleted by hand, or their deliveries: the sink may get them or not.
     lost: BTreeSet<i64>,
+    /// Events that were pruned.
+    pruned: BTreeSet<i64>,
     /// Every event, in order.
     log: Vec<Raised>,
     /// Events that the outbox must hold until they are recorded.
@@ -94,6 +96,7 @@ impl Ledger {
             was_forgotten: false,
             is_forgotten: false,
             lost: BTreeSet::new(),
+            pruned: BTreeSet::new(),
             log: Vec::new(),
             owed: BTreeSet::new(),
             recorded: BTreeSet::new(),
@@ -151,6 +154,29 @@ impl Ledger {
         self.lost.insert(seq);
     }
 
+    /// Notes that an event was pruned; checks that the sink is not owed it.
+    pub fn pruned(&mut self, seq: i64) {
+        let done = [&self.recorded, &self.dead, &self.lost];
+        let is_done =
+            done.iter().any(|done| done.contains(&seq)) || self.dropped.contains_key(&seq);
+        let is_copied = match self.position {
+            Position::CatchingUp { from } => {
+                seq <= from || !self.subscription.wants(&self.event(seq).kind)
+            }
+            Position::Live | Position::Stopped { .. } => true,
+        };
+        let sink = &self.subscription.sink;
+        assert!(
+            is_done || !self.owed.contains(&seq),
+            "{seq} was pruned, and is owed to {sink}"
+        );
+        assert!(
+            is_copied || self.lost.contains(&seq),
+            "{seq} was pruned before {sink} got it"
+        );
+        self.pruned.insert(seq);
+    }
+
     /// Notes that the sink is no longer registered.
     pub fn unregister(&mut self) {
         self.position = match self.position {
@@ -177,7 +203,11 @@ impl Ledger {
     /// Notes that the store has copied the whole backlog.
     pub fn caught_up(&mut self) {
         if let Position::CatchingUp { from } = self.position {
-            let wanted = |event: &&Raised| event.seq > from && self.subscription.wants(&event.kind);
+            let wanted = |event: &&Raised| {
+                event.seq > from
+                    && self.subscription.wants(&event.kind)
+                    && !self.pruned.contains(&event.seq)
+            };
             let missed: Vec<i64> = self
                 .log
                 .iter()

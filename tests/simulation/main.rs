@@ -6,7 +6,7 @@
 //! after commits, and while attempts and exchanges are in flight. Its answers lie about totals and offsets, ignore
 //! parameters, list ties in changing orders, lag, and hold entries and starts that cannot be read. One to three sinks deliver the events to receivers that
 //! fail, reject, hang, lose acknowledgements, throttle and go away; sinks leave the configuration and come back, and
-//! an operator retries and drops deliveries by hand.
+//! an operator retries and drops deliveries by hand. In half of the histories what is old is pruned, at any moment.
 //!
 //! What must always be true is checked after each commit and each delivery. Then the account comes to rest: the mirror
 //! must equal it, with exactly the events that happened, and every event must reach every sink that is owed it.
@@ -101,6 +101,7 @@ fn mirrors_stay_equal_to_their_accounts() {
             "receiver hanging",
             "receiver mute",
             "configured again at once",
+            "run pruned",
         ];
         let names = Hazard::ALL.map(Hazard::name);
         let misbehaved = [
@@ -113,6 +114,7 @@ fn mirrors_stay_equal_to_their_accounts() {
             "by-hand",
             "locked-store",
             "deleted-by-hand",
+            "pruning",
             "off-for-days",
             "odd-items",
             "lagging-lists",

@@ -1,12 +1,13 @@
 //! The mirror of a history: real machines and the real store, with reads that fail and a process that dies.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use apify_mirror::model::{Seed, Task, Timestamp};
+use apify_mirror::model::{Retention, Seed, Task, Timestamp};
 use apify_mirror::simulator::Rng;
-use apify_mirror::store::{SqliteReader, SqliteStore, Store};
+use apify_mirror::store::{PrunePosition, Pruned, Reader, SqliteReader, SqliteStore, Store};
 use apify_mirror::sync::{
     Command, Commit, Input, Listing, Machine, Outcome, ReadFailure, Seen, Settings, Single,
 };
@@ -206,10 +207,58 @@ impl Mirror {
         account.note("rows deleted", &sql);
     }
 
+    /// Prunes what a configuration made up for this moment does not keep; checks what that removed.
+    fn prune(&mut self, account: &mut Account) {
+        let mut keep = || {
+            let seconds = [None, Some(0), Some(10), Some(120), Some(3_600)];
+            seconds[account.below(5) as usize].map(Duration::from_secs)
+        };
+        let retention = Retention {
+            removed_runs: keep(),
+            events: keep(),
+            dead_deliveries: keep(),
+        };
+        let now = account.local_now();
+        let (events, runs) = (self.logged(), self.checks.marks(&self.reader));
+        let announced = ready(self.reader.prunable(&retention, now)).unwrap();
+        let (mut pruned, mut next) = (Pruned::default(), Some(PrunePosition::default()));
+        while let Some(from) = next {
+            let step = ready(self.store.prune(&retention, &from, now)).unwrap();
+            pruned += step.pruned;
+            next = step.next;
+        }
+        assert_eq!(pruned, announced);
+        let events: BTreeSet<i64> = events.difference(&self.logged()).copied().collect();
+        let left = self.checks.marks(&self.reader);
+        let gone: Vec<(String, bool)> = runs
+            .into_iter()
+            .filter(|(id, _)| !left.contains_key(id))
+            .collect();
+        assert_eq!(
+            (pruned.events, pruned.runs),
+            (events.len() as u64, gone.len() as u64)
+        );
+        for (id, is_removed) in &gone {
+            assert!(is_removed, "{id} was pruned, and is not marked as removed");
+            account.note("run pruned", id);
+        }
+        self.deliveries.events_pruned(&events, &self.reader);
+        self.checks.pruned(gone.into_iter().map(|(id, _)| id));
+    }
+
+    /// The numbers of the events in the log.
+    fn logged(&self) -> BTreeSet<i64> {
+        let (events, _) = ready(self.reader.events_after(0, None, u64::from(u32::MAX))).unwrap();
+        events.into_iter().map(|event| event.seq).collect()
+    }
+
     fn step(&mut self, n: usize, account: &mut Account) -> Result<(), Ended> {
         account.happen(&self.reader);
         if account.misbehaves(Hazard::DeletedRows, 1.0) {
             self.delete_rows(account);
+        }
+        if account.misbehaves(Hazard::Pruning, 1.5) {
+            self.prune(account);
         }
         self.deliveries.turn(&self.store, &self.reader, account);
         let Self {

@@ -14,6 +14,7 @@ pub mod feeds;
 pub mod health;
 pub mod mirror;
 pub mod outbox;
+pub mod pruning;
 pub mod sinks;
 pub mod tasks;
 pub mod unreadable;
@@ -115,6 +116,16 @@ macro_rules! suite {
                 a_worker_is_told_of_retries_by_hand,
                 many_deliveries_are_changed_in_chunks,
                 a_delivery_dropped_in_flight_stays_dropped,
+            }
+            pruning {
+                what_is_older_than_it_is_kept_is_pruned_and_nothing_else,
+                what_a_sink_is_owed_is_kept,
+                what_was_set_aside_is_kept_until_that_is_pruned,
+                what_a_configured_subscription_has_yet_to_copy_is_kept,
+                a_pruned_run_that_is_listed_again_goes_on_where_it_was,
+                no_number_and_no_id_of_a_pruned_event_is_used_again,
+                pruning_goes_on_where_it_stopped,
+                a_database_without_free_space_has_none_to_give_back,
             }
         }
     };

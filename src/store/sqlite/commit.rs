@@ -9,6 +9,7 @@ use super::connection::Db;
 use super::events::EventWriter;
 use super::feeds::save_feed;
 use super::identities::identify;
+use super::pruned::PrunedRuns;
 use super::repair::{ensure_task, tell_if_feed_is_lost};
 use super::rows::{self, RunRow};
 use super::unreadable::UnreadableItems;
@@ -37,6 +38,7 @@ impl Db {
             commit,
             now: &now,
             events: EventWriter::new(&transaction, feed_id, &now),
+            pruned: PrunedRuns::of(&transaction)?,
             committed: Committed::default(),
         };
         for observed in latest(commit) {
@@ -61,6 +63,7 @@ struct Runs<'a> {
     commit: &'a Commit,
     now: &'a str,
     events: EventWriter<'a>,
+    pruned: PrunedRuns<'a>,
     committed: Committed,
 }
 
@@ -69,7 +72,10 @@ impl Runs<'_> {
     fn see(&mut self, observed: &Observed, items: &UnreadableItems<'_>) -> Result<(), StoreError> {
         let observed = &*with_task(observed, self.feed_id);
         let id = &observed.seen.run.id;
-        let row = rows::load(self.connection, id)?;
+        let row = match rows::load(self.connection, id)? {
+            None => self.pruned.load(id)?,
+            row => row,
+        };
         let (stored, marks) =
             row.map_or_else(Default::default, |row| (Some(row.stored), row.marks));
         let stored = stored.as_ref();
@@ -88,6 +94,7 @@ impl Runs<'_> {
             marks,
         };
         rows::upsert(self.connection, &row, self.feed_id, self.now)?;
+        self.pruned.forget(id)?;
         for (id, transition) in &raised {
             let run = &row.stored.run;
             self.events

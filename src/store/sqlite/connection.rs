@@ -18,7 +18,8 @@ use super::file::{
 use super::objects;
 use super::schema::{BUSY_TIMEOUT, SCHEMA_VERSION, check_schema, migrate, set_pragmas};
 use super::snapshot::{Snapshot, immutable_uri};
-use crate::files::Readers;
+use super::space;
+use crate::files::{For, Readers};
 use crate::store::error::{Failure, StoreError};
 
 /// Size of the prepared statement cache: larger than the number of statements, so that each is prepared once.
@@ -81,7 +82,10 @@ fn prepare_once(connection: &Connection) -> rusqlite::Result<()> {
 ///
 /// SQLite reads statistics along with the schema, and a planted table of them may compute without end where nothing can
 /// interrupt it; so this waits no longer than [`READ_WITHIN`].
-fn examine(connection: Connection, path: &Path) -> Result<(Connection, i64), StoreError> {
+pub(super) fn examine(
+    connection: Connection,
+    path: &Path,
+) -> Result<(Connection, i64), StoreError> {
     let (done, examined) = mpsc::channel();
     let name = path.to_owned();
     let look = move || {
@@ -132,7 +136,7 @@ impl Db {
     /// When the file cannot be used, cannot be trusted, has several names, is another program's, is of a newer version, or
     /// has a schema that somebody changed. None of these changes the file.
     pub fn open_for(path: &Path, readers: Readers) -> Result<Self, StoreError> {
-        act_as_master(path)?;
+        act_as_master(path, For::Good)?;
         require_trust(path)?;
         refuse_several_names(path)?;
         let open = || {
@@ -141,6 +145,9 @@ impl Db {
             connection.busy_timeout(BUSY_TIMEOUT)?;
             prepare_once(&connection)?;
             let (mut connection, version) = examine(connection, path)?;
+            if version == 0 {
+                space::prepare(&connection)?;
+            }
             set_pragmas(&connection, path)?;
             objects::check_names(&connection, version, path)?;
             migrate(&mut connection, version)?;
@@ -230,7 +237,7 @@ impl Db {
     /// When there is none, or it is not one this version can read.
     pub fn open_for_reading(path: &Path) -> Result<Self, StoreError> {
         require(path)?;
-        act_as_master(path)?;
+        act_as_master(path, For::Reading)?;
         check_what_root_reads(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         let failed = match Self::open_as_it_is(path, None, flags) {
@@ -275,7 +282,7 @@ impl Db {
     /// When there is none, or it is not one this version can write.
     pub fn open_beside(path: &Path) -> Result<Self, StoreError> {
         require(path)?;
-        act_as_master(path)?;
+        act_as_master(path, For::Good)?;
         require_trust(path)?;
         let mut db = Self::open_as_it_is(path, None, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         set_pragmas(&db.connection, path).map_err(|error| opening(error, path))?;

@@ -4,9 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Gid, Uid};
-
-use crate::files::{self, Purpose, Readers};
+use crate::files::{self, For, Purpose, Readers};
 use crate::store::error::StoreError;
 
 /// Which file a path names, and how many names it has.
@@ -91,34 +89,13 @@ pub(super) fn refuse_what_is_no_file(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Where root runs this and another user decides what lies at `path`, goes on as that user: for good, so this comes after all
-/// that only root can read. SQLite opens, creates and gives away files by their names, which that user could exchange at any
-/// time for root's.
-///
-/// # Errors
-/// When the system does not allow it.
-pub(super) fn act_as_master(path: &Path) -> Result<(), StoreError> {
-    // Where the way to the file cannot be looked at, opening it says why.
-    let Some((user, group)) = files::master_of(path).ok().flatten() else {
-        return Ok(());
-    };
-    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(group));
-    let act = || {
-        #[cfg(not(target_vendor = "apple"))]
-        nix::unistd::setgroups(&[gid])?;
-        nix::unistd::setgid(gid)?;
-        nix::unistd::setuid(uid)
-    };
-    act().map_err(|error| StoreError::Io {
+/// Where root runs this and another user decides what lies at `path`, goes on as that user: SQLite opens, creates and gives away
+/// files by their names.
+pub(super) fn act_as_master(path: &Path, duration: For) -> Result<(), StoreError> {
+    files::act_as_master(path, duration).map_err(|source| StoreError::Io {
         path: path.to_owned(),
-        source: error.into(),
-    })?;
-    tracing::debug!(
-        user,
-        "database {} is another user's: going on as that user",
-        path.display()
-    );
-    Ok(())
+        source,
+    })
 }
 
 /// Refuses a database of root's in a folder in which others may create files, where root only reads it: SQLite would write to

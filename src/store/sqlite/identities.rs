@@ -1,7 +1,8 @@
-//! Which events a change raises: their ids, and those that the log has already.
+//! Which events a change raises: their ids, and those that the log has, or had until they were pruned.
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::pruned::had_id;
 use super::rows::Marks;
 use crate::model::EventType;
 use crate::store::error::StoreError;
@@ -53,6 +54,10 @@ pub fn identify(
         if log.ends_with(&id, &kind)? {
             continue;
         }
+        // A run without a row that the log once knew: its row was deleted by hand, and its events were pruned.
+        if stored.is_none() && had_id(connection, &id)? {
+            continue;
+        }
         marks.events += 1;
         let id = log.free(id, marks.events)?;
         raised.push((id, transition.clone()));
@@ -97,9 +102,12 @@ impl Log<'_> {
         )
     }
 
-    /// `id`, or one like it that no event has, numbered from `nth` on.
+    /// `id`, or one like it that no event has or had, numbered from `nth` on.
     fn free(&self, id: String, nth: u64) -> Result<String, StoreError> {
-        let is_taken = |id: &str| self.finds("SELECT 1 FROM events WHERE id = ?1", [id]);
+        let is_taken = |id: &str| -> Result<bool, StoreError> {
+            Ok(self.finds("SELECT 1 FROM events WHERE id = ?1", [id])?
+                || had_id(self.connection, id)?)
+        };
         if !is_taken(&id)? {
             return Ok(id);
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{LOCK, act_as_master, real, require_trust};
-use crate::files::{self, Purpose};
+use crate::files::{self, For, Purpose};
 use crate::store::error::StoreError;
 
 /// How often the lock is tried: [`InstanceLock::is_held`] holds it for a moment.
@@ -37,7 +37,7 @@ impl InstanceLock {
             path: path.to_owned(),
             source,
         };
-        act_as_master(path)?;
+        act_as_master(path, For::Good)?;
         // Nothing is created beside a folder, or a file of others that a link leads to.
         require_trust(path)?;
         let lock = lock_path(path).map_err(io)?;

@@ -6,6 +6,7 @@
 //! subject each.
 
 mod audit_requests;
+mod backup;
 mod checkpoint;
 #[cfg(test)]
 mod columns_tests;
@@ -34,9 +35,15 @@ mod outbox;
 mod overview;
 #[cfg(test)]
 mod plan_tests;
+mod prunable;
+mod prune;
+#[cfg(test)]
+mod prune_tests;
+mod pruned;
 mod query;
 mod reader;
 mod reads;
+mod references;
 mod registrations;
 mod repair;
 #[cfg(test)]
@@ -44,6 +51,7 @@ mod repair_tests;
 mod rows;
 mod schema;
 mod snapshot;
+mod space;
 mod tasks;
 #[cfg(test)]
 mod transaction_tests;

@@ -130,7 +130,7 @@ fn is_no_plain_index(connection: &Connection, index: &str) -> Result<bool, Store
     Ok(statement.query_row([index], |row| row.get(0))?)
 }
 
-/// The keys of tables of which this program deletes no row, so that people's own may refer to them.
+/// The keys of tables of which this program deletes no row that is referred to, so that people's own may refer to them.
 const LASTING: [(&str, &str); 3] = [("runs", "id"), ("tasks", "id"), ("events", "seq")];
 
 /// Whether our writes run into a foreign key of a table: it acts on them, forbids them, fits no key, or computes its columns for
@@ -156,8 +156,16 @@ fn is_in_the_way(connection: &Connection, table: &str, ours: &Objects) -> Result
     Ok(false)
 }
 
+/// Whether this program makes an object of this name.
+///
+/// # Errors
+/// When SQLite fails.
+pub(super) fn is_ours(name: &str) -> Result<bool, StoreError> {
+    Ok(ours(SCHEMA_VERSION)?.contains_key(&name.to_ascii_lowercase()))
+}
+
 /// A name as SQL writes it.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -1,13 +1,14 @@
 //! The reading side, over a connection and a thread of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
 use super::connection::Db;
 use super::executor::Executor;
-use crate::model::{RunStatus, Timestamp};
+use crate::model::{Retention, RunStatus, Timestamp};
 use crate::store::error::StoreError;
+use crate::store::pruning::Pruned;
 use crate::store::query::{Part, QueryError};
 use crate::store::reports::{
     AuditRequest, Delivery, Health, LoggedEvent, Overview, Selection, SinkStatus,
@@ -58,6 +59,29 @@ impl SqliteReader {
             Ok(answered.map(|()| state))
         };
         self.executor.call(answer).await?
+    }
+
+    /// Copies the whole database, as it is at one moment, to the new file `to`, which only its owner may read. It appears
+    /// under that name when it is complete, checked and on the disk. Calls `go_on`, on the thread of the reader, with the
+    /// bytes that are copied and those that there are; returns the size, or `None` if that ended the copy.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when there is such a file; when the database or the copy cannot be read or written, or the
+    /// folder of the copy cannot be trusted.
+    pub async fn backup(
+        self,
+        to: PathBuf,
+        go_on: impl Fn(u64, u64) -> bool + Send + 'static,
+    ) -> Result<Option<u64>, StoreError> {
+        self.executor.call(move |db| db.backup(&to, &go_on)).await
+    }
+
+    /// Whether the file gives its free space back step by step; one of an earlier version must be rewritten for that.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub async fn releases_space(&self) -> Result<bool, StoreError> {
+        self.read(Db::releases_space).await
     }
 
     /// Runs `read`.
@@ -138,6 +162,11 @@ impl Reader for SqliteReader {
     ) -> Result<Vec<Delivery>, StoreError> {
         let selection = selection.clone();
         self.read(move |db| db.deliveries(&selection, limit)).await
+    }
+
+    async fn prunable(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, StoreError> {
+        let retention = *retention;
+        self.read(move |db| db.prunable(&retention, now)).await
     }
 
     async fn requested_audits(&self) -> Result<Vec<String>, StoreError> {

@@ -11,8 +11,9 @@ use super::executor::{Executor, Writer};
 use super::lock::InstanceLock;
 use super::reader::SqliteReader;
 use crate::files::Readers;
-use crate::model::{Exchange, Exchanged, Registration, Task, Timestamp};
+use crate::model::{Exchange, Exchanged, Registration, Retention, Task, Timestamp};
 use crate::store::error::StoreError;
+use crate::store::pruning::{PrunePosition, PruneStep};
 use crate::store::reports::Selection;
 use crate::store::states::Condition;
 use crate::store::traits::Store;
@@ -87,6 +88,22 @@ impl SqliteStore {
     pub async fn by_hand(&self, sql: &str) -> Result<(), StoreError> {
         let sql = sql.to_owned();
         self.executor.call(move |db| db.by_hand(&sql)).await
+    }
+
+    /// Gives free space back to the file system as [`Store::release_space`] does, but keeps none.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub async fn release_all_space(&self) -> Result<bool, StoreError> {
+        self.executor.call(Db::release_all_space).await
+    }
+
+    /// Writes the file anew, without free space. Needs as much space again on the disk; nobody else can write meanwhile.
+    ///
+    /// # Errors
+    /// When SQLite fails; then nothing has changed.
+    pub async fn rewrite(&self) -> Result<(), StoreError> {
+        self.executor.call(Db::rewrite).await
     }
 
     fn start(
@@ -271,6 +288,22 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn prune(
+        &self,
+        retention: &Retention,
+        from: &PrunePosition,
+        now: Timestamp,
+    ) -> Result<PruneStep, StoreError> {
+        let (retention, from) = (*retention, from.clone());
+        self.executor
+            .call(move |db| db.prune(&retention, &from, now))
+            .await
+    }
+
+    async fn release_space(&self) -> Result<bool, StoreError> {
+        self.executor.call(Db::release_space).await
+    }
+
     async fn request_audit(&self, feed_id: &str, now: Timestamp) -> Result<i64, StoreError> {
         let feed_id = feed_id.to_owned();
         self.executor
@@ -392,6 +425,13 @@ mod tests {
             store.retry_deliveries(&all, now).await.map(drop),
             store.drop_deliveries(&all, now).await.map(drop),
             store.commit(FEED, commit_of(0, &[])).await.map(drop),
+            store
+                .prune(&Retention::default(), &PrunePosition::default(), now)
+                .await
+                .map(drop),
+            store.release_space().await.map(drop),
+            store.release_all_space().await.map(drop),
+            store.rewrite().await,
             reader.sinks().await.map(drop),
         ];
         for (n, outcome) in outcomes.into_iter().enumerate() {
