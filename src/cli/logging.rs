@@ -16,7 +16,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use super::globals::Globals;
 use super::log_lines::{JsonLines, write_field};
-use super::output::print_log;
+use super::output::{is_colored, print_log};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::model::Timestamp;
 
@@ -30,7 +30,9 @@ pub fn start(globals: &Globals, settings: &Settings, bars: Option<MultiProgress>
     let registry = tracing_subscriber::registry().with(filter);
     let stderr = Stderr { bars };
     match settings.log_format {
-        LogFormat::Text => registry.with(text(stderr, globals.colored())).init(),
+        LogFormat::Text => registry
+            .with(text(stderr, is_colored(&io::stderr())))
+            .init(),
         LogFormat::Json => registry.with(json(stderr)).init(),
     }
     tracing::debug!(database = %settings.database.display(), log_level = %level, "log started");

@@ -8,6 +8,7 @@ mod error;
 mod event_line;
 mod exit;
 mod globals;
+mod health;
 #[cfg(test)]
 mod help_tests;
 mod log_lines;
@@ -16,9 +17,10 @@ mod output;
 mod pass;
 mod settings;
 mod setup;
+mod styles;
 mod table;
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
@@ -26,8 +28,9 @@ use clap::{Parser, Subcommand};
 use commands::{audit, check, deliveries, demo, events, query, run, sinks, status, sync};
 use error::CliError;
 pub use exit::ExitCode;
-use globals::Globals;
-use output::{line, print, print_error};
+use globals::{Color, Globals};
+use output::{is_colored, line, print, print_error, show_error};
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::options::Environment;
@@ -78,8 +81,12 @@ pub fn main() -> ExitCode {
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(shown) => return not_a_command(hide_value(shown)),
+        Err(shown) => {
+            Color::in_arguments(std::env::args_os().skip(1)).apply();
+            return not_a_command(hide_value(shown));
+        }
     };
+    arguments.globals.color.apply();
     // No name or value of ours is anything but Unicode.
     let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -87,7 +94,7 @@ pub fn main() -> ExitCode {
     match execute(&arguments, &environment) {
         Ok(code) => code,
         Err(error) => {
-            print_error(&format!("error: {}\n", error.shown()));
+            show_error(&error.shown());
             error.code()
         }
     }
@@ -134,14 +141,14 @@ fn not_a_command(shown: clap::Error) -> ExitCode {
         false => inert.clone(),
     };
     if shown.use_stderr() {
-        print_error(&text(io::stderr().is_terminal()));
+        print_error(&text(is_colored(&io::stderr())));
         return ExitCode::Usage;
     }
-    match print(&text(io::stdout().is_terminal())) {
+    match print(&text(is_colored(&io::stdout()))) {
         Ok(()) => ExitCode::Ok,
         Err(error) => {
             let error = CliError::from(error);
-            print_error(&line(format_args!("error: {error}")));
+            show_error(&error.shown());
             error.code()
         }
     }

@@ -13,7 +13,7 @@ mod units;
 pub use environment::Environment;
 pub use misplaced::NoFile;
 pub(crate) use misplaced::check_path;
-pub(crate) use reader::Reader;
+pub(crate) use reader::{Reader, parse_duration};
 pub use reader::{Problem, Problems};
 pub use secrets::SecretError;
 pub(crate) use secrets::read_secret;

@@ -399,7 +399,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Reads a length of time with its unit; zero may be written `"0s"`.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let parsed: jiff::SignedDuration = text.trim().parse().ok()?;
     Duration::try_from(parsed).ok()
 }

@@ -9,7 +9,7 @@ use crate::cli::ask::{self, Asked};
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
-use crate::cli::output::{line, print, print_error, print_json};
+use crate::cli::output::{line, print_error, print_json, print_styled};
 use crate::cli::pass::{self, result, severity};
 use crate::cli::setup::{self, Setup};
 use crate::cli::table::Table;
@@ -100,7 +100,7 @@ fn report(findings: &[Finding], remarks: &str, json: bool) -> Result<(), CliErro
         print_json(&findings)?;
         print_error(remarks);
     } else {
-        print(&(table(findings) + remarks))?;
+        print_styled(&(table(findings) + remarks))?;
     }
     Ok(())
 }
@@ -203,6 +203,7 @@ fn table(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::plain;
     use crate::cli::pass::tests::feed;
     use crate::daemon::AuditReport;
     use crate::store::Written;
@@ -232,7 +233,7 @@ mod tests {
 
     #[test]
     fn people_get_a_table() {
-        assert_snapshot!(table(&findings()), @r"
+        assert_snapshot!(plain(&table(&findings())), @r"
         task             result   compared  found  returned  status  usage  fields  removed
         janedoe~my-task  audited     1,234      1         2       3      4   5,000        6
         janedoe~other    failed          0      0         0       0      0       0        0

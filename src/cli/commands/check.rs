@@ -6,7 +6,7 @@ use crate::api::Client;
 use crate::cli::error::{CliError, code_of};
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
-use crate::cli::output::{line, print, print_error};
+use crate::cli::output::{line, print, show_error, show_warning, shown};
 use crate::cli::{logging, settings, setup};
 use crate::config::{Settings, find_token};
 use crate::options::Environment;
@@ -43,7 +43,7 @@ pub async fn execute(
     print(&describe(&settings, file.as_deref(), &found))?;
     for sink in &sinks {
         if let Some(warning) = sink.options.warning() {
-            print_error(&format!("warning: sink {}: {warning}\n", sink.name));
+            show_warning(&shown(format_args!("sink {}: {warning}", sink.name)));
         }
     }
     let token = token?;
@@ -110,7 +110,7 @@ async fn try_tasks(client: &Client, settings: &Settings) -> Result<ExitCode, Cli
                 task.id
             )))?,
             Err(error) => {
-                print_error(&line(format_args!("error: {reference}: {error}")));
+                show_error(&shown(format_args!("{reference}: {error}")));
                 code = code_of(&error);
             }
         }
@@ -119,7 +119,7 @@ async fn try_tasks(client: &Client, settings: &Settings) -> Result<ExitCode, Cli
         match client.tasks().await {
             Ok(tasks) => print(&format!("  discovery ok   {} tasks\n", tasks.len()))?,
             Err(error) => {
-                print_error(&line(format_args!("error: {error}")));
+                show_error(&shown(&error));
                 code = code_of(&error);
             }
         }
@@ -140,7 +140,7 @@ async fn try_sinks(
                 sink.name
             )))?,
             Err(error) => {
-                print_error(&line(format_args!("error: sink {}: {error}", sink.name)));
+                show_error(&shown(format_args!("sink {}: {error}", sink.name)));
                 if code == ExitCode::Ok {
                     code = match error {
                         CheckError::Configuration(_) => ExitCode::Configuration,

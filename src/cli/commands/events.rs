@@ -9,7 +9,7 @@ use crate::cli::error::CliError;
 use crate::cli::event_line::EventLine;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{self, Globals, MAX_LIMIT};
-use crate::cli::output::{self, print_error, print_if_read, wait_while_read};
+use crate::cli::output::{print_if_read, show_error, shown, wait_while_read};
 use crate::cli::settings;
 use crate::options::Environment;
 use crate::store::{LoggedEvent, Reader, SqliteReader, StoreError};
@@ -132,7 +132,7 @@ impl Reading {
                 // It stops none of those after it.
                 Err(error) => {
                     let seq = event.seq;
-                    print_error(&output::line(format_args!("error: event {seq}: {error}")));
+                    show_error(&shown(format_args!("event {seq}: {error}")));
                     self.code = CliError::from(error).code();
                 }
             }

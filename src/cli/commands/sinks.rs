@@ -8,7 +8,7 @@ use indicatif::HumanCount;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{self, Globals};
-use crate::cli::output::{line, print, print_json};
+use crate::cli::output::{line, print, print_json, print_styled};
 use crate::cli::settings;
 use crate::cli::table::{Table, counted};
 use crate::config::Settings;
@@ -61,7 +61,7 @@ pub async fn execute(
             if args.json {
                 print_json(&found)?;
             } else {
-                print(&text(&found))?;
+                print_styled(&text(&found))?;
             }
         }
         Action::Remove(RemoveArgs { name }) => {
@@ -127,6 +127,7 @@ fn text(found: &[SubscriptionStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::plain;
     use insta::assert_snapshot;
 
     #[test]
@@ -153,7 +154,7 @@ mod tests {
             removed_at: Some("2026-01-10T11:58:00.000Z".to_owned()),
             ..hook.clone()
         };
-        assert_snapshot!(text(&[hook, old]), @r"
+        assert_snapshot!(plain(&text(&[hook, old])), @r"
         sink  type     state           position  pending  dead  missed  events
         hook  webhook  configured         12345    1,234     5       0  ACTOR.RUN.FAILED
         old   webhook  not configured        17    1,234     5       3  all
