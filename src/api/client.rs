@@ -85,6 +85,8 @@ struct Inner {
     storing: Arc<Semaphore>,
     retry: RetryPolicy,
     requests: AtomicU64,
+    /// The error of the last attempt, if it failed in a way that may pass.
+    trouble: Mutex<Option<String>>,
     /// The `Date` of the last answer that had one, in milliseconds, or [`NO_DATE`].
     server_time: AtomicI64,
 }
@@ -141,6 +143,7 @@ impl Client {
             storing,
             retry,
             requests: AtomicU64::new(0),
+            trouble: Mutex::default(),
             server_time: AtomicI64::new(NO_DATE),
         };
         Ok(Self {
@@ -161,6 +164,12 @@ impl Client {
     /// How many attempts this client and its clones have made.
     pub fn requests(&self) -> u64 {
         self.inner.requests.load(Ordering::Relaxed)
+    }
+
+    /// Why the last attempt failed, if it did, in a way for which it is repeated.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.inner.trouble.lock();
+        trouble.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// When the last answer was given, by its server's clock, to the end of the second; `None` before the first.
@@ -357,7 +366,14 @@ impl Client {
         url: Url,
         decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
     ) -> Result<T, ApiError> {
-        retry.run(|| self.with_current_token(&url, &decode)).await
+        let attempt = async || {
+            let answer = self.with_current_token(&url, &decode).await;
+            let error = answer.as_ref().err().filter(|error| error.is_retryable());
+            let trouble = error.map(ToString::to_string);
+            *self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+            answer
+        };
+        retry.run(attempt).await
     }
 
     /// An attempt and, where the token is refused and there is another by now, one more with that.

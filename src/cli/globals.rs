@@ -84,6 +84,9 @@ pub struct TaskArgs {
     /// A task: its ID, `username~name` or `~name`; can be repeated, replaces the configured ones
     #[arg(long = "task", value_name = "REF", value_parser = task)]
     pub tasks: Vec<String>,
+    /// Every task of the account, as with `discover_tasks = true`
+    #[arg(long, conflicts_with = "tasks")]
+    pub all_tasks: bool,
 }
 
 /// Text that is not empty and no API token, which would end up in addresses, logs and the database.
@@ -127,10 +130,11 @@ fn database(text: OsString) -> Result<PathBuf, String> {
 }
 
 impl Globals {
-    /// The values that replace configured ones: those of these flags, and `tasks` unless it is empty.
-    pub fn overrides(&self, tasks: &[String]) -> Overrides {
+    /// The values that replace configured ones: those of these flags, and of `tasks`.
+    pub fn overrides(&self, tasks: &TaskArgs) -> Overrides {
         Overrides {
-            tasks: tasks.to_vec(),
+            tasks: tasks.tasks.clone(),
+            all_tasks: tasks.all_tasks,
             database: self.database.clone(),
             log_format: self.log_format,
         }

@@ -83,13 +83,21 @@ pub fn line(text: impl fmt::Display) -> String {
     shown(text) + "\n"
 }
 
-/// Writes `value` to standard output as indented JSON, without active characters.
+/// `value` as indented JSON, without active characters, with a line end.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn to_json(value: &impl Serialize) -> Result<String, Unwritable> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Unwritable(error.into()))?;
+    Ok(escape_json(&text) + "\n")
+}
+
+/// Writes `value` to standard output, as [`to_json`] gives it.
 ///
 /// # Errors
 /// As for [`print()`].
 pub fn print_json(value: &impl Serialize) -> Result<(), Unwritable> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Unwritable(error.into()))?;
-    print(&(escape_json(&text) + "\n"))
+    print(&to_json(value)?)
 }
 
 /// Writes `text` to standard output; returns whether standard output still has a reader.

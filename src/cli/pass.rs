@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use anstyle::Style;
+
 use super::error::{CliError, code_of};
 use super::exit::ExitCode;
 use super::output::line;
 use super::setup::{Setup, close};
+use super::styles::{BAD, GOOD, ODD};
 use super::table::counted;
-use crate::daemon::{self, Report, Scope, UNFINISHED, on_signals};
-use crate::sinks::Place;
+use crate::daemon::{self, Report, Scope, SinkPlan, UNFINISHED, on_signals};
 use crate::store::SinkStatus;
 use crate::sync::Outcome;
 
@@ -32,11 +34,7 @@ pub async fn make(setup: Setup, scope: Scope) -> Result<Option<Pass>, CliError> 
     let began = Instant::now();
     let shutdown = on_signals()?;
     let Setup { context, writer } = setup;
-    let events_on_stdout = context
-        .plan()
-        .sinks
-        .iter()
-        .any(|sink| sink.settings().options.place() == Some(Place::StandardOutput));
+    let events_on_stdout = context.plan().sinks.iter().any(SinkPlan::prints);
     let client = context.client.clone();
     let report = tokio::select! {
         report = daemon::pass(context, scope) => Some(report?),
@@ -64,6 +62,15 @@ pub fn result(outcome: Outcome) -> &'static str {
         Outcome::Failed => "failed",
         Outcome::Auditing => "unfinished",
         Outcome::Audited => "audited",
+    }
+}
+
+/// The style of a task's result.
+pub fn style(outcome: Outcome) -> Style {
+    match outcome {
+        Outcome::CaughtUp | Outcome::Audited => GOOD,
+        Outcome::Behind | Outcome::Auditing => ODD,
+        Outcome::Stalled(_) | Outcome::Failed => BAD,
     }
 }
 

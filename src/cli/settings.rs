@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::error::CliError;
-use super::globals::Globals;
+use super::globals::{Globals, TaskArgs};
 use super::logging;
 use crate::config::{self, Settings};
 use crate::options::Environment;
 
-/// The settings in effect: from the configuration file, the environment and the flags, `tasks` among them. Also gives
+/// The settings in effect: from the configuration file, the environment and the flags, those of `tasks` among them. Also gives
 /// the file, if there is one.
 ///
 /// # Errors
@@ -16,7 +16,7 @@ use crate::options::Environment;
 pub fn read(
     globals: &Globals,
     environment: &Environment,
-    tasks: &[String],
+    tasks: &TaskArgs,
 ) -> Result<(Settings, Option<PathBuf>), CliError> {
     let overrides = globals.overrides(tasks);
     Ok(config::load(
@@ -31,7 +31,7 @@ pub fn read(
 /// # Errors
 /// As for [`read`].
 pub fn load(globals: &Globals, environment: &Environment) -> Result<Settings, CliError> {
-    let (settings, _) = read(globals, environment, &[])?;
+    let (settings, _) = read(globals, environment, &TaskArgs::default())?;
     logging::start(globals, &settings, None);
     Ok(settings)
 }

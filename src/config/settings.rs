@@ -88,8 +88,10 @@ pub enum LogFormat {
 /// Settings from flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// Replaces the configured tasks, unless empty.
+    /// Replaces the configured tasks, and that all are mirrored, unless empty.
     pub tasks: Vec<String>,
+    /// Mirrors every task of the account, beside the configured ones.
+    pub all_tasks: bool,
     /// The database file.
     pub database: Option<PathBuf>,
     /// The form of log lines.
@@ -105,8 +107,10 @@ impl Settings {
         let mut problems = Vec::new();
         let mut root = Reader::new("", tree, &mut problems);
 
+        let named = !overrides.tasks.is_empty();
         let tasks = tasks(&mut root, overrides.tasks);
         let discover_tasks = root.flag("discover_tasks", false);
+        let discover_tasks = overrides.all_tasks || (discover_tasks && !named);
         let api = root.section("api", api);
         let (path, readers) = root.section("database", database);
         let database = overrides
@@ -216,7 +220,7 @@ impl Settings {
     pub fn require_tasks(&self) -> Result<(), Problems> {
         if self.tasks.is_empty() && !self.discover_tasks {
             let message = "names no task; add one (`tasks = [\"janedoe~my-task\"]` or `--task janedoe~my-task`), \
-                           or set `discover_tasks = true`";
+                           or mirror all (`discover_tasks = true` or `--all-tasks`)";
             return Err(Problem::new("tasks", message).into());
         }
         Ok(())

@@ -102,6 +102,9 @@ impl Feed {
         loop {
             if let Command::Sleep { wait, outcome } = command {
                 self.finish(outcome, &tally).await?;
+                if !self.has_more(outcome) {
+                    self.context.progress.done(&self.task.id);
+                }
                 return Ok(Poll {
                     wait,
                     outcome,
@@ -113,6 +116,15 @@ impl Feed {
             let input = self.execute(command, &mut tally).await?;
             command = self.machine.step(input, Timestamp::now());
             self.show_progress();
+        }
+    }
+
+    /// Whether there is more to read at once, after a poll that ended with `outcome`.
+    fn has_more(&self, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Behind | Outcome::Auditing => true,
+            Outcome::CaughtUp => self.machine.feed().audit.is_some(),
+            Outcome::Audited | Outcome::Stalled(_) | Outcome::Failed => false,
         }
     }
 

@@ -6,6 +6,7 @@
 //! file of its own where it is a subject of its own, such as signatures, or the environment of programs.
 
 mod address;
+mod discard;
 mod environment;
 mod exec;
 mod file;
@@ -22,6 +23,7 @@ mod stdout;
 mod webhook;
 
 pub use address::Address;
+pub(crate) use discard::Discard;
 pub(crate) use exec::kill_programs;
 pub use options::{BuildError, CheckError, Comparable, Place, SinkOptions};
 pub(crate) use places::check_places;

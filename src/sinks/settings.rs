@@ -40,6 +40,9 @@ pub struct SinkSettings {
     pub start: Start,
     /// Its type, and the configuration of that type.
     pub options: Arc<dyn SinkOptions>,
+    /// Whether no configuration names it: it is there because nothing else was asked for. Says nothing about how it
+    /// delivers, so two are equal whatever this is.
+    pub implied: bool,
 }
 
 /// Where a sink starts that is added to a mirror which has events already.
@@ -59,6 +62,7 @@ impl PartialEq for SinkSettings {
             give_up_after,
             start,
             options,
+            implied: _,
         } = self;
         (name, events, give_up_after, start)
             == (
@@ -169,6 +173,7 @@ fn stdout_named(name: &str) -> SinkSettings {
         give_up_after: GIVE_UP_AFTER,
         start: Start::Now,
         options: Arc::new(StdoutOptions),
+        implied: true,
     }
 }
 
@@ -204,6 +209,7 @@ fn sink(section: &mut Reader<'_>) -> Option<SinkSettings> {
         give_up_after,
         start,
         options: options?,
+        implied: false,
     })
 }
 

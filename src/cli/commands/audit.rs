@@ -11,9 +11,10 @@ use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
 use crate::cli::output::{line, print_error, print_json, print_styled};
 use crate::cli::pass::{self, result, severity};
-use crate::cli::setup::{self, Setup};
+use crate::cli::setup::{self, Events, Setup};
+use crate::cli::styles::{BAD, GOOD};
 use crate::cli::table::Table;
-use crate::daemon::{AuditAnswer, AuditEnd, FeedReport, Progress, Scope};
+use crate::daemon::{AuditAnswer, AuditEnd, FeedReport, Scope};
 use crate::model::Task;
 use crate::options::Environment;
 use crate::store::{SqliteStore, StoreError};
@@ -38,12 +39,11 @@ pub async fn execute(
     globals: &Globals,
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
-    let (settings, mut progress) = setup::begin(globals, environment, &args.tasks)?;
+    let (settings, progress) = setup::begin(globals, environment, &args.tasks)?;
     let began = Instant::now();
     loop {
         if !SqliteStore::is_held(&settings.database) {
-            let bars = std::mem::replace(&mut progress, Progress::new(None));
-            match Setup::open(&settings, environment, bars, false).await {
+            match Setup::open(&settings, environment, progress.clone(), Events::Kept).await {
                 // Another process was faster.
                 Err(CliError::Store(StoreError::Locked { .. })) => {}
                 setup => return by_itself(setup?, args.json).await,
@@ -189,7 +189,14 @@ impl Finding {
 fn table(findings: &[Finding]) -> String {
     Table::of(findings)
         .column("task", |finding| &finding.task)
-        .column("result", |finding| finding.result)
+        .styled(
+            "result",
+            |finding| finding.result,
+            |finding| match finding.result {
+                "audited" => GOOD,
+                _ => BAD,
+            },
+        )
         .column("compared", |finding| HumanCount(finding.compared))
         .column("found", |finding| HumanCount(finding.repaired.found))
         .column("returned", |finding| HumanCount(finding.repaired.returned))

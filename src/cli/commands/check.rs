@@ -31,7 +31,7 @@ pub async fn execute(
     globals: &Globals,
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
-    let (settings, file) = settings::read(globals, environment, &args.tasks.tasks)?;
+    let (settings, file) = settings::read(globals, environment, &args.tasks)?;
     logging::start(globals, &settings, None);
     settings.require_tasks()?;
     let sinks = settings.resolved_sinks(environment)?;

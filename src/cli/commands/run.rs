@@ -61,7 +61,7 @@ async fn read_again(
     client: &Client,
     seed: Seed,
 ) -> Result<Plan, CliError> {
-    let (new, _) = settings::read(globals, environment, &args.tasks.tasks)?;
+    let (new, _) = settings::read(globals, environment, &args.tasks)?;
     new.require_tasks()?;
     let api = ApiSettings {
         token_file: running.api.token_file.clone(),
