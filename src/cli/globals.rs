@@ -8,10 +8,10 @@ use std::time::Duration;
 use anstream::ColorChoice;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{ArgAction, Args, ValueEnum};
-use indicatif::MultiProgress;
 
 use crate::config::{LogFormat, Overrides, check_database_path, check_reference};
 use crate::daemon::Progress;
+use crate::stdio::share_terminal;
 use crate::options::{DAY, LOOKS_LIKE_A_TOKEN, SECOND, looks_like_token, parse_duration};
 
 /// The largest number of rows that a flag can ask for: the database counts no further.
@@ -145,9 +145,11 @@ impl Globals {
         i16::from(self.verbose) - i16::from(self.quiet)
     }
 
-    /// Progress bars, where standard error is a terminal and `-q` was not given.
-    pub fn progress_bars(&self) -> Option<MultiProgress> {
-        (std::io::stderr().is_terminal() && self.quiet == 0).then(Progress::bars)
+    /// Progress, as a bar where standard error is a terminal and `-q` was not given; lines are then written above it.
+    pub fn progress(&self) -> Progress {
+        let bars = (std::io::stderr().is_terminal() && self.quiet == 0).then(Progress::bars);
+        bars.iter().for_each(share_terminal);
+        Progress::new(bars)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use indicatif::MultiProgress;
 use tracing::Subscriber;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
@@ -20,20 +19,18 @@ use super::output::{is_colored, print_log};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::model::Timestamp;
 
-/// Starts the log, with the level of `settings` shifted by `-v` and `-q`. Log lines are written above `bars`. Every
-/// command calls this once.
-pub fn start(globals: &Globals, settings: &Settings, bars: Option<MultiProgress>) {
+/// Starts the log, with the level of `settings` shifted by `-v` and `-q`. Every command calls this once.
+pub fn start(globals: &Globals, settings: &Settings) {
     let level = shifted(settings.log_level, globals.verbosity());
     // Other libraries log warnings and errors only.
     let others = level.min(LevelFilter::WARN);
     let filter = EnvFilter::new(format!("{others},apify_mirror={level}"));
     let registry = tracing_subscriber::registry().with(filter);
-    let stderr = Stderr { bars };
     match settings.log_format {
         LogFormat::Text => registry
-            .with(text(stderr, is_colored(&io::stderr())))
+            .with(text(|| Line, is_colored(&io::stderr())))
             .init(),
-        LogFormat::Json => registry.with(json(stderr)).init(),
+        LogFormat::Json => registry.with(json(|| Line)).init(),
     }
     tracing::debug!(database = %settings.database.display(), log_level = %level, "log started");
 }
@@ -81,31 +78,13 @@ impl FormatTime for Clock {
     }
 }
 
-/// Standard error, which the log shares with progress bars.
-struct Stderr {
-    bars: Option<MultiProgress>,
-}
+/// Writes one log line to standard error.
+struct Line;
 
-impl<'a> MakeWriter<'a> for Stderr {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        Line {
-            bars: self.bars.as_ref(),
-        }
-    }
-}
-
-/// Writes one log line.
-struct Line<'a> {
-    bars: Option<&'a MultiProgress>,
-}
-
-impl Write for Line<'_> {
+impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // A log that cannot be written is no reason to fail.
-        let write = || print_log(&String::from_utf8_lossy(line));
-        self.bars.map_or_else(write, |bars| bars.suspend(write));
+        print_log(&String::from_utf8_lossy(line));
         Ok(line.len())
     }
 

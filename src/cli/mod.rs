@@ -5,7 +5,6 @@ mod answer;
 mod ask;
 mod commands;
 mod error;
-mod event_line;
 mod exit;
 mod globals;
 mod health;

@@ -32,6 +32,6 @@ pub fn read(
 /// As for [`read`].
 pub fn load(globals: &Globals, environment: &Environment) -> Result<Settings, CliError> {
     let (settings, _) = read(globals, environment, &TaskArgs::default())?;
-    logging::start(globals, &settings, None);
+    logging::start(globals, &settings);
     Ok(settings)
 }

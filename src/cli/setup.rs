@@ -110,9 +110,8 @@ pub fn begin(
 ) -> Result<(Settings, Progress), CliError> {
     let (settings, _) = settings::read(globals, environment, tasks)?;
     settings.require_tasks()?;
-    let bars = globals.progress_bars();
-    logging::start(globals, &settings, bars.clone());
-    Ok((settings, Progress::new(bars)))
+    logging::start(globals, &settings);
+    Ok((settings, globals.progress()))
 }
 
 /// A seed for the jitter of this process's waits: two instances that start together must not poll in step.

@@ -8,6 +8,7 @@
 mod address;
 mod discard;
 mod environment;
+mod event_line;
 mod exec;
 mod file;
 mod headers;
@@ -24,6 +25,7 @@ mod webhook;
 
 pub use address::Address;
 pub(crate) use discard::Discard;
+pub(crate) use event_line::EventLine;
 pub(crate) use exec::kill_programs;
 pub use options::{BuildError, CheckError, Comparable, Place, SinkOptions};
 pub(crate) use places::check_places;
@@ -32,4 +34,5 @@ pub use settings::{SinkSettings, Start};
 pub(crate) use settings::{read, temporary};
 pub use signature::{InvalidKey, SigningKeys};
 pub use sink::Sink;
+pub(crate) use stdout::for_people;
 pub use webhook::WebhookOptions;

@@ -32,7 +32,7 @@ pub async fn execute(
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
     let (settings, file) = settings::read(globals, environment, &args.tasks)?;
-    logging::start(globals, &settings, None);
+    logging::start(globals, &settings);
     settings.require_tasks()?;
     let sinks = settings.resolved_sinks(environment)?;
     let token = find_token(settings.api.token_file.as_deref(), environment);

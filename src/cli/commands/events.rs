@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde::de::IgnoredAny;
 
 use crate::cli::error::CliError;
-use crate::cli::event_line::EventLine;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{self, Globals, MAX_LIMIT};
 use crate::cli::output::{print_if_read, show_error, shown, wait_while_read};
 use crate::cli::settings;
 use crate::options::Environment;
+use crate::sinks::EventLine;
 use crate::store::{LoggedEvent, Reader, SqliteReader, StoreError};
 use crate::text::escape_json;
 
@@ -217,16 +217,8 @@ fn line(event: &LoggedEvent, json: bool) -> Result<String, StoreError> {
         let escaped = is_json.then(|| escape_json(payload) + "\n");
         return escaped.ok_or_else(corrupt);
     }
-    let EventLine {
-        sequence,
-        time,
-        kind,
-        run,
-        change,
-    } = EventLine::of(payload).map_err(|_| corrupt())?;
-    Ok(format!(
-        "{sequence:>8}  {time}  {kind:<22} {run:<17}  {change}\n"
-    ))
+    let line = EventLine::of(payload).map_err(|_| corrupt())?;
+    Ok(line.logged())
 }
 
 #[cfg(test)]
