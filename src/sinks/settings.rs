@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::options::{Place, SinkOptions};
 use super::stdout::StdoutOptions;
 use super::{exec, file, stdout, webhook};
-use crate::model::{EventType, Registration, RunStatus, Subscription, TEMPORARY_SINK};
+use crate::model::{EventType, Registration, Subscription, TEMPORARY_SINK};
 use crate::options::{
     Environment, HOUR, LOOKS_LIKE_A_TOKEN, Problem, Reader, SECOND, looks_like_token,
 };
@@ -244,12 +244,5 @@ fn one_of(names: &[String]) -> String {
 }
 
 fn known_events() -> impl Iterator<Item = String> {
-    let entered = RunStatus::ACTIVE
-        .into_iter()
-        .chain(RunStatus::TERMINAL)
-        .map(EventType::Entered);
-    [EventType::Created, EventType::Resurrected]
-        .into_iter()
-        .chain(entered)
-        .map(|event| event.name())
+    EventType::known().map(|event| event.name())
 }

@@ -19,7 +19,7 @@ mod written;
 pub use error::{Failure, StoreError};
 pub use query::{Cell, Part, QueryError, View};
 pub use reports::{
-    AuditRequest, Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
+    AuditRequest, Delivery, EventFilter, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
     TaskStatus, Unresolved, Which,
 };
 pub use sqlite::{SqliteReader, SqliteStore, Writer, views};

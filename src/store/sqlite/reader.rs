@@ -10,7 +10,7 @@ use crate::model::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::query::{Part, QueryError};
 use crate::store::reports::{
-    AuditRequest, Delivery, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
+    AuditRequest, Delivery, EventFilter, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
 };
 use crate::store::traits::Reader;
 use crate::sync::{FeedState, Stored};
@@ -95,22 +95,22 @@ impl Reader for SqliteReader {
     async fn events_after(
         &self,
         after: i64,
-        feeds: Option<&[String]>,
+        filter: &EventFilter,
         limit: u64,
     ) -> Result<(Vec<LoggedEvent>, i64), StoreError> {
-        let feeds = feeds.map(<[String]>::to_vec);
-        self.read(move |db| db.events_after(after, feeds.as_deref(), limit))
+        let filter = filter.clone();
+        self.read(move |db| db.events_after(after, &filter, limit))
             .await
     }
 
-    async fn seq_before_last(
-        &self,
-        count: u64,
-        feeds: Option<&[String]>,
-    ) -> Result<i64, StoreError> {
-        let feeds = feeds.map(<[String]>::to_vec);
-        self.read(move |db| db.seq_before_last(count, feeds.as_deref()))
+    async fn seq_before_last(&self, count: u64, filter: &EventFilter) -> Result<i64, StoreError> {
+        let filter = filter.clone();
+        self.read(move |db| db.seq_before_last(count, &filter))
             .await
+    }
+
+    async fn seq_before(&self, time: Timestamp) -> Result<i64, StoreError> {
+        self.read(move |db| db.seq_before(time)).await
     }
 
     async fn known_task(&self, reference: &str) -> Result<Option<String>, StoreError> {
