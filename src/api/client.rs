@@ -370,7 +370,11 @@ impl Client {
             let answer = self.with_current_token(&url, &decode).await;
             let error = answer.as_ref().err().filter(|error| error.is_retryable());
             let trouble = error.map(ToString::to_string);
-            *self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+            *self
+                .inner
+                .trouble
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = trouble;
             answer
         };
         retry.run(attempt).await

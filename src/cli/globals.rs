@@ -9,10 +9,11 @@ use anstream::ColorChoice;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::error::CliError;
 use crate::config::{LogFormat, Overrides, check_database_path, check_reference};
 use crate::daemon::Progress;
-use crate::stdio::share_terminal;
 use crate::options::{DAY, LOOKS_LIKE_A_TOKEN, SECOND, looks_like_token, parse_duration};
+use crate::stdio::share_terminal;
 
 /// The largest number of rows that a flag can ask for: the database counts no further.
 pub const MAX_LIMIT: u64 = i64::MAX as u64;
@@ -87,6 +88,49 @@ pub struct TaskArgs {
     /// Every task of the account, as with `discover_tasks = true`
     #[arg(long, conflicts_with = "tasks")]
     pub all_tasks: bool,
+}
+
+/// Takes the place of the global flags, given before a command or after it, to hide them from the help of one that needs
+/// none, and to refuse them.
+#[derive(Clone, Debug, Args)]
+pub struct NoGlobals {
+    #[arg(long, hide = true)]
+    config: Option<PathBuf>,
+    #[arg(long = "db", hide = true)]
+    database: Option<PathBuf>,
+    #[arg(short, long, hide = true, action = ArgAction::Count)]
+    verbose: u8,
+    #[arg(short, long, hide = true, action = ArgAction::Count)]
+    quiet: u8,
+    #[arg(long, hide = true, value_enum)]
+    log_format: Option<LogFormat>,
+    #[arg(long, hide = true, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+}
+
+impl NoGlobals {
+    /// Refuses whatever was given.
+    ///
+    /// # Errors
+    /// When anything was.
+    pub fn refuse(&self, command: &'static str) -> Result<(), CliError> {
+        let given = [
+            ("--config", self.config.is_some()),
+            ("--db", self.database.is_some()),
+            ("--verbose", self.verbose > 0),
+            ("--quiet", self.quiet > 0),
+            ("--log-format", self.log_format.is_some()),
+            ("--color", self.color != Color::Auto),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((flag, _)) => Err(CliError::Usage {
+                flag,
+                command,
+                why: "what it prints is built in; leave the flag out",
+            }),
+        }
+    }
 }
 
 /// Text that is not empty and no API token, which would end up in addresses, logs and the database.

@@ -208,7 +208,11 @@ fn of_sink(sink: &SinkStatus) -> impl Iterator<Item = Problem> {
 /// The code of a mirror with these `problems`. A lost task stays lost until the user acts; others may pass, and count where
 /// the caller `checks`.
 pub fn exit_code(problems: &[Problem], checks: bool) -> ExitCode {
-    let has = |wanted: &[Kind]| problems.iter().any(|problem| wanted.contains(&problem.kind));
+    let has = |wanted: &[Kind]| {
+        problems
+            .iter()
+            .any(|problem| wanted.contains(&problem.kind))
+    };
     let failures = [
         Kind::Empty,
         Kind::Stale,

@@ -8,6 +8,7 @@ mod error;
 mod exit;
 mod globals;
 mod health;
+mod help;
 #[cfg(test)]
 mod help_tests;
 mod log_lines;
@@ -22,9 +23,11 @@ mod table;
 use std::io;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use commands::{audit, check, deliveries, demo, events, query, run, sinks, status, sync};
+use commands::{
+    audit, check, completions, deliveries, demo, events, man, query, run, sinks, status, sync,
+};
 use error::CliError;
 pub use exit::ExitCode;
 use globals::{Color, Globals};
@@ -40,7 +43,7 @@ use crate::sinks::kill_programs;
 /// The API token comes from the configuration's `api.token_file`, else from the environment variable APIFY_TOKEN, else
 /// from the systemd credential `apify-token`.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = after_help())]
 struct Arguments {
     #[command(flatten)]
     globals: Globals,
@@ -51,25 +54,59 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Mirror until SIGTERM or SIGINT
+    #[command(after_help = run::after_help())]
     Run(run::Args),
     /// Mirror once: catch every task up, re-read open runs, deliver due events, print a summary
+    #[command(after_help = sync::after_help())]
     Sync(sync::Args),
     /// Compare the whole mirror with the account: flag removed runs, repair any difference, print what was found
+    #[command(after_help = audit::after_help())]
     Audit(audit::Args),
     /// Show the state of every task and sink
+    #[command(after_help = status::after_help())]
     Status(status::Args),
     /// Read the event log
+    #[command(after_help = events::after_help())]
     Events(events::Args),
     /// List, retry or drop events that could not be delivered
+    #[command(after_help = deliveries::after_help())]
     Deliveries(deliveries::Args),
     /// List the sinks' subscriptions, or end one for good
+    #[command(after_help = sinks::after_help())]
     Sinks(sinks::Args),
     /// Ask a question in SQL, or list the views to ask
+    #[command(after_help = query::after_help())]
     Query(query::Args),
     /// Validate the configuration
+    #[command(after_help = check::after_help())]
     Check(check::Args),
     /// Run the daemon on a built-in simulated account: no token, no network
+    #[command(after_help = demo::after_help())]
     Demo(demo::Args),
+    /// Print a script that completes commands and flags in a shell
+    #[command(after_help = completions::after_help())]
+    Completions(completions::Args),
+    /// Print the manual page
+    #[command(after_help = man::after_help())]
+    Man(man::Args),
+}
+
+/// The end of the program's own help.
+fn after_help() -> String {
+    help::after(
+        &[
+            ("see it work, without a token", "apify-mirror demo"),
+            (
+                "mirror a task",
+                "APIFY_TOKEN=... apify-mirror sync --task janedoe~my-task --db runs.db",
+            ),
+            (
+                "ask a question",
+                "apify-mirror query --db runs.db \"SELECT * FROM task_health\"",
+            ),
+        ],
+        &ExitCode::ALL.map(|code| (code, None)),
+    )
 }
 
 /// Runs the program: reads arguments and environment, runs the command, and returns the code to exit with.
@@ -216,5 +253,7 @@ async fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<Ex
         Command::Query(args) => query::execute(args, globals, environment).await,
         Command::Check(args) => check::execute(args, globals, environment).await,
         Command::Demo(args) => demo::execute(args, globals).await,
+        Command::Completions(args) => completions::execute(args, Arguments::command()),
+        Command::Man(args) => man::execute(args, Arguments::command()),
     }
 }

@@ -208,10 +208,18 @@ mod tests {
         let items = [("a", 1), ("longer", 20)];
         let table = Table::of(&items)
             .styled("task", |item| item.0, |_| BAD)
-            .styled("n", |item| item.1, |item| if item.1 > 1 { BAD } else { PLAIN });
+            .styled(
+                "n",
+                |item| item.1,
+                |item| if item.1 > 1 { BAD } else { PLAIN },
+            );
         assert_eq!(shown(&table), "task     n\na        1\nlonger  20\n");
         let colored = "\u{1b}[1m\u{1b}[31ma\u{1b}[0m        1\n";
-        assert!(table.to_string().contains(colored), "{:?}", table.to_string());
+        assert!(
+            table.to_string().contains(colored),
+            "{:?}",
+            table.to_string()
+        );
     }
 
     #[test]

@@ -20,7 +20,9 @@ impl EventType {
     pub fn known() -> impl Iterator<Item = Self> {
         let entered = RunStatus::ACTIVE.into_iter().chain(RunStatus::TERMINAL);
         let entered = entered.map(Self::Entered);
-        [Self::Created, Self::Resurrected].into_iter().chain(entered)
+        [Self::Created, Self::Resurrected]
+            .into_iter()
+            .chain(entered)
     }
 
     /// The event's name, e.g. `ACTOR.RUN.TIMED_OUT`.

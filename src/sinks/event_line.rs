@@ -47,13 +47,23 @@ impl EventLine {
     /// The line of somebody who watches: the time of day, the type, the run, and the change of its status.
     pub fn watched(&self) -> String {
         let clock = self.time.get(11..19).unwrap_or(&self.time);
-        format!("{}  {} {}  {}\n", dimmed(clock), self.kind(), self.run, self.change)
+        format!(
+            "{}  {} {}  {}\n",
+            dimmed(clock),
+            self.kind(),
+            self.run,
+            self.change
+        )
     }
 
     /// The line of somebody who looks back: the event's number and full time too.
     pub fn logged(&self) -> String {
         let (sequence, time, run) = (&self.sequence, dimmed(&self.time), &self.run);
-        format!("{sequence:>8}  {time}  {} {run:<17}  {}\n", self.kind(), self.change)
+        format!(
+            "{sequence:>8}  {time}  {} {run:<17}  {}\n",
+            self.kind(),
+            self.change
+        )
     }
 
     fn kind(&self) -> String {

@@ -19,8 +19,8 @@ mod written;
 pub use error::{Failure, StoreError};
 pub use query::{Cell, Part, QueryError, View};
 pub use reports::{
-    AuditRequest, Delivery, EventFilter, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
-    TaskStatus, Unresolved, Which,
+    AuditRequest, Delivery, EventFilter, LoggedEvent, Overview, Selection, SinkStatus,
+    SubscriptionStatus, TaskStatus, Unresolved, Which,
 };
 pub use sqlite::{SqliteReader, SqliteStore, Writer, views};
 pub use states::{Condition, DeliveryState, SinkState};

@@ -11,7 +11,8 @@ use tokio::sync::watch;
 
 use super::error::StoreError;
 use super::reports::{
-    AuditRequest, Delivery, EventFilter, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
+    AuditRequest, Delivery, EventFilter, LoggedEvent, Overview, Selection, SinkStatus,
+    SubscriptionStatus,
 };
 use super::states::Condition;
 use super::written::Committed;

@@ -91,7 +91,8 @@ impl Checks {
         let mut raised = Vec::new();
         let mut changed = BTreeSet::new();
         loop {
-            let (events, _) = ready(mirror.events_after(self.last_seq, &EventFilter::default(), BATCH)).unwrap();
+            let (events, _) =
+                ready(mirror.events_after(self.last_seq, &EventFilter::default(), BATCH)).unwrap();
             if events.is_empty() {
                 break;
             }

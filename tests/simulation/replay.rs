@@ -77,7 +77,8 @@ fn play(commits: &[(String, Commit)]) -> Log {
         ready(store.open_feed(&task, Timestamp::default())).unwrap();
         let written = ready(store.commit(feed, commit.clone())).unwrap();
         if written.written.events > 0 {
-            let (events, through) = ready(reader.events_after(last, &EventFilter::default(), 1_000_000)).unwrap();
+            let (events, through) =
+                ready(reader.events_after(last, &EventFilter::default(), 1_000_000)).unwrap();
             last = through;
             for event in events {
                 let (id, meaning) = meaning(&event.payload, &ends);

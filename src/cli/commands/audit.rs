@@ -9,6 +9,7 @@ use crate::cli::ask::{self, Asked};
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
+use crate::cli::help;
 use crate::cli::output::{line, print_error, print_json, print_styled};
 use crate::cli::pass::{self, result, severity};
 use crate::cli::setup::{self, Events, Setup};
@@ -18,6 +19,30 @@ use crate::daemon::{AuditAnswer, AuditEnd, FeedReport, Scope};
 use crate::model::Task;
 use crate::options::Environment;
 use crate::store::{SqliteStore, StoreError};
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "compare everything, beside a running daemon too",
+                "apify-mirror audit",
+            ),
+            (
+                "one task, for programs",
+                "apify-mirror audit --task janedoe~my-task --json",
+            ),
+        ],
+        &[
+            (ExitCode::SomeTasksFailed, None),
+            (ExitCode::Locked, None),
+            (ExitCode::Storage, None),
+            (ExitCode::Temporary, None),
+            (ExitCode::Token, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `audit`.
 #[derive(Debug, clap::Args)]

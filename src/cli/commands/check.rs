@@ -6,11 +6,34 @@ use crate::api::Client;
 use crate::cli::error::{CliError, code_of};
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
+use crate::cli::help;
 use crate::cli::output::{line, print, show_error, show_warning, shown};
 use crate::cli::{logging, settings, setup};
 use crate::config::{Settings, find_token};
 use crate::options::Environment;
 use crate::sinks::{CheckError, SinkSettings};
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "whether the configuration is valid, and there is a token",
+                "apify-mirror check",
+            ),
+            (
+                "also try the token, the tasks and the sinks' addresses",
+                "apify-mirror check --online",
+            ),
+        ],
+        &[
+            (ExitCode::SomeTasksFailed, None),
+            (ExitCode::Temporary, None),
+            (ExitCode::Token, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `check`.
 #[derive(Debug, clap::Args)]

@@ -7,6 +7,7 @@ use clap::Subcommand;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, MAX_LIMIT};
+use crate::cli::help;
 use crate::cli::output::{print, print_json, print_styled};
 use crate::cli::settings;
 use crate::cli::styles::of_delivery;
@@ -16,6 +17,27 @@ use crate::options::Environment;
 use crate::store::{
     Delivery, Reader, Selection, SqliteReader, SqliteStore, Store, StoreError, Which,
 };
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "what could not be delivered",
+                "apify-mirror deliveries list",
+            ),
+            (
+                "try everything again that a sink is owed",
+                "apify-mirror deliveries retry --all --sink hook",
+            ),
+            (
+                "give up on two events",
+                "apify-mirror deliveries drop 17 18",
+            ),
+        ],
+        &[(ExitCode::Storage, None), (ExitCode::Configuration, None)],
+    )
+}
 
 /// The flags of `deliveries`.
 #[derive(Debug, clap::Args)]

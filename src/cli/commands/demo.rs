@@ -12,6 +12,7 @@ use crate::api::Token;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::Globals;
+use crate::cli::help;
 use crate::cli::logging;
 use crate::cli::output::print;
 use crate::cli::setup::{Setup, close, plan, seed};
@@ -31,6 +32,17 @@ const LATENCY: Duration = Duration::from_millis(100);
 
 /// How often something may happen in the simulated account.
 const TICK: Duration = Duration::from_millis(100);
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[(
+            "half a minute of a simulated account",
+            "apify-mirror demo --seconds 30",
+        )],
+        &[(ExitCode::Storage, None)],
+    )
+}
 
 /// The flags of `demo`.
 #[derive(Debug, clap::Args)]

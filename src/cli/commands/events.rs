@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{self, Globals, MAX_LIMIT};
+use crate::cli::help;
 use crate::cli::output::{for_stream, print_if_read, show_error, shown, wait_while_read};
 use crate::cli::settings;
 use crate::model::{EventType, RunStatus, Timestamp};
@@ -23,6 +24,31 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Events read at once.
 const BATCH: u64 = 500;
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            ("the last twenty", "apify-mirror events --limit 20"),
+            (
+                "the failures of the last day",
+                "apify-mirror events --since 24h --type FAILED --type TIMED_OUT",
+            ),
+            (
+                "feed a program, beginning after the last event that it has seen",
+                "apify-mirror events --follow --json --since 12345",
+            ),
+        ],
+        &[
+            (
+                ExitCode::SomeTasksFailed,
+                Some("the mirror has no such task"),
+            ),
+            (ExitCode::Storage, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `events`.
 #[derive(Debug, clap::Args)]
@@ -68,7 +94,9 @@ fn since(text: &str) -> Result<Since, String> {
     }
     let time = |text: &str| Timestamp::from_api(&Value::from(text));
     let ago = || Some(Timestamp::now().minus(parse_duration(text)?));
-    let found = time(text).or_else(|| time(&format!("{text}T00:00:00Z"))).or_else(ago);
+    let found = time(text)
+        .or_else(|| time(&format!("{text}T00:00:00Z")))
+        .or_else(ago);
     found.map(Since::Time).ok_or_else(|| {
         "is neither the number of an event nor a time, such as 2026-01-31, 2026-01-31T12:00:00Z or 6h"
             .to_owned()
@@ -79,10 +107,12 @@ fn event_type(text: &str) -> Result<String, String> {
     let name = text.trim().to_ascii_uppercase().replace('-', "_");
     let full = format!("ACTOR.RUN.{name}");
     let mut known = EventType::known().map(|event| event.name());
-    known.find(|known| *known == name || *known == full).ok_or_else(|| {
-        let known: Vec<String> = EventType::known().map(|event| event.name()).collect();
-        format!("is no type of event; known are {}", known.join(", "))
-    })
+    known
+        .find(|known| *known == name || *known == full)
+        .ok_or_else(|| {
+            let known: Vec<String> = EventType::known().map(|event| event.name()).collect();
+            format!("is no type of event; known are {}", known.join(", "))
+        })
 }
 
 fn status(text: &str) -> Result<String, String> {
@@ -92,7 +122,10 @@ fn status(text: &str) -> Result<String, String> {
         Some(status) => Ok(status.as_str().to_owned()),
         None => {
             let known: Vec<String> = known().map(|status| status.to_string()).collect();
-            Err(format!("is no status of a run; known are {}", known.join(", ")))
+            Err(format!(
+                "is no status of a run; known are {}",
+                known.join(", ")
+            ))
         }
     }
 }

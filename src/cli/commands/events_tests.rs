@@ -42,20 +42,40 @@ fn a_beginning_is_a_number_a_time_or_how_long_ago() {
     };
     let hours = Timestamp::now().since(time).as_secs_f64() / 3_600.0;
     assert!((6.0..6.1).contains(&hours), "{hours}");
-    for text in ["", "-1", "1.5", "yesterday", "2026-13-01", "9999999999999999999"] {
+    for text in [
+        "",
+        "-1",
+        "1.5",
+        "yesterday",
+        "2026-13-01",
+        "9999999999999999999",
+    ] {
         assert!(since(text).is_err(), "{text}");
     }
 }
 
 #[test]
 fn types_and_statuses_are_known_by_their_short_names_too() {
-    for text in ["ACTOR.RUN.TIMED_OUT", "TIMED_OUT", "timed-out", "actor.run.timed_out"] {
-        assert_eq!(event_type(text).as_deref(), Ok("ACTOR.RUN.TIMED_OUT"), "{text}");
+    for text in [
+        "ACTOR.RUN.TIMED_OUT",
+        "TIMED_OUT",
+        "timed-out",
+        "actor.run.timed_out",
+    ] {
+        assert_eq!(
+            event_type(text).as_deref(),
+            Ok("ACTOR.RUN.TIMED_OUT"),
+            "{text}"
+        );
     }
     for text in ["TIMED-OUT", "timed_out", "Timed-Out"] {
         assert_eq!(status(text).as_deref(), Ok("TIMED-OUT"), "{text}");
     }
-    assert!(event_type("DONE").unwrap_err().contains("ACTOR.RUN.CREATED"));
+    assert!(
+        event_type("DONE")
+            .unwrap_err()
+            .contains("ACTOR.RUN.CREATED")
+    );
     assert!(status("CREATED").unwrap_err().contains("SUCCEEDED"));
 }
 
@@ -86,7 +106,8 @@ fn an_event_is_an_aligned_line_or_its_own_json() {
     assert_eq!(line(&hostile, true).unwrap(), escaped);
     for json in [false, true] {
         let error = line(&event(9, "hello"), json).unwrap_err();
-        let message = r#"the database holds "hello" as events.payload; it was changed by another program"#;
+        let message =
+            r#"the database holds "hello" as events.payload; it was changed by another program"#;
         assert_eq!(error.to_string(), message);
     }
     assert!(line(&event(10, "{\t}"), true).is_err());

@@ -2,9 +2,11 @@
 
 pub mod audit;
 pub mod check;
+pub mod completions;
 pub mod deliveries;
 pub mod demo;
 pub mod events;
+pub mod man;
 pub mod query;
 pub mod run;
 pub mod sinks;

@@ -4,12 +4,35 @@ use crate::api::Client;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
+use crate::cli::help;
 use crate::cli::settings;
 use crate::cli::setup::{Setup, close, plan, token_source};
 use crate::config::{ApiSettings, Settings};
 use crate::daemon::{self, Plan, Reload};
 use crate::model::Seed;
 use crate::options::Environment;
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "mirror a task, and print events as they happen",
+                "apify-mirror run --task janedoe~my-task --db runs.db",
+            ),
+            (
+                "with everything in a configuration file, as a service",
+                "apify-mirror run --config /etc/apify-mirror/config.toml",
+            ),
+        ],
+        &[
+            (ExitCode::Locked, None),
+            (ExitCode::Storage, None),
+            (ExitCode::Token, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `run`.
 #[derive(Clone, Debug, clap::Args)]

@@ -8,12 +8,34 @@ use indicatif::HumanCount;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{self, Globals};
+use crate::cli::help;
 use crate::cli::output::{line, print, print_json, print_styled};
 use crate::cli::settings;
 use crate::cli::table::{Table, counted};
 use crate::config::Settings;
 use crate::options::Environment;
 use crate::store::{Reader, SqliteReader, SqliteStore, Store, StoreError, SubscriptionStatus};
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "every subscription, with its position and what is pending",
+                "apify-mirror sinks list",
+            ),
+            (
+                "end the subscription of a sink that is no longer configured",
+                "apify-mirror sinks remove old-hook",
+            ),
+        ],
+        &[
+            (ExitCode::Locked, None),
+            (ExitCode::Storage, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `sinks`.
 #[derive(Debug, clap::Args)]

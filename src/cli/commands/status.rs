@@ -11,6 +11,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, time};
 use crate::cli::health::{Measure, Problem, age, default_limit, exit_code};
+use crate::cli::help;
 use crate::cli::output::{line, print_json, print_styled, shown};
 use crate::cli::settings;
 use crate::cli::styles::{BAD, DIM, GOOD, HEAD, PLAIN, of_condition, of_sink, styled};
@@ -22,6 +23,38 @@ use crate::store::{
     Condition, Overview, Reader, SinkState, SinkStatus, SqliteReader, SqliteStore, StoreError,
     TaskStatus, Unresolved,
 };
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "what is wrong, and where everything stands",
+                "apify-mirror status",
+            ),
+            (
+                "for monitoring: fail when a task has had no successful poll for an hour",
+                "apify-mirror status --check --max-age 1h",
+            ),
+            (
+                "the problems alone, for programs",
+                "apify-mirror status --json | jq .problems",
+            ),
+        ],
+        &[
+            (
+                ExitCode::SomeTasksFailed,
+                Some("a task is not found or forbidden"),
+            ),
+            (ExitCode::Storage, None),
+            (
+                ExitCode::Temporary,
+                Some("with --check: something is stale or failing, or events were set aside"),
+            ),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `status`.
 #[derive(Debug, clap::Args)]
@@ -104,11 +137,7 @@ async fn configured(
     Ok(Some(configured))
 }
 
-fn report<'a>(
-    overview: &'a Overview,
-    problems: &'a [Problem],
-    measure: &Measure,
-) -> Report<'a> {
+fn report<'a>(overview: &'a Overview, problems: &'a [Problem], measure: &Measure) -> Report<'a> {
     let judged = overview.tasks.iter().map(|status| Judged {
         status,
         stale: measure.is_stale(status),
@@ -161,7 +190,10 @@ fn headline(overview: &Overview, problems: &[Problem]) -> String {
     };
     let more = match others.len() as u64 {
         0 => String::new(),
-        more => styled(DIM, format_args!(" (and {} more)", counted(more, "problem"))),
+        more => styled(
+            DIM,
+            format_args!(" (and {} more)", counted(more, "problem")),
+        ),
     };
     let (problem, remedy) = (styled(BAD, "problem"), styled(HEAD, "remedy"));
     let (message, what_to_do) = (shown(message), shown(&worst.remedy));

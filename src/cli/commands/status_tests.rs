@@ -48,7 +48,6 @@ fn sink(name: &str) -> SinkStatus {
     }
 }
 
-
 fn measure() -> Measure {
     Measure {
         now: now(),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs, time};
+use crate::cli::help;
 use crate::cli::output::{print_error_styled, print_styled, to_json};
 use crate::cli::pass::{self, Pass, result};
 use crate::cli::setup::{self, Events, Setup};
@@ -19,6 +20,48 @@ use crate::store::{SqliteStore, StoreError};
 
 /// How often to look whether another process still holds the database.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "mirror a task into a new database",
+                "APIFY_TOKEN=... apify-mirror sync --task janedoe~my-task --db runs.db",
+            ),
+            (
+                "from cron, every five minutes; mails only when something is wrong",
+                "*/5 * * * * apify-mirror sync -q --config /etc/apify-mirror/config.toml",
+            ),
+            (
+                "every task of the account, with a summary for programs",
+                "apify-mirror sync --all-tasks --json",
+            ),
+            (
+                "wait for another instance instead of leaving the work to it",
+                "apify-mirror sync --wait 10m",
+            ),
+        ],
+        &[
+            (ExitCode::SomeTasksFailed, None),
+            (
+                ExitCode::Locked,
+                Some(
+                    "another instance holds the database, and does the work; with -q nothing is printed",
+                ),
+            ),
+            (ExitCode::Storage, None),
+            (
+                ExitCode::Temporary,
+                Some(
+                    "temporary: the API is unreachable or throttles, or a sink is still owed events; try again",
+                ),
+            ),
+            (ExitCode::Token, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `sync`.
 #[derive(Debug, clap::Args)]

@@ -57,8 +57,7 @@ impl Db {
     /// # Errors
     /// When SQLite fails.
     pub fn seq_before_last(&self, count: u64, filter: &EventFilter) -> Result<i64, StoreError> {
-        let sql =
-            format!("SELECT e.seq FROM {SELECTED} ORDER BY e.seq DESC LIMIT 1 OFFSET :count");
+        let sql = format!("SELECT e.seq FROM {SELECTED} ORDER BY e.seq DESC LIMIT 1 OFFSET :count");
         let mut statement = self.connection.prepare_cached(&sql)?;
         let parameters = named_params! {
             ":feeds": json(&filter.feeds), ":types": json(&filter.types), ":statuses": json(&filter.statuses),

@@ -10,7 +10,8 @@ use crate::model::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::query::{Part, QueryError};
 use crate::store::reports::{
-    AuditRequest, Delivery, EventFilter, LoggedEvent, Overview, Selection, SinkStatus, SubscriptionStatus,
+    AuditRequest, Delivery, EventFilter, LoggedEvent, Overview, Selection, SinkStatus,
+    SubscriptionStatus,
 };
 use crate::store::traits::Reader;
 use crate::sync::{FeedState, Stored};
