@@ -199,7 +199,7 @@ fn codes() {
         }],
         Vec::new(),
     );
-    let lost = TaskStatus {
+    let lost = || TaskStatus {
         state: Condition::NotFound,
         ..polled(1)
     };
@@ -215,8 +215,8 @@ fn codes() {
         (sink_fails, 0, 75),
         (dead, 0, 75),
         (overview(vec![], vec![]), 0, 75),
-        (overview(vec![lost.clone()], vec![]), 65, 65),
-        (overview(vec![lost, failing(1)], vec![]), 65, 75),
+        (overview(vec![lost()], vec![]), 65, 65),
+        (overview(vec![lost(), failing(1)], vec![]), 65, 75),
     ] {
         let problems = measure().problems(&overview);
         let codes = [false, true].map(|checks| exit_code(&problems, checks) as i32);

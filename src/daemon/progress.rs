@@ -206,6 +206,7 @@ impl Shown {
             Some(bars) => bars.add(ProgressBar::no_length()),
             None => ProgressBar::hidden(),
         };
+        bar.set_style(style(self.counts().1 > 0));
         self.bar = Some(bar);
         if self.told.elapsed() >= MOST_BETWEEN {
             self.next_line = FIRST_LINE;
