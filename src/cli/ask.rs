@@ -143,7 +143,7 @@ impl Request {
             && let Some(feed) = reader.feed(&self.task.id).await?
             && let Some(audit) = feed.audit
         {
-            progress.show(&self.task, audit.cursor.offset, feed.total);
+            progress.show(&self.task, 0, audit.cursor.offset, feed.total);
         }
         Ok(())
     }

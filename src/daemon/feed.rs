@@ -98,6 +98,7 @@ impl Feed {
     /// When the database fails. [`Poll`] reports errors of the API.
     pub async fn poll(&mut self) -> Result<Poll, StoreError> {
         let mut tally = Tally::default();
+        let from = self.position();
         let mut command = self.machine.step(Input::Wake, Timestamp::now());
         loop {
             if let Command::Sleep { wait, outcome } = command {
@@ -115,7 +116,8 @@ impl Feed {
             }
             let input = self.execute(command, &mut tally).await?;
             command = self.machine.step(input, Timestamp::now());
-            self.show_progress();
+            let (progress, total) = (&self.context.progress, self.total());
+            progress.show(&self.task, from, self.position(), total);
         }
     }
 
@@ -128,13 +130,11 @@ impl Feed {
         }
     }
 
-    fn show_progress(&self) {
+    /// Up to which entry the list is read, or audited.
+    fn position(&self) -> u64 {
         let feed = self.machine.feed();
-        let at = feed
-            .audit
-            .as_ref()
-            .map_or(feed.cursor.offset, |audit| audit.cursor.offset);
-        self.context.progress.show(&self.task, at, feed.total);
+        let audit = feed.audit.as_ref().map(|audit| audit.cursor.offset);
+        audit.unwrap_or(feed.cursor.offset)
     }
 
     /// Executes one command and returns the input that answers it. Adds to `tally` what came of it.
