@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anstyle::Style;
+use tokio_util::sync::CancellationToken;
 
 use super::error::{CliError, code_of};
 use super::exit::ExitCode;
@@ -10,7 +11,7 @@ use super::output::line;
 use super::setup::{Setup, close};
 use super::styles::{BAD, GOOD, ODD};
 use super::table::counted;
-use crate::daemon::{self, Report, Scope, SinkPlan, UNFINISHED, on_signals};
+use crate::daemon::{self, Report, Scope, SinkPlan, UNFINISHED};
 use crate::store::SinkStatus;
 use crate::sync::Outcome;
 
@@ -26,13 +27,16 @@ pub struct Pass {
     pub events_on_stdout: bool,
 }
 
-/// Makes a pass; `None` when SIGTERM or SIGINT interrupted it.
+/// Makes a pass; `None` when `shutdown` interrupted it.
 ///
 /// # Errors
 /// When the database fails. Tasks that failed are part of the report.
-pub async fn make(setup: Setup, scope: Scope) -> Result<Option<Pass>, CliError> {
+pub async fn make(
+    setup: Setup,
+    scope: Scope,
+    shutdown: &CancellationToken,
+) -> Result<Option<Pass>, CliError> {
     let began = Instant::now();
-    let shutdown = on_signals()?;
     let Setup { context, writer } = setup;
     let events_on_stdout = context.plan().sinks.iter().any(SinkPlan::prints);
     let client = context.client.clone();

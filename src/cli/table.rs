@@ -74,10 +74,10 @@ impl<T> fmt::Display for Table<'_, T> {
             grid.fit(n, head, cells.iter().all(is_number));
             cells.iter().for_each(|(cell, _)| grid.widen(n, cell));
         }
-        grid.write_styled(f, self.columns.iter().map(|column| (column.head, HEAD)))?;
+        grid.write(f, self.columns.iter().map(|column| (column.head, HEAD)))?;
         for line in 0..self.items.len() {
             let cells = self.columns.iter().map(|column| &column.cells[line]);
-            grid.write_styled(f, cells.map(|(cell, style)| (cell.as_str(), *style)))?;
+            grid.write(f, cells.map(|(cell, style)| (cell.as_str(), *style)))?;
         }
         Ok(())
     }
@@ -130,23 +130,11 @@ impl Grid {
         self.columns.get(n).map_or(0, |(width, _)| *width)
     }
 
-    /// Writes a line of cells without colours, and without spaces at its end.
-    ///
-    /// # Errors
-    /// Those of `to`.
-    pub fn write<'a>(
-        &self,
-        to: &mut impl fmt::Write,
-        cells: impl Iterator<Item = &'a str>,
-    ) -> fmt::Result {
-        self.write_styled(to, cells.map(|cell| (cell, PLAIN)))
-    }
-
     /// Writes a line of cells, each in its style, without spaces at its end.
     ///
     /// # Errors
     /// Those of `to`.
-    pub fn write_styled<'a>(
+    pub fn write<'a>(
         &self,
         to: &mut impl fmt::Write,
         cells: impl Iterator<Item = (&'a str, Style)>,

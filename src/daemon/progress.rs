@@ -254,8 +254,12 @@ impl Shown {
         if let Some(error) = trouble {
             rest += &format!("  retrying: {}", escape(error, MAX_ERROR));
         }
-        bar.set_style(style(self.counts().1 > 0));
-        bar.set_message(rest);
+        let is_known = self.counts().1 > 0;
+        bar.set_style(style(is_known));
+        bar.set_message(match is_known {
+            true => rest,
+            false => rest.trim_start().to_owned(),
+        });
         bar.tick();
     }
 
@@ -280,12 +284,8 @@ impl Shown {
                 tasks,
                 "retrying: {error}"
             ),
-            (None, error) => tracing::info!(
-                tasks_done = done,
-                tasks,
-                "retrying: {}",
-                error.unwrap_or_default()
-            ),
+            (None, Some(error)) => tracing::info!("retrying: {error}"),
+            (None, None) => {}
         }
     }
 }

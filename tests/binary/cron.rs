@@ -129,6 +129,11 @@ fn a_call_that_overlaps_is_harmless_and_quiet() {
         "{errors}"
     );
 
+    let mut interrupted = Daemon::start(setup.command(&["sync", "--wait", "1h"]));
+    interrupted.log_line("waiting for its end");
+    interrupted.signal("TERM");
+    assert_eq!(interrupted.wait(), Some(75));
+
     // The end of the other instance ends the wait.
     let mut waiting = Daemon::start(setup.command(&["sync", "--wait", "1h"]));
     waiting.log_line("waiting for its end");

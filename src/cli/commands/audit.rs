@@ -15,7 +15,7 @@ use crate::cli::pass::{self, result, severity};
 use crate::cli::setup::{self, Events, Setup};
 use crate::cli::styles::{BAD, GOOD};
 use crate::cli::table::Table;
-use crate::daemon::{AuditAnswer, AuditEnd, FeedReport, Scope};
+use crate::daemon::{AuditAnswer, AuditEnd, FeedReport, Scope, on_signals};
 use crate::model::Task;
 use crate::options::Environment;
 use crate::store::{SqliteStore, StoreError};
@@ -83,7 +83,7 @@ pub async fn execute(
 }
 
 async fn by_itself(setup: Setup, json: bool) -> Result<ExitCode, CliError> {
-    let Some(pass) = pass::make(setup, Scope::Audit).await? else {
+    let Some(pass) = pass::make(setup, Scope::Audit, &on_signals()?).await? else {
         return Ok(ExitCode::Temporary);
     };
     let findings: Vec<Finding> = pass.report.feeds.iter().map(Finding::of).collect();

@@ -14,7 +14,7 @@ use crate::cli::pass::{self, Pass, result};
 use crate::cli::setup::{self, Events, Setup};
 use crate::cli::table::{Table, count_or_dash};
 use crate::config::Settings;
-use crate::daemon::{FeedReport, Progress, Scope};
+use crate::daemon::{FeedReport, Progress, Scope, on_signals};
 use crate::options::Environment;
 use crate::store::{SqliteStore, StoreError};
 
@@ -93,14 +93,19 @@ pub async fn execute(
         true => Events::NotPrintedUnasked,
         false => Events::Delivered,
     };
-    let setup = match open(&settings, environment, progress, events, args.wait).await {
+    let shutdown = on_signals()?;
+    let opened = tokio::select! {
+        opened = open(&settings, environment, progress, events, args.wait) => opened,
+        () = shutdown.cancelled() => return Ok(ExitCode::Temporary),
+    };
+    let setup = match opened {
         // The other instance does the work. Only one that takes longer than was allowed for is worth a line.
         Err(CliError::Store(StoreError::Locked { .. })) if quiet && args.wait.is_none() => {
             return Ok(ExitCode::Locked);
         }
         setup => setup?,
     };
-    let Some(pass) = pass::make(setup, Scope::CatchUp).await? else {
+    let Some(pass) = pass::make(setup, Scope::CatchUp, &shutdown).await? else {
         return Ok(ExitCode::Temporary);
     };
     let code = pass.exit_code();
