@@ -134,9 +134,12 @@ fn completions_and_the_manual_page_are_generated() {
         "\\-\\-max\\-age",
         "GLOBAL OPTIONS",
         "Exit codes:",
+        "# from cron, every five minutes",
     ] {
         assert!(page.contains(text), "{text} is not in {page}");
     }
+    // Only the preamble, and only once.
+    assert_eq!(page.matches(".ds Aq").count(), 2, "{page}");
     for command in [&["completions", "bash"][..], &["man"]] {
         for flag in [
             &["--config", "x.toml"][..],

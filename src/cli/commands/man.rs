@@ -50,40 +50,44 @@ fn page(program: Command) -> io::Result<String> {
     let version = program.get_version().unwrap_or_default().to_owned();
     let after = after_help_of(&program);
     let man = Man::new(program).source(format!("{name} {version}"));
-    let mut page = Vec::new();
-    man.render_title(&mut page)?;
-    man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
-    man.render_description_section(&mut page)?;
-    man.render_options_section(&mut page)?;
-    heading(&mut page, "SH", "COMMANDS")?;
+    let mut page = PREAMBLE.to_owned();
+    page += &rendered(|to| man.render_title(to))?;
+    page += &rendered(|to| man.render_name_section(to))?;
+    page += &rendered(|to| man.render_synopsis_section(to))?;
+    page += &rendered(|to| man.render_description_section(to))?;
+    page += &rendered(|to| man.render_options_section(to))?;
+    page += ".SH COMMANDS\n";
     for command in commands {
-        add(&mut page, command, &name)?;
+        page += &section(command, &name)?;
     }
-    verbatim(&mut page, &after)?;
-    String::from_utf8(page).map_err(io::Error::other)
+    page += ".SH EXAMPLES AND EXIT STATUS\n";
+    page += &verbatim(&after)?;
+    Ok(page)
 }
 
-/// Adds `command`, which is one of `parent`'s, and its own commands.
-fn add(page: &mut Vec<u8>, command: Command, parent: &str) -> io::Result<()> {
+/// The part of `command`, which is one of `parent`'s, and of its own commands.
+fn section(command: Command, parent: &str) -> io::Result<String> {
     let name = format!("{parent} {}", command.get_name());
     let commands: Vec<Command> = command.get_subcommands().cloned().collect();
     let after = after_help_of(&command);
     let command = command.bin_name(name.clone()).disable_help_flag(true);
     let has_options = command.get_arguments().any(|arg| !arg.is_hide_set());
     let man = Man::new(command);
-    heading(page, "SS", &name)?;
-    page.extend(section(|to| man.render_description_section(to))?);
-    page.extend(b".PP\n");
-    page.extend(section(|to| man.render_synopsis_section(to))?);
+    let mut section = format!(".SS \"{}\"\n", name.replace('-', "\\-"));
+    section += &without_heading(&rendered(|to| man.render_description_section(to))?);
+    section += ".PP\n";
+    section += &without_heading(&rendered(|to| man.render_synopsis_section(to))?);
     if has_options {
-        page.extend(section(|to| man.render_options_section(to))?);
+        section += &without_heading(&rendered(|to| man.render_options_section(to))?);
     }
-    page.extend(b".PP\n");
-    verbatim(page, &after)?;
-    commands
-        .into_iter()
-        .try_for_each(|command| add(page, command, &name))
+    if !after.is_empty() {
+        section += ".PP\n";
+        section += &verbatim(&after)?;
+    }
+    for command in commands {
+        section += &self::section(command, &name)?;
+    }
+    Ok(section)
 }
 
 fn after_help_of(command: &Command) -> String {
@@ -91,30 +95,29 @@ fn after_help_of(command: &Command) -> String {
     after.map(ToString::to_string).unwrap_or_default()
 }
 
-/// The text of a section, without its heading and what comes before that.
-fn section(render: impl Fn(&mut dyn Write) -> io::Result<()>) -> io::Result<Vec<u8>> {
-    let mut rendered = Vec::new();
-    render(&mut rendered)?;
-    let text = String::from_utf8(rendered).map_err(io::Error::other)?;
-    let lines = text.lines().skip_while(|line| !line.starts_with(".SH"));
-    let lines = lines.filter(|line| !line.starts_with(".SH"));
-    Ok(lines
-        .flat_map(|line| [line, "\n"])
-        .collect::<String>()
-        .into())
+/// What everything that is rendered begins with: it defines the apostrophe. Once for the page is enough.
+const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+
+/// What `render` writes, without the preamble.
+fn rendered(render: impl Fn(&mut dyn Write) -> io::Result<()>) -> io::Result<String> {
+    let mut text = Vec::new();
+    render(&mut text)?;
+    let text = String::from_utf8(text).map_err(io::Error::other)?;
+    Ok(text.strip_prefix(PREAMBLE).unwrap_or(&text).to_owned())
 }
 
-fn heading(page: &mut Vec<u8>, level: &str, text: &str) -> io::Result<()> {
-    Roff::new().control(level, [text]).to_writer(page)
+fn without_heading(section: &str) -> String {
+    let lines = section.lines().filter(|line| !line.starts_with(".SH"));
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Adds `text` with its lines as they are.
-fn verbatim(page: &mut Vec<u8>, text: &str) -> io::Result<()> {
+/// `text` with its lines as they are.
+fn verbatim(text: &str) -> io::Result<String> {
     let mut roff = Roff::new();
     roff.control("nf", []);
     for line in text.lines() {
         roff.text([roman(line)]);
     }
     roff.control("fi", []);
-    roff.to_writer(page)
+    rendered(|to| roff.to_writer(to))
 }
