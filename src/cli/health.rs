@@ -16,6 +16,10 @@ const INTERVALS: u32 = 3;
 /// The shortest time after which a feed is stale by itself: a success is written once a minute while nothing changes.
 const LEAST: Duration = Duration::from_secs(120);
 
+/// The longest time between two failures of a feed that somebody polls: it waits for up to five minutes, then tries for
+/// some.
+const TRIED_WITHIN: Duration = Duration::from_secs(15 * 60);
+
 /// Something that is wrong, the worst kind first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,6 +64,8 @@ pub struct Measure {
     pub strict: bool,
     /// The tasks that are configured; `None` where that is not known, or where it is all.
     pub configured: Option<HashSet<String>>,
+    /// Configured names that the mirror does not know.
+    pub unknown: Vec<String>,
     /// Whether another process holds the mirror, and so may be at its first sync.
     pub held: bool,
 }
@@ -83,14 +89,14 @@ impl Measure {
             return false;
         }
         match &task.last_success_at {
-            Some(at) => !self.is_recent(Some(at)),
+            Some(at) => !self.is_within(self.limit, Some(at)),
             None => self.strict || !self.held,
         }
     }
 
-    fn is_recent(&self, at: Option<&str>) -> bool {
+    fn is_within(&self, limit: Duration, at: Option<&str>) -> bool {
         let at = at.and_then(Timestamp::parse);
-        at.is_some_and(|at| self.now.since(at) <= self.limit)
+        at.is_some_and(|at| self.now.since(at) <= limit)
     }
 
     /// Everything that is wrong, the worst first.
@@ -111,6 +117,7 @@ impl Measure {
             message: unresolved.error.clone(),
             remedy: FIND_TASKS.to_owned(),
         }));
+        problems.extend(self.not_mirrored(overview));
         for task in &overview.tasks {
             problems.extend(self.of_task(task));
         }
@@ -118,6 +125,22 @@ impl Measure {
         // Stable: what is of one kind stays in the order of the tables.
         problems.sort_by_key(|problem| problem.kind);
         problems
+    }
+
+    /// Names that were configured since the last time that tasks were looked for.
+    fn not_mirrored(&self, overview: &Overview) -> impl Iterator<Item = Problem> {
+        let is_new = |name: &&String| {
+            let mut unresolved = overview.unresolved.iter();
+            !unresolved.any(|unresolved| unresolved.reference == **name)
+        };
+        let expected = !overview.tasks.is_empty() && (self.strict || !self.held);
+        let new = self.unknown.iter().filter(is_new).filter(move |_| expected);
+        new.map(|name| Problem {
+            kind: Kind::Stale,
+            subject: Some(name.clone()),
+            message: "is configured, and has not been mirrored yet".to_owned(),
+            remedy: self.how_to_refresh(),
+        })
     }
 
     fn of_task(&self, task: &TaskStatus) -> impl Iterator<Item = Problem> {
@@ -128,15 +151,17 @@ impl Measure {
             remedy,
         };
         let error = task.last_error.clone().unwrap_or_default();
-        let is_polled = self.is_recent(task.last_error_at.as_deref());
+        let is_stale = self.is_stale(task);
+        let tried_within = self.limit.max(TRIED_WITHIN);
+        let nobody_tries = is_stale && !self.is_within(tried_within, task.last_error_at.as_deref());
         let state = if self.is_configured(task) == Some(false) {
             None
         } else if task.is_lost() {
             Some(problem(Kind::Lost, error, FIND_TASKS.to_owned()))
-        } else if task.state == Condition::Failing && is_polled {
+        } else if task.state == Condition::Failing && !nobody_tries {
             let remedy = "find out more with `apify-mirror check --online`; what may pass is tried again by itself";
             Some(problem(Kind::Failing, error, remedy.to_owned()))
-        } else if self.is_stale(task) {
+        } else if is_stale {
             let since = match &task.last_success_at {
                 Some(at) => format!("was last polled successfully {}", age(Some(at), self.now)),
                 None => "was never polled successfully".to_owned(),

@@ -11,6 +11,7 @@ fn measure() -> Measure {
         limit: Duration::from_secs(120),
         strict: false,
         configured: None,
+        unknown: Vec::new(),
         held: false,
     }
 }
@@ -151,12 +152,51 @@ fn nothing_is_expected_of_tasks_that_are_lost_or_not_configured() {
 
 #[test]
 fn a_feed_fails_while_it_is_tried_and_is_stale_when_nobody_tries() {
-    for (tried, kind) in [(1, Kind::Failing), (3_000, Kind::Stale)] {
+    for (tried, kind) in [
+        (1, Kind::Failing),
+        (600, Kind::Failing),
+        (3_000, Kind::Stale),
+    ] {
         let overview = overview(vec![failing(tried)], Vec::new());
         let problems = measure().problems(&overview);
         assert_eq!(problems[0].kind, kind);
         assert!(problems[0].message.contains("503"), "{problems:?}");
     }
+}
+
+#[test]
+fn a_feed_that_fails_in_its_first_sync_fails_however_rarely_it_is_tried() {
+    let first = TaskStatus {
+        last_success_at: None,
+        ..failing(3_000)
+    };
+    let held = Measure {
+        held: true,
+        ..measure()
+    };
+    let overview = overview(vec![first], Vec::new());
+    assert_eq!(kinds(&held, &overview), [Kind::Failing]);
+}
+
+#[test]
+fn a_name_that_was_never_looked_for_is_stale() {
+    let unknown = Measure {
+        unknown: vec!["~new".to_owned(), "~nothing".to_owned()],
+        ..measure()
+    };
+    let mut overview = overview(vec![polled(1)], Vec::new());
+    overview.unresolved.push(Unresolved {
+        reference: "~nothing".to_owned(),
+        error: "404".to_owned(),
+        at: NOW.to_owned(),
+    });
+    assert_eq!(kinds(&unknown, &overview), [Kind::Stale, Kind::Lost]);
+    // Whoever holds the mirror may be about to look for it.
+    let held = Measure {
+        held: true,
+        ..unknown
+    };
+    assert_eq!(kinds(&held, &overview), [Kind::Lost]);
 }
 
 #[test]

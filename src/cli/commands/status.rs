@@ -105,11 +105,13 @@ pub async fn execute(
 ) -> Result<ExitCode, CliError> {
     let settings = settings::load(globals, environment)?;
     let reader = SqliteReader::open(&settings.database)?;
+    let (configured, unknown) = configured(&settings, &reader).await?;
     let measure = Measure {
         now: Timestamp::now(),
         limit: (args.max_age).unwrap_or_else(|| default_limit(settings.sync.poll_interval)),
         strict: args.max_age.is_some(),
-        configured: configured(&settings, &reader).await?,
+        configured,
+        unknown,
         held: SqliteStore::is_held(&settings.database),
     };
     let overview = reader.overview(measure.now).await?;
@@ -122,19 +124,23 @@ pub async fn execute(
     Ok(exit_code(&problems, args.check))
 }
 
-/// The tasks that the configuration names, as far as the mirror knows them; `None` where it names none, or wants all.
+/// The tasks that the configuration names, as far as the mirror knows them, and the names that it does not know; `None`
+/// where the configuration names none, or wants all.
 async fn configured(
     settings: &Settings,
     reader: &SqliteReader,
-) -> Result<Option<HashSet<String>>, StoreError> {
+) -> Result<(Option<HashSet<String>>, Vec<String>), StoreError> {
+    let (mut configured, mut unknown) = (HashSet::new(), Vec::new());
     if settings.discover_tasks || settings.tasks.is_empty() {
-        return Ok(None);
+        return Ok((None, unknown));
     }
-    let mut configured = HashSet::new();
     for reference in &settings.tasks {
-        configured.extend(reader.known_task(reference).await?);
+        match reader.known_task(reference).await? {
+            Some(id) => drop(configured.insert(id)),
+            None => unknown.push(reference.clone()),
+        }
     }
-    Ok(Some(configured))
+    Ok((Some(configured), unknown))
 }
 
 fn report<'a>(overview: &'a Overview, problems: &'a [Problem], measure: &Measure) -> Report<'a> {

@@ -54,6 +54,7 @@ fn measure() -> Measure {
         limit: Duration::from_secs(120),
         strict: false,
         configured: None,
+        unknown: Vec::new(),
         held: false,
     }
 }
