@@ -90,8 +90,13 @@ impl Measure {
         }
         match &task.last_success_at {
             Some(at) => !self.is_within(self.limit, Some(at)),
-            None => self.strict || !self.held,
+            None => self.expects_all(),
         }
+    }
+
+    /// Whether every task should have been mirrored by now: nobody can be at a first sync.
+    fn expects_all(&self) -> bool {
+        self.strict || !self.held
     }
 
     fn is_within(&self, limit: Duration, at: Option<&str>) -> bool {
@@ -102,7 +107,7 @@ impl Measure {
     /// Everything that is wrong, the worst first.
     pub fn problems(&self, overview: &Overview) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if overview.tasks.is_empty() && overview.unresolved.is_empty() {
+        if overview.tasks.is_empty() && overview.unresolved.is_empty() && self.expects_all() {
             problems.push(Problem {
                 kind: Kind::Empty,
                 subject: None,
@@ -133,7 +138,7 @@ impl Measure {
             let mut unresolved = overview.unresolved.iter();
             !unresolved.any(|unresolved| unresolved.reference == **name)
         };
-        let expected = !overview.tasks.is_empty() && (self.strict || !self.held);
+        let expected = !overview.tasks.is_empty() && self.expects_all();
         let new = self.unknown.iter().filter(is_new).filter(move |_| expected);
         new.map(|name| Problem {
             kind: Kind::Stale,

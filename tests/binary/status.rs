@@ -136,9 +136,9 @@ fn a_first_sync_under_way_is_not_stale() {
         .server
         .set_faults(Faults::matching("/runs", Fault::Hang));
     let _daemon = Daemon::start(setup.quick_run());
-    wait_until("the feed", || {
-        let output = setup.bare(&["status", "--json"]).output().unwrap();
-        stdout(&output).contains("janedoe")
+    wait_until("a request that hangs", || {
+        let requests = setup.server.take_requests();
+        requests.iter().any(|request| request.contains("/runs"))
     });
     let output = setup.bare(&["status", "--check"]).output().unwrap();
     let printed = stdout(&output) + &stderr(&output);

@@ -14,7 +14,7 @@ use crate::cli::health::{Measure, Problem, age, default_limit, exit_code};
 use crate::cli::help;
 use crate::cli::output::{line, print_json, print_styled, shown};
 use crate::cli::settings;
-use crate::cli::styles::{BAD, DIM, GOOD, HEAD, PLAIN, of_condition, of_sink, styled};
+use crate::cli::styles::{BAD, DIM, GOOD, HEAD, ODD, PLAIN, of_condition, of_sink, styled};
 use crate::cli::table::{Table, count_or_dash, counted, task_label};
 use crate::config::Settings;
 use crate::model::Timestamp;
@@ -186,6 +186,10 @@ fn text(overview: &Overview, problems: &[Problem], measure: &Measure) -> String 
 /// The worst problem with its remedy, or that there is none.
 fn headline(overview: &Overview, problems: &[Problem]) -> String {
     let Some((worst, others)) = problems.split_first() else {
+        if overview.tasks.is_empty() {
+            let text = styled(ODD, "first sync");
+            return format!("{text}: no task has been mirrored yet\n");
+        }
         let (tasks, sinks) = (overview.tasks.len() as u64, overview.sinks.len() as u64);
         let (tasks, sinks) = (counted(tasks, "task"), counted(sinks, "sink"));
         return format!("{}: {tasks}, {sinks}\n", styled(GOOD, "all well"));

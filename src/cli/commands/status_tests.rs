@@ -73,6 +73,11 @@ fn an_empty_mirror() {
         other_objects: Vec::new(),
     };
     assert_snapshot!(printed(&overview, &measure()), @"");
+    let held = Measure {
+        held: true,
+        ..measure()
+    };
+    assert_snapshot!(printed(&overview, &held), @"");
 }
 
 #[test]
