@@ -357,6 +357,10 @@ fn every_help_ends_with_examples_that_are_right_and_exit_codes() {
     assert!(names.len() > 10);
     for name in names {
         let [_, _, after] = help(&[name]);
+        let command = root.find_subcommand(name).unwrap();
+        for nested in command.get_subcommands() {
+            assert_eq!(help(&[name, nested.get_name()])[2], after);
+        }
         let (examples, codes) = after.split_once("\n\nExit codes:\n").unwrap();
         for code in ["  0 ", "  1 ", "  2 "] {
             assert!(

@@ -49,10 +49,13 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List events that were set aside, or that failed and wait for another attempt
+    #[command(after_help = after_help())]
     List(ListArgs),
     /// Retry events at once that were set aside or wait for another attempt
+    #[command(after_help = after_help())]
     Retry(RetryArgs),
     /// Give up for good on events that were set aside; they stay in the event log
+    #[command(after_help = after_help())]
     Drop(DropArgs),
 }
 

@@ -58,15 +58,16 @@ fn page(program: Command) -> io::Result<String> {
     page += &rendered(|to| man.render_options_section(to))?;
     page += ".SH COMMANDS\n";
     for command in commands {
-        page += &section(command, &name)?;
+        page += &section(command, &name, "")?;
     }
     page += ".SH EXAMPLES AND EXIT STATUS\n";
     page += &verbatim(&after)?;
     Ok(page)
 }
 
-/// The part of `command`, which is one of `parent`'s, and of its own commands.
-fn section(command: Command, parent: &str) -> io::Result<String> {
+/// The part of `command`, which is one of `parent`'s, and of its own commands. The end of its help is left out where it is
+/// `said` before.
+fn section(command: Command, parent: &str, said: &str) -> io::Result<String> {
     let name = format!("{parent} {}", command.get_name());
     let commands: Vec<Command> = command.get_subcommands().cloned().collect();
     let after = after_help_of(&command);
@@ -80,12 +81,12 @@ fn section(command: Command, parent: &str) -> io::Result<String> {
     if has_options {
         section += &without_heading(&rendered(|to| man.render_options_section(to))?);
     }
-    if !after.is_empty() {
+    if after != said {
         section += ".PP\n";
         section += &verbatim(&after)?;
     }
     for command in commands {
-        section += &self::section(command, &name)?;
+        section += &self::section(command, &name, &after)?;
     }
     Ok(section)
 }

@@ -47,8 +47,10 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List every subscription: its position in the event log, and how many events it is owed
+    #[command(after_help = after_help())]
     List(ListArgs),
     /// End a subscription for good, and give up on everything it is owed; the events stay in the event log
+    #[command(after_help = after_help())]
     Remove(RemoveArgs),
 }
 
