@@ -64,6 +64,7 @@ async fn plan(url: &str) -> Plan {
         concurrency: 32,
     };
     let settings = SinkSettings {
+        implied: false,
         name: "hook".into(),
         events: Some(vec!["ACTOR.RUN.CREATED".into()]),
         give_up_after: Duration::from_secs(3_600),

@@ -1,13 +1,15 @@
 //! Standard output and standard error, written through their descriptors: nothing is kept back in a buffer, so what a
-//! failed write wrote is known. Either may be a full disk, a pipe that does not block, or one that nobody reads.
+//! failed write wrote is known. Either may be a full disk, a pipe that does not block, or one that nobody reads. On a
+//! terminal, lines are written above progress bars.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use indicatif::MultiProgress;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
@@ -18,6 +20,9 @@ const CHUNK: usize = 4096;
 
 /// How often a wait looks whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The bars on the terminal.
+static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
 static STDOUT: Mutex<Place> = Mutex::new(Place::BEGINNING);
 static STDERR: Mutex<Place> = Mutex::new(Place::BEGINNING);
@@ -63,7 +68,17 @@ pub struct Patience<'a> {
 /// Only one write is made at a time.
 pub fn write_lines(lines: &[u8], patience: Patience<'_>) -> Written {
     let mut place = lock(&STDOUT);
-    write(io::stdout().as_fd(), &mut place, lines, patience)
+    let stdout = io::stdout();
+    let mut write = || write(stdout.as_fd(), &mut place, lines, patience);
+    match BARS.get() {
+        Some(bars) if stdout.is_terminal() => bars.suspend(write),
+        _ => write(),
+    }
+}
+
+/// Writes lines above `bars` from now on, which are on standard error. Only the first that are given count.
+pub fn share_terminal(bars: &MultiProgress) {
+    BARS.get_or_init(|| bars.clone());
 }
 
 /// Writes `text` to standard output, for as long as that takes.
@@ -87,7 +102,11 @@ pub fn print_error(text: &[u8], wait: Duration) {
         without_progress: Some(wait),
         cancelled: &AtomicBool::new(false),
     };
-    let written = write(io::stderr().as_fd(), &mut place, text, patience);
+    let mut write = || write(io::stderr().as_fd(), &mut place, text, patience);
+    let written = match BARS.get() {
+        Some(bars) => bars.suspend(write),
+        None => write(),
+    };
     place.stuck = written.result.is_err();
 }
 

@@ -115,6 +115,8 @@ struct Inner {
     turn: Duration,
     requests: AtomicU64,
     counts: RequestCounts,
+    /// The error of the last attempt, if it failed in a way that may pass.
+    trouble: Mutex<Option<String>>,
     /// The `Date` of the last answer that had one, in milliseconds, or [`NO_DATE`].
     server_time: AtomicI64,
 }
@@ -178,6 +180,7 @@ impl Client {
             turn: (timeout / burst.get()).max(Duration::from_secs(1) / requests_per_second.get()),
             requests: AtomicU64::new(0),
             counts: RequestCounts::new(),
+            trouble: Mutex::default(),
             server_time: AtomicI64::new(NO_DATE),
         };
         Ok(Self {
@@ -241,6 +244,12 @@ impl Client {
     /// The digest of the token that is in use.
     pub fn token_digest(&self) -> TokenDigest {
         TokenDigest::of_header(&self.inner.authorization.borrow())
+    }
+
+    /// Why the last attempt failed, if it did, in a way for which it is repeated.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.inner.trouble.lock();
+        trouble.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// When the last answer was given, by its server's clock, to the end of the second; `None` before the first.
@@ -512,6 +521,7 @@ impl Client {
         let result = self.attempt(url, token, decode).await;
         self.inner.counts.add(endpoint, &result, began.elapsed());
         let result = result.map_err(|error| error.without_token(token));
+        self.note_trouble(result.as_ref().err());
         let class = result.as_ref().err().map(ApiError::class);
         if matches!(
             class,
@@ -520,6 +530,13 @@ impl Client {
             self.inner.accepted.store(true, Ordering::Relaxed);
         }
         result
+    }
+
+    /// Notes how an attempt failed, if it did and is to be repeated.
+    fn note_trouble(&self, error: Option<&ApiError>) {
+        let error = error.filter(|error| error.is_retryable());
+        let trouble = self.inner.trouble.lock();
+        *trouble.unwrap_or_else(PoisonError::into_inner) = error.map(ToString::to_string);
     }
 
     async fn attempt<T>(

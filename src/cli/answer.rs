@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use anstyle::Style;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::output::{Unwritable, print_if_read};
+use super::output::{Unwritable, is_colored, print_if_read};
+use super::styles::{HEAD, PLAIN};
 use super::table::Grid;
 use crate::store::Cell;
 use crate::text::{MAX_SHOWN, escape, escape_json, is_active};
@@ -150,16 +152,18 @@ impl Answer {
             grid.limit(most, LEAST_WIDTH);
         }
         let mut text = String::new();
-        let mut write = |cells: &[String]| {
+        let mut write = |cells: &[String], style: Style| {
             let cut = |(n, cell): (usize, &String)| fit(cell, grid.width(n));
             let cells: Vec<String> = cells.iter().enumerate().map(cut).collect();
+            let cells = cells.iter().map(|cell| (cell.as_str(), style));
             // Writing to a string never fails.
-            let _ = grid.write(&mut text, cells.iter().map(String::as_str));
+            let _ = grid.write(&mut text, cells);
         };
         if is_first {
-            write(&heads);
+            let colored = is_colored(&std::io::stdout());
+            write(&heads, if colored { HEAD } else { PLAIN });
         }
-        shown.iter().for_each(|row| write(row));
+        shown.iter().for_each(|row| write(row, PLAIN));
         self.grid = Some(grid);
         print_if_read(&text)
     }

@@ -46,6 +46,7 @@ pub async fn audit(settings: &Settings, progress: &Progress) -> Result<Asked, Cl
     let reader = store.reader(path)?;
     let asked = tokio::select! {
         asked = ask_and_wait(&store, &reader, settings, progress) => asked,
+        never = progress.keep_telling(false, || None) => match never {},
         () = shutdown.cancelled() => {
             tracing::warn!("interrupted; the daemon makes the audit nevertheless, `status` shows when the last one ended");
             Ok(Asked::Interrupted)
@@ -73,6 +74,7 @@ async fn ask_and_wait(
             answer: None,
         });
     }
+    progress.expect(requests.len());
     tracing::info!("another process holds the database: asking it for the audit");
     let asked = Instant::now();
     loop {
@@ -136,11 +138,12 @@ impl Request {
                 value: json.clone(),
             };
             self.answer = Some(serde_json::from_str(&json).map_err(corrupt)?);
+            progress.done(&self.task.id);
         } else if begun
             && let Some(feed) = reader.feed(&self.task.id).await?
             && let Some(audit) = feed.audit
         {
-            progress.show(&self.task, audit.cursor.offset, feed.total);
+            progress.show(&self.task, 0, audit.cursor.offset, feed.total);
         }
         Ok(())
     }

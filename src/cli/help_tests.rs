@@ -8,8 +8,11 @@ use super::Arguments;
 /// The head of the part of a help text that all commands share.
 const GLOBALS: &str = "Global options:";
 
-/// The help of the command at `path`, which is empty for the program itself: its own part and the global flags.
-fn help(path: &[&str]) -> (String, String) {
+/// The head of the end of a help text.
+const AFTER: &str = "Examples:";
+
+/// The help of the command at `path`, which is empty for the program itself: its own part, the global flags, and the end.
+fn help(path: &[&str]) -> [String; 3] {
     let mut root = Arguments::command().term_width(100);
     root.build();
     let command = path.iter().fold(&mut root, |command, name| {
@@ -17,13 +20,23 @@ fn help(path: &[&str]) -> (String, String) {
     });
     let help = command.render_long_help().to_string();
     let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
-    let (own, globals) = lines.split_at(lines.iter().position(|line| *line == GLOBALS).unwrap());
-    (own.join("\n"), globals.join("\n"))
+    let place = |head: &str| lines.iter().position(|line| *line == head);
+    let end = place(AFTER).unwrap_or(lines.len());
+    let globals = place(GLOBALS).unwrap_or(end);
+    let parts = [&lines[..globals], &lines[globals..end], &lines[end..]];
+    parts.map(|lines| lines.join("\n"))
 }
 
 /// The part of a help text that is the command's own.
 fn own(path: &[&str]) -> String {
-    help(path).0
+    let [own, ..] = help(path);
+    own
+}
+
+/// The global flags in a help text.
+fn globals(path: &[&str]) -> String {
+    let [_, globals, _] = help(path);
+    globals.trim_end().to_owned()
 }
 
 #[test]
@@ -65,7 +78,7 @@ fn the_program() {
       -V, --version
               Print version
     ");
-    assert_snapshot!(help(&[]).1, @r"
+    assert_snapshot!(globals(&[]), @r"
     Global options:
           --config <FILE>
               The configuration file; else $APIFY_MIRROR_CONFIG, ./apify-mirror.toml, the user's or the
@@ -297,8 +310,14 @@ fn commands_that_need_no_mirror() {
 }
 
 #[test]
+fn what_is_generated() {
+    assert_snapshot!(own(&["completions"]), @"");
+    assert_snapshot!(own(&["man"]), @"");
+}
+
+#[test]
 fn every_command_shows_the_global_flags_but_the_demo_no_configuration() {
-    let everywhere = help(&[]).1;
+    let everywhere = globals(&[]);
     for command in [
         &["run"][..],
         &["sync"],
@@ -308,17 +327,19 @@ fn every_command_shows_the_global_flags_but_the_demo_no_configuration() {
         &["deliveries", "list"],
         &["deliveries", "retry"],
         &["deliveries", "drop"],
+        &["sinks", "list"],
+        &["sinks", "remove"],
         &["query"],
         &["backup"],
         &["prune"],
         &["check"],
     ] {
-        assert_eq!(help(command).1, everywhere, "{command:?}");
+        assert_eq!(globals(command), everywhere, "{command:?}");
     }
     let config = everywhere.split("\n\n").next().unwrap();
     assert!(config.contains("--config"), "{config}");
     let without_config = everywhere.replacen(config, GLOBALS, 1);
-    let demo = help(&["demo"]).1;
+    let demo = globals(&["demo"]);
     assert_eq!(demo, without_config.replacen("\n\n", "\n", 1));
 }
 
@@ -359,6 +380,62 @@ fn commands_that_look_after_the_database() {
 }
 
 #[test]
+fn what_needs_no_mirror_shows_no_global_flags() {
+    for command in ["completions", "man"] {
+        assert_eq!(globals(&[command]), "", "{command}");
+        assert!(!own(&[command]).contains("--color"), "{command}");
+    }
+}
+
+#[test]
+fn every_help_ends_with_examples_that_are_right_and_exit_codes() {
+    let root = Arguments::command();
+    let names: Vec<&str> = root
+        .get_subcommands()
+        .map(|command| command.get_name())
+        .collect();
+    assert!(names.len() > 10);
+    for name in names {
+        let [_, _, after] = help(&[name]);
+        let command = root.find_subcommand(name).unwrap();
+        for nested in command.get_subcommands() {
+            assert_eq!(help(&[name, nested.get_name()])[2], after);
+        }
+        let (examples, codes) = after.split_once("\n\nExit codes:\n").unwrap();
+        for code in ["  0 ", "  1 ", "  2 "] {
+            assert!(
+                codes.lines().any(|line| line.starts_with(code)),
+                "{name}: {codes}"
+            );
+        }
+        let lines = examples
+            .lines()
+            .filter(|line| line.contains("apify-mirror "));
+        let lines: Vec<&str> = lines.collect();
+        assert!(!lines.is_empty(), "{name}: {examples}");
+        for line in lines {
+            assert!(line.chars().count() <= 100, "is wrapped: {line}");
+            let words = shell_words(&line[line.find("apify-mirror ").unwrap()..]);
+            let parsed = Arguments::try_parse_from(&words);
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+    assert_snapshot!(help(&["sync"])[2], @"");
+    assert_snapshot!(help(&[])[2], @"");
+}
+
+/// The words of a line up to a pipe or a redirection; quotes keep spaces.
+fn shell_words(line: &str) -> Vec<String> {
+    let line = line.split(['|', '>']).next().unwrap();
+    let parts = line.split('"').enumerate();
+    let words = parts.flat_map(|(n, part)| match n % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect(),
+        _ => vec![part.to_owned()],
+    });
+    words.collect()
+}
+
+#[test]
 fn no_flag_takes_the_token() {
     let help = Arguments::command().render_long_help().to_string();
     assert!(!help.contains("--token"), "{help}");
@@ -373,7 +450,7 @@ fn global_flags_stand_before_the_command_or_behind_it() {
     ] {
         let Arguments { globals, command } = Arguments::parse_from(line.split(' '));
         allow_duplicates!(
-            assert_snapshot!(format!("{globals:?} {command:?}"), @r#"Globals { config: Some("c.toml"), database: Some("x.db"), verbose: 1, quiet: 0, log_format: Some(Json), color: Never } Sync(Args { tasks: TaskArgs { tasks: ["a~b", "c"] } })"#)
+            assert_snapshot!(format!("{globals:?} {command:?}"), @r#"Globals { config: Some("c.toml"), database: Some("x.db"), verbose: 1, quiet: 0, log_format: Some(Json), color: Never } Sync(Args { tasks: TaskArgs { tasks: ["a~b", "c"], all_tasks: false }, json: false, wait: None })"#)
         );
     }
 }
@@ -394,6 +471,22 @@ fn only_commands_that_work_on_tasks_take_a_task() {
     for command in ["run", "sync", "audit", "events", "check"] {
         assert!(takes_task(command), "{command}");
     }
+    let all_tasks = |command: &str| {
+        let line = format!("apify-mirror {command} --all-tasks");
+        Arguments::try_parse_from(line.split(' ')).is_ok()
+    };
+    for (command, takes) in [
+        ("run", true),
+        ("sync", true),
+        ("audit", true),
+        ("check", true),
+        ("sync --task a~b", false),
+        ("events", false),
+        ("status", false),
+        ("demo", false),
+    ] {
+        assert_eq!(all_tasks(command), takes, "{command}");
+    }
     for command in [
         "status",
         "deliveries list",
@@ -403,6 +496,8 @@ fn only_commands_that_work_on_tasks_take_a_task() {
         "backup x",
         "prune",
         "demo",
+        "completions bash",
+        "man",
     ] {
         assert!(!takes_task(command), "{command}");
     }

@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Debug};
 
+use anstyle::Style;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use tracing::field::{Field, Visit};
@@ -11,11 +12,15 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::styles::{DIM, styled};
 use crate::model::Timestamp;
 use crate::text::{MAX_SHOWN, cut, escape, escape_json};
 
 /// The name that `tracing` gives to the message of an event.
 const MESSAGE: &str = "message";
+
+/// The style of the names of fields.
+const NAME: Style = Style::new().italic();
 
 /// Writes a field of a line for people: a message as it is, others with their names.
 pub fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
@@ -23,7 +28,8 @@ pub fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) ->
     match field.name() {
         MESSAGE => writer.write_str(&shown),
         name if writer.has_ansi_escapes() => {
-            write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{shown}")
+            let (name, equals) = (styled(NAME, name), styled(DIM, "="));
+            write!(writer, "{name}{equals}{shown}")
         }
         name => write!(writer, "{name}={shown}"),
     }

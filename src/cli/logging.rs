@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use indicatif::MultiProgress;
 use tracing::Subscriber;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
@@ -16,31 +15,27 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use super::globals::Globals;
 use super::log_lines::{JournalLines, JsonLines, write_field};
-use super::output::print_log;
+use super::output::{is_colored, print_log};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::model::Timestamp;
 use crate::options::Environment;
 use crate::systemd::is_journal;
 
-/// Starts the log, with the level of `settings` shifted by `-v` and `-q`. Log lines are written above `bars`, and for the
-/// journal where standard error leads there. Every command calls this once.
-pub fn start(
-    globals: &Globals,
-    environment: &Environment,
-    settings: &Settings,
-    bars: Option<MultiProgress>,
-) {
+/// Starts the log, with the level of `settings` shifted by `-v` and `-q`; for the journal where standard error leads there.
+/// Every command calls this once.
+pub fn start(globals: &Globals, environment: &Environment, settings: &Settings) {
     let level = shifted(settings.log_level, globals.verbosity());
     // Other libraries log warnings and errors only.
     let others = level.min(LevelFilter::WARN);
     let filter = EnvFilter::new(format!("{others},apify_mirror={level}"));
     let registry = tracing_subscriber::registry().with(filter);
     let in_journal = is_journal(io::stderr(), environment);
-    let stderr = Stderr { bars };
     match settings.log_format {
-        LogFormat::Text if in_journal => registry.with(journal(stderr)).init(),
-        LogFormat::Text => registry.with(text(stderr, globals.colored())).init(),
-        LogFormat::Json => registry.with(json(stderr, in_journal)).init(),
+        LogFormat::Text if in_journal => registry.with(journal(|| Line)).init(),
+        LogFormat::Text => registry
+            .with(text(|| Line, is_colored(&io::stderr())))
+            .init(),
+        LogFormat::Json => registry.with(json(|| Line, in_journal)).init(),
     }
     tracing::debug!(database = %settings.database.display(), log_level = %level, "log started");
 }
@@ -102,31 +97,13 @@ impl FormatTime for Clock {
     }
 }
 
-/// Standard error, which the log shares with progress bars.
-struct Stderr {
-    bars: Option<MultiProgress>,
-}
+/// Writes one log line to standard error.
+struct Line;
 
-impl<'a> MakeWriter<'a> for Stderr {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        Line {
-            bars: self.bars.as_ref(),
-        }
-    }
-}
-
-/// Writes one log line.
-struct Line<'a> {
-    bars: Option<&'a MultiProgress>,
-}
-
-impl Write for Line<'_> {
+impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // A log that cannot be written is no reason to fail.
-        let write = || print_log(&String::from_utf8_lossy(line));
-        self.bars.map_or_else(write, |bars| bars.suspend(write));
+        print_log(&String::from_utf8_lossy(line));
         Ok(line.len())
     }
 

@@ -5,9 +5,10 @@ mod answer;
 mod ask;
 mod commands;
 mod error;
-mod event_line;
 mod exit;
 mod globals;
+mod health;
+mod help;
 #[cfg(test)]
 mod help_tests;
 mod log_lines;
@@ -18,21 +19,24 @@ mod service;
 mod serving;
 mod settings;
 mod setup;
+mod styles;
 mod table;
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use commands::{
-    audit, backup, check, deliveries, demo, events, prune, query, run, sinks, status, sync,
+    audit, backup, check, completions, deliveries, demo, events, man, prune, query, run, sinks,
+    status, sync,
 };
 use error::CliError;
 pub use exit::ExitCode;
-use globals::Globals;
+use globals::{Color, Globals};
 use log_lines::priority;
-use output::{line, print, print_error};
+use output::{is_colored, line, print, print_error, show_error};
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::Level;
 
@@ -45,7 +49,7 @@ use crate::systemd::is_journal;
 /// The API token comes from the configuration's `api.token_file`, else from the environment variable APIFY_TOKEN, else
 /// from the systemd credential `apify-token`.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = after_help())]
 struct Arguments {
     #[command(flatten)]
     globals: Globals,
@@ -56,29 +60,65 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Mirror until SIGTERM or SIGINT
+    #[command(after_help = run::after_help())]
     Run(run::Args),
     /// Mirror once: catch every task up, re-read open runs, deliver due events, print a summary
+    #[command(after_help = sync::after_help())]
     Sync(sync::Args),
     /// Compare the whole mirror with the account: flag removed runs, repair any difference, print what was found
+    #[command(after_help = audit::after_help())]
     Audit(audit::Args),
     /// Show the state of every task and sink
+    #[command(after_help = status::after_help())]
     Status(status::Args),
     /// Read the event log
+    #[command(after_help = events::after_help())]
     Events(events::Args),
     /// List, retry or drop events that could not be delivered
+    #[command(after_help = deliveries::after_help())]
     Deliveries(deliveries::Args),
     /// List the sinks' subscriptions, or end one for good
+    #[command(after_help = sinks::after_help())]
     Sinks(sinks::Args),
     /// Ask a question in SQL, or list the views to ask
+    #[command(after_help = query::after_help())]
     Query(query::Args),
     /// Copy the whole mirror to a file, consistently, also while a daemon writes it
+    #[command(after_help = backup::after_help())]
     Backup(backup::Args),
     /// Remove what `[retention]` no longer keeps, and say what that was
+    #[command(after_help = prune::after_help())]
     Prune(prune::Args),
     /// Validate the configuration
+    #[command(after_help = check::after_help())]
     Check(check::Args),
     /// Run the daemon on a built-in simulated account: no token, no network
+    #[command(after_help = demo::after_help())]
     Demo(demo::Args),
+    /// Print a script that completes commands and flags in a shell
+    #[command(after_help = completions::after_help())]
+    Completions(completions::Args),
+    /// Print the manual page
+    #[command(after_help = man::after_help())]
+    Man(man::Args),
+}
+
+/// The end of the program's own help.
+fn after_help() -> String {
+    help::after(
+        &[
+            ("see it work, without a token", "apify-mirror demo"),
+            (
+                "mirror a task",
+                "APIFY_TOKEN=... apify-mirror sync --task janedoe~my-task --db runs.db",
+            ),
+            (
+                "ask a question",
+                "apify-mirror query --db runs.db \"SELECT * FROM task_health\"",
+            ),
+        ],
+        &ExitCode::ALL.map(|code| (code, None)),
+    )
 }
 
 /// Runs the program: reads arguments and environment, runs the command, and returns the code to exit with.
@@ -89,8 +129,12 @@ pub fn main() -> ExitCode {
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(shown) => return not_a_command(hide_value(shown)),
+        Err(shown) => {
+            Color::in_arguments(std::env::args_os().skip(1)).apply();
+            return not_a_command(hide_value(shown));
+        }
     };
+    arguments.globals.color.apply();
     // No name or value of ours is anything but Unicode.
     let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -98,13 +142,14 @@ pub fn main() -> ExitCode {
     match execute(&arguments, &environment) {
         Ok(code) => code,
         Err(error) => {
-            let text = format!("error: {}", error.shown());
-            let priority = match is_journal(io::stderr(), &environment) {
-                true => priority(Level::ERROR),
-                false => "",
-            };
-            let lines = text.lines().map(|line| format!("{priority}{line}\n"));
-            print_error(&lines.collect::<String>());
+            if is_journal(io::stderr(), &environment) {
+                let text = format!("error: {}", error.shown());
+                let priority = priority(Level::ERROR);
+                let lines = text.lines().map(|line| format!("{priority}{line}\n"));
+                print_error(&lines.collect::<String>());
+            } else {
+                show_error(&error.shown());
+            }
             error.code()
         }
     }
@@ -151,14 +196,14 @@ fn not_a_command(shown: clap::Error) -> ExitCode {
         false => inert.clone(),
     };
     if shown.use_stderr() {
-        print_error(&text(io::stderr().is_terminal()));
+        print_error(&text(is_colored(&io::stderr())));
         return ExitCode::Usage;
     }
-    match print(&text(io::stdout().is_terminal())) {
+    match print(&text(is_colored(&io::stdout()))) {
         Ok(()) => ExitCode::Ok,
         Err(error) => {
             let error = CliError::from(error);
-            print_error(&line(format_args!("error: {error}")));
+            show_error(&error.shown());
             error.code()
         }
     }
@@ -229,5 +274,7 @@ async fn dispatch(arguments: &Arguments, environment: &Environment) -> Result<Ex
         Command::Prune(args) => prune::execute(args, globals, environment).await,
         Command::Check(args) => check::execute(args, globals, environment).await,
         Command::Demo(args) => demo::execute(args, globals).await,
+        Command::Completions(args) => completions::execute(args, Arguments::command()),
+        Command::Man(args) => man::execute(args, Arguments::command()),
     }
 }

@@ -1,13 +1,18 @@
 //! What commands print. Standard output may be a pipe whose reader has ended; standard error need not be writable.
 
+use std::borrow::Cow;
 use std::time::Duration;
 use std::{fmt, io};
 
+use anstream::adapter::strip_str;
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::styles::{BAD, ODD, styled};
 use crate::options::without_tokens;
 use crate::stdio;
 use crate::text::{MAX_SHOWN, escape, escape_json};
@@ -25,18 +30,74 @@ pub fn print(text: &str) -> Result<(), Unwritable> {
     print_if_read(text).map(drop)
 }
 
-/// A line for people, with its end. What others wrote in it is escaped.
-pub fn line(text: impl fmt::Display) -> String {
-    escape(text, MAX_SHOWN) + "\n"
+/// Writes `text`, which has colours, to standard output, as [`print()`] does. They stay where a person sees them, unless
+/// `--color` or NO_COLOR say otherwise.
+///
+/// # Errors
+/// As for [`print()`].
+pub fn print_styled(text: &str) -> Result<(), Unwritable> {
+    print(&for_stream(text, &io::stdout()))
 }
 
-/// Writes `value` to standard output as indented JSON, without active characters.
+/// Writes `text`, which has colours, to standard error, as [`print_error`] does, with its colours as
+/// [`print_styled`].
+pub fn print_error_styled(text: &str) {
+    print_error(&for_stream(text, &io::stderr()));
+}
+
+/// Writes an error to standard error. Its text must be inert.
+pub fn show_error(error: &str) {
+    print_error_styled(&format!("{} {error}\n", styled(BAD, "error:")));
+}
+
+/// Writes a warning to standard error. Its text must be inert.
+pub fn show_warning(warning: &str) {
+    print_error_styled(&format!("{} {warning}\n", styled(ODD, "warning:")));
+}
+
+/// Whether what is written to `stream` has colours.
+pub fn is_colored(stream: &impl RawStream) -> bool {
+    AutoStream::choice(stream) != ColorChoice::Never
+}
+
+/// `text`, without its colours where `stream` is to have none.
+pub fn for_stream<'a>(text: &'a str, stream: &impl RawStream) -> Cow<'a, str> {
+    match is_colored(stream) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(plain(text)),
+    }
+}
+
+/// `text` without its colours.
+pub fn plain(text: &str) -> String {
+    strip_str(text).to_string()
+}
+
+/// Text for people, on one line. What others wrote in it is escaped.
+pub fn shown(text: impl fmt::Display) -> String {
+    escape(text, MAX_SHOWN)
+}
+
+/// A line for people, with its end. What others wrote in it is escaped.
+pub fn line(text: impl fmt::Display) -> String {
+    shown(text) + "\n"
+}
+
+/// `value` as indented JSON, without active characters, with a line end.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn to_json(value: &impl Serialize) -> Result<String, Unwritable> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Unwritable(error.into()))?;
+    Ok(escape_json(&text) + "\n")
+}
+
+/// Writes `value` to standard output, as [`to_json`] gives it.
 ///
 /// # Errors
 /// As for [`print()`].
 pub fn print_json(value: &impl Serialize) -> Result<(), Unwritable> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Unwritable(error.into()))?;
-    print(&(escape_json(&text) + "\n"))
+    print(&to_json(value)?)
 }
 
 /// Writes `text` to standard output; returns whether standard output still has a reader.

@@ -2,13 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use anstyle::Style;
+use tokio_util::sync::CancellationToken;
+
 use super::error::{CliError, code_of};
 use super::exit::ExitCode;
 use super::output::line;
 use super::setup::{Setup, close};
+use super::styles::{BAD, GOOD, ODD};
 use super::table::counted;
-use crate::daemon::{self, Report, Scope, UNFINISHED, on_signals};
-use crate::sinks::Place;
+use crate::daemon::{self, Report, Scope, SinkPlan, UNFINISHED};
 use crate::store::{Pruned, SinkStatus};
 use crate::sync::Outcome;
 
@@ -24,19 +27,18 @@ pub struct Pass {
     pub events_on_stdout: bool,
 }
 
-/// Makes a pass; `None` when SIGTERM or SIGINT interrupted it.
+/// Makes a pass; `None` when `shutdown` interrupted it.
 ///
 /// # Errors
 /// When the database fails. Tasks that failed are part of the report.
-pub async fn make(setup: Setup, scope: Scope) -> Result<Option<Pass>, CliError> {
+pub async fn make(
+    setup: Setup,
+    scope: Scope,
+    shutdown: &CancellationToken,
+) -> Result<Option<Pass>, CliError> {
     let began = Instant::now();
-    let shutdown = on_signals()?;
     let Setup { context, writer } = setup;
-    let events_on_stdout = context
-        .plan()
-        .sinks
-        .iter()
-        .any(|sink| sink.settings().options.place() == Some(Place::StandardOutput));
+    let events_on_stdout = context.plan().sinks.iter().any(SinkPlan::prints);
     let client = context.client.clone();
     let report = tokio::select! {
         report = daemon::pass(context, scope) => Some(report?),
@@ -64,6 +66,15 @@ pub fn result(outcome: Outcome) -> &'static str {
         Outcome::Failed => "failed",
         Outcome::Auditing => "unfinished",
         Outcome::Audited => "audited",
+    }
+}
+
+/// The style of a task's result.
+pub fn style(outcome: Outcome) -> Style {
+    match outcome {
+        Outcome::CaughtUp | Outcome::Audited => GOOD,
+        Outcome::Behind | Outcome::Auditing => ODD,
+        Outcome::Stalled(_) | Outcome::Failed => BAD,
     }
 }
 

@@ -4,13 +4,13 @@ use std::io;
 use std::path::PathBuf;
 
 use super::error::CliError;
-use super::globals::Globals;
+use super::globals::{Globals, TaskArgs};
 use super::logging;
 use crate::config::{self, Settings};
 use crate::options::Environment;
 use crate::systemd::is_journal;
 
-/// The settings in effect: from the configuration file, the environment and the flags, `tasks` among them. Also gives
+/// The settings in effect: from the configuration file, the environment and the flags, those of `tasks` among them. Also gives
 /// the file, if there is one.
 ///
 /// # Errors
@@ -18,7 +18,7 @@ use crate::systemd::is_journal;
 pub fn read(
     globals: &Globals,
     environment: &Environment,
-    tasks: &[String],
+    tasks: &TaskArgs,
 ) -> Result<(Settings, Option<PathBuf>), CliError> {
     let overrides = globals.overrides(tasks);
     let (settings, file) = config::load(globals.config.as_deref(), environment, overrides)?;
@@ -34,7 +34,7 @@ pub fn read(
 /// # Errors
 /// As for [`read`].
 pub fn load(globals: &Globals, environment: &Environment) -> Result<Settings, CliError> {
-    let (settings, _) = read(globals, environment, &[])?;
-    logging::start(globals, environment, &settings, None);
+    let (settings, _) = read(globals, environment, &TaskArgs::default())?;
+    logging::start(globals, environment, &settings);
     Ok(settings)
 }

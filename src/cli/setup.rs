@@ -17,6 +17,17 @@ use crate::sync;
 /// How long to wait at the end for the database to be closed. One that takes longer is as safe as after a crash.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
+/// What becomes of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// They are delivered to the sinks.
+    Delivered,
+    /// The same, but a sink that no configuration names prints nothing: its events are only in the event log.
+    NotPrintedUnasked,
+    /// Nothing is delivered, and no subscription changes.
+    Kept,
+}
+
 /// The parts.
 pub struct Setup {
     /// What every part shares.
@@ -36,12 +47,11 @@ impl Setup {
         tasks: &TaskArgs,
     ) -> Result<(Self, Settings), CliError> {
         let (settings, progress) = begin(globals, environment, tasks)?;
-        let setup = Self::open(&settings, environment, progress, true).await?;
+        let setup = Self::open(&settings, environment, progress, Events::Delivered).await?;
         Ok((setup, settings))
     }
 
-    /// Finds the token and goes on as [`Setup::new`], with what `settings` say. A command that does not deliver does not
-    /// subscribe.
+    /// Finds the token and goes on as [`Setup::new`], with what `settings` say.
     ///
     /// # Errors
     /// When there is no token, and as for [`Setup::new`].
@@ -49,12 +59,18 @@ impl Setup {
         settings: &Settings,
         environment: &Environment,
         progress: Progress,
-        subscribes: bool,
+        events: Events,
     ) -> Result<Self, CliError> {
         let token = find_token(settings.api.token_file.as_deref(), environment)?;
         let mut plan = plan(settings, environment, seed()).await?;
-        if !subscribes {
-            plan.subscriptions = Subscriptions::Unchanged;
+        match events {
+            Events::Delivered => {}
+            Events::NotPrintedUnasked => {
+                let implied = plan.sinks.iter_mut();
+                let implied = implied.filter(|sink| sink.settings().implied);
+                implied.for_each(SinkPlan::silence);
+            }
+            Events::Kept => plan.subscriptions = Subscriptions::Unchanged,
         }
         let setup = Self::new(settings, &token, plan, progress).await?;
         let source = token_source(settings, environment);
@@ -92,11 +108,10 @@ pub fn begin(
     environment: &Environment,
     tasks: &TaskArgs,
 ) -> Result<(Settings, Progress), CliError> {
-    let (settings, _) = settings::read(globals, environment, &tasks.tasks)?;
+    let (settings, _) = settings::read(globals, environment, tasks)?;
     settings.require_tasks()?;
-    let bars = globals.progress_bars();
-    logging::start(globals, environment, &settings, bars.clone());
-    Ok((settings, Progress::new(bars)))
+    logging::start(globals, environment, &settings);
+    Ok((settings, globals.progress()))
 }
 
 /// A seed for the jitter of this process's waits: two instances that start together must not poll in step.

@@ -2,16 +2,20 @@
 
 use std::fmt;
 
+use anstyle::Style;
 use indicatif::HumanCount;
 use unicode_width::UnicodeWidthStr;
 
+use super::styles::{HEAD, PLAIN, styled};
+use crate::store::TaskStatus;
 use crate::text::{MAX_SHOWN, escape};
 
 /// The space between two columns.
 const BETWEEN: &str = "  ";
 
 /// A table with a row for each of some items, without lines around its cells. Its `Display` writes a head and the rows,
-/// a line each and without spaces at the end; or nothing where there are no items. Cells are escaped.
+/// a line each and without spaces at the end; or nothing where there are no items. Cells are escaped; heads and some cells
+/// have colours.
 ///
 /// Columns whose cells all begin with a digit or are `-` hold numbers and are aligned to the right, others to the left.
 pub struct Table<'a, T> {
@@ -21,7 +25,7 @@ pub struct Table<'a, T> {
 
 struct Column {
     head: &'static str,
-    cells: Vec<String>,
+    cells: Vec<(String, Style)>,
 }
 
 impl<'a, T> Table<'a, T> {
@@ -35,12 +39,20 @@ impl<'a, T> Table<'a, T> {
 
     /// Adds a column to the right, with the text of `cell` for each item.
     #[must_use]
-    pub fn column<C: fmt::Display>(
+    pub fn column<C: fmt::Display>(self, head: &'static str, cell: impl Fn(&'a T) -> C) -> Self {
+        self.styled(head, cell, |_| PLAIN)
+    }
+
+    /// Adds a column to the right whose cells have the `style` of their item.
+    #[must_use]
+    pub fn styled<C: fmt::Display>(
         mut self,
         head: &'static str,
         cell: impl Fn(&'a T) -> C,
+        style: impl Fn(&'a T) -> Style,
     ) -> Self {
-        let cells = self.items.iter().map(|item| escape(cell(item), MAX_SHOWN));
+        let cells = self.items.iter();
+        let cells = cells.map(|item| (escape(cell(item), MAX_SHOWN), style(item)));
         self.columns.push(Column {
             head,
             cells: cells.collect(),
@@ -56,19 +68,16 @@ impl<T> fmt::Display for Table<'_, T> {
         }
         let mut grid = Grid::default();
         for (n, Column { head, cells }) in self.columns.iter().enumerate() {
-            let is_number =
-                |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+            let is_number = |(cell, _): &(String, Style)| {
+                cell.starts_with(|c: char| c.is_ascii_digit() || c == '-')
+            };
             grid.fit(n, head, cells.iter().all(is_number));
-            cells.iter().for_each(|cell| grid.widen(n, cell));
+            cells.iter().for_each(|(cell, _)| grid.widen(n, cell));
         }
-        grid.write(f, self.columns.iter().map(|column| column.head))?;
+        grid.write(f, self.columns.iter().map(|column| (column.head, HEAD)))?;
         for line in 0..self.items.len() {
-            grid.write(
-                f,
-                self.columns
-                    .iter()
-                    .map(|column| column.cells[line].as_str()),
-            )?;
+            let cells = self.columns.iter().map(|column| &column.cells[line]);
+            grid.write(f, cells.map(|(cell, style)| (cell.as_str(), *style)))?;
         }
         Ok(())
     }
@@ -121,25 +130,38 @@ impl Grid {
         self.columns.get(n).map_or(0, |(width, _)| *width)
     }
 
-    /// Writes a line of cells, without spaces at its end.
+    /// Writes a line of cells, each in its style, without spaces at its end.
     ///
     /// # Errors
     /// Those of `to`.
     pub fn write<'a>(
         &self,
         to: &mut impl fmt::Write,
-        cells: impl Iterator<Item = &'a str>,
+        cells: impl Iterator<Item = (&'a str, Style)>,
     ) -> fmt::Result {
-        let align = |(cell, (width, numeric)): (&str, &(usize, bool))| {
+        let align = |((cell, style), (width, numeric)): ((&str, Style), &(usize, bool))| {
             let padding = " ".repeat(width.saturating_sub(cell.width()));
+            // An empty cell in colours would keep the spaces before it.
+            let cell = match cell {
+                "" => String::new(),
+                cell => styled(style, cell),
+            };
             if *numeric {
-                padding + cell
+                padding + &cell
             } else {
-                cell.to_owned() + &padding
+                cell + &padding
             }
         };
         let cells: Vec<String> = cells.zip(&self.columns).map(align).collect();
         writeln!(to, "{}", cells.join(BETWEEN).trim_end())
+    }
+}
+
+/// The name of a task, as `username~name`; its id where it has none.
+pub fn task_label(task: &TaskStatus) -> String {
+    match (&task.username, &task.name) {
+        (Some(username), Some(name)) => format!("{username}~{name}"),
+        _ => task.id.clone(),
     }
 }
 
@@ -160,8 +182,33 @@ pub fn counted(number: u64, thing: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::output::plain;
+    use super::super::styles::BAD;
     use super::*;
     use insta::assert_snapshot;
+
+    fn shown<T>(table: &Table<'_, T>) -> String {
+        plain(&table.to_string())
+    }
+
+    #[test]
+    fn colours_take_no_width() {
+        let items = [("a", 1), ("longer", 20)];
+        let table = Table::of(&items)
+            .styled("task", |item| item.0, |_| BAD)
+            .styled(
+                "n",
+                |item| item.1,
+                |item| if item.1 > 1 { BAD } else { PLAIN },
+            );
+        assert_eq!(shown(&table), "task     n\na        1\nlonger  20\n");
+        let colored = "\u{1b}[1m\u{1b}[31ma\u{1b}[0m        1\n";
+        assert!(
+            table.to_string().contains(colored),
+            "{:?}",
+            table.to_string()
+        );
+    }
 
     #[test]
     fn numbers_are_aligned_to_the_right_and_no_line_ends_in_spaces() {
@@ -171,7 +218,7 @@ mod tests {
             .column("n", |item| item.1)
             .column("note", |item| item.2);
         assert_eq!(
-            table.to_string(),
+            shown(&table),
             "task        n  note\na           1  x\nlonger  1,000\n"
         );
     }
@@ -183,7 +230,7 @@ mod tests {
         let table = Table::of(&items)
             .column("task", |item| item.0)
             .column("n", |item| item.1);
-        assert_snapshot!(table.to_string().replace('\u{301}', ""), @r"
+        assert_snapshot!(shown(&table).replace('\u{301}', ""), @r"
         task      n
         ete       1
         日本語   22
@@ -195,7 +242,7 @@ mod tests {
     fn a_cell_stays_in_its_place() {
         let items = ["a\nb", "\u{1b}[2J\u{202e}c"];
         let table = Table::of(&items).column("task", |item| item);
-        assert_eq!(table.to_string(), "task\na\\nb\n\\u{1b}[2J\\u{202e}c\n");
+        assert_eq!(shown(&table), "task\na\\nb\n\\u{1b}[2J\\u{202e}c\n");
     }
 
     #[test]

@@ -41,8 +41,6 @@ pub struct Settings {
     pub from_file: bool,
     /// The sinks.
     pub sinks: Vec<SinkSettings>,
-    /// Whether the only sink is standard output because none is configured.
-    pub implied_sink: bool,
     /// What is served over HTTP, and to whom.
     pub http: HttpSettings,
     /// The level of the log.
@@ -95,8 +93,10 @@ pub enum LogFormat {
 /// Settings from flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// Replaces the configured tasks, unless empty.
+    /// Replaces the configured tasks, and that all are mirrored, unless empty.
     pub tasks: Vec<String>,
+    /// Mirrors every task of the account, beside the configured ones.
+    pub all_tasks: bool,
     /// The database file.
     pub database: Option<PathBuf>,
     /// The form of log lines.
@@ -112,8 +112,10 @@ impl Settings {
         let mut problems = Vec::new();
         let mut root = Reader::new("", tree, &mut problems);
 
+        let named = !overrides.tasks.is_empty();
         let tasks = tasks(&mut root, overrides.tasks);
         let discover_tasks = root.flag("discover_tasks", false);
+        let discover_tasks = overrides.all_tasks || (discover_tasks && !named);
         let api = root.section("api", api);
         let (path, readers) = root.section("database", database);
         let database = overrides
@@ -141,8 +143,7 @@ impl Settings {
             sync,
             retention,
             from_file: true,
-            implied_sink: sinks.is_none(),
-            sinks: sinks.unwrap_or_else(|| vec![sinks::implied()]),
+            sinks,
             http,
             log_level,
             log_format,
@@ -163,7 +164,6 @@ impl Settings {
         Self {
             from_file: false,
             sinks: vec![sinks::temporary()],
-            implied_sink: true,
             ..self
         }
     }
@@ -171,9 +171,7 @@ impl Settings {
     /// The same settings, for a command whose standard output is the journal: events go there only where that is configured.
     #[must_use]
     pub fn for_the_journal(mut self) -> Self {
-        if self.implied_sink {
-            self.sinks.clear();
-        }
+        self.sinks.retain(|sink| !sink.implied);
         self
     }
 
@@ -243,7 +241,7 @@ impl Settings {
     pub fn require_tasks(&self) -> Result<(), Problems> {
         if self.tasks.is_empty() && !self.discover_tasks {
             let message = "names no task; add one (`tasks = [\"janedoe~my-task\"]` or `--task janedoe~my-task`), \
-                           or set `discover_tasks = true`";
+                           or mirror all (`discover_tasks = true` or `--all-tasks`)";
             return Err(Problem::new("tasks", message).into());
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::progress::Progress;
 use super::worker::Worker;
 use crate::api::Client;
 use crate::model::{Registration, Retention, TEMPORARY_SINK, Timestamp};
-use crate::sinks::{BuildError, Sink, SinkSettings};
+use crate::sinks::{BuildError, Discard, Place, Sink, SinkSettings};
 use crate::store::{Committed, Reader, Store, StoreError};
 use crate::sync::{Commit, Settings};
 
@@ -52,6 +52,7 @@ pub struct SinkPlan {
     settings: SinkSettings,
     hidden: Vec<String>,
     sink: Arc<dyn Sink>,
+    silent: bool,
 }
 
 impl SinkPlan {
@@ -69,7 +70,19 @@ impl SinkPlan {
             settings,
             hidden,
             sink,
+            silent: false,
         })
+    }
+
+    /// Delivers to nowhere: the events count as delivered, and are only in the event log.
+    pub(crate) fn silence(&mut self) {
+        self.silent = true;
+        self.sink = Arc::new(Discard);
+    }
+
+    /// Whether it writes to standard output.
+    pub(crate) fn prints(&self) -> bool {
+        !self.silent && self.settings.options.place() == Some(Place::StandardOutput)
     }
 
     /// Delivers to `sink` in the place of the one that was built.
@@ -85,7 +98,8 @@ impl SinkPlan {
 
 impl PartialEq for SinkPlan {
     fn eq(&self, other: &Self) -> bool {
-        self.settings == other.settings && self.hidden == other.hidden
+        (&self.settings, &self.hidden, self.silent)
+            == (&other.settings, &other.hidden, other.silent)
     }
 }
 

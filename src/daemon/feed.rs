@@ -106,11 +106,15 @@ impl Feed {
     /// When the database fails. [`Poll`] reports errors of the API.
     pub async fn poll(&mut self) -> Result<Poll, StoreError> {
         let mut tally = Tally::default();
+        let from = self.position();
         let mut command = self.machine.step(Input::Wake, Timestamp::now());
         loop {
             if let Command::Sleep { wait, outcome } = command {
                 self.finish(outcome, &tally).await?;
                 self.pulse.back_after(wait);
+                if !self.has_more(outcome) {
+                    self.context.progress.done(&self.task.id);
+                }
                 return Ok(Poll {
                     wait,
                     outcome,
@@ -122,7 +126,8 @@ impl Feed {
             self.pulse.back_after(self.longest(&command));
             let input = self.execute(command, &mut tally).await?;
             command = self.machine.step(input, Timestamp::now());
-            self.show_progress();
+            let (progress, total) = (&self.context.progress, self.total());
+            progress.show(&self.task, from, self.position(), total);
         }
     }
 
@@ -136,13 +141,20 @@ impl Feed {
         self.context.longest(requests)
     }
 
-    fn show_progress(&self) {
+    /// Whether there is more to read at once, after a poll that ended with `outcome`.
+    fn has_more(&self, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Behind | Outcome::Auditing => true,
+            Outcome::CaughtUp => self.machine.feed().audit.is_some(),
+            Outcome::Audited | Outcome::Stalled(_) | Outcome::Failed => false,
+        }
+    }
+
+    /// Up to which entry the list is read, or audited.
+    fn position(&self) -> u64 {
         let feed = self.machine.feed();
-        let at = feed
-            .audit
-            .as_ref()
-            .map_or(feed.cursor.offset, |audit| audit.cursor.offset);
-        self.context.progress.show(&self.task, at, feed.total);
+        let audit = feed.audit.as_ref().map(|audit| audit.cursor.offset);
+        audit.unwrap_or(feed.cursor.offset)
     }
 
     /// Executes one command and returns the input that answers it. Adds to `tally` what came of it.

@@ -72,13 +72,23 @@ impl Report {
     }
 }
 
-/// Brings every wanted task up to date, concurrently, then delivers to every sink, and prunes for [`PRUNE_WITHIN`] at most.
+/// Brings every wanted task up to date, concurrently, then delivers to every sink, and prunes for [`PRUNE_WITHIN`] at most; tells
+/// how far it is.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn pass(context: Arc<Context>, scope: Scope) -> Result<Report, StoreError> {
+    let (progress, client) = (context.progress.clone(), context.client.clone());
+    tokio::select! {
+        report = pass_silently(context, scope) => report,
+        never = progress.keep_telling(true, || client.trouble()) => match never {},
+    }
+}
+
+async fn pass_silently(context: Arc<Context>, scope: Scope) -> Result<Report, StoreError> {
     let plan = context.plan();
     let wanted = tasks::wanted(&context, &plan).await?;
+    context.progress.expect(wanted.tasks.len());
     let mut work = JoinSet::new();
     for task in wanted.tasks {
         work.spawn(catch_up(Arc::clone(&context), task, scope));

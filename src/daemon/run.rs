@@ -50,6 +50,8 @@ pub async fn run(
         }
     };
     let mut sinks = pin!(supervise_sinks(Arc::clone(&context), shutdown.clone()));
+    let client = context.client.clone();
+    let telling = context.progress.keep_telling(false, || client.trouble());
     // Leaving the `select!` drops every feed, whatever it waits for.
     tokio::select! {
         () = shutdown.cancelled() => {}
@@ -57,7 +59,9 @@ pub async fn run(
         result = &mut sinks => return result,
         () = reloads => {}
         never = keep_pruning(Arc::clone(&context)) => match never {},
+        never = telling => match never {},
     }
+    context.progress.clear();
     // Attempts in flight get time to end, so that they need not be repeated.
     sinks.await?;
     Ok(context.close().await?)
@@ -145,6 +149,7 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
             }
             tracing::warn!(task = reference, "{error}");
         }
+        context.progress.expect(wanted.tasks.len());
         for task in &wanted.tasks {
             let work = keep_polling(&context, task, requests.of(&task.id));
             if feeds.ensure(&task.id, &plan.sync, work) {
@@ -157,6 +162,7 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
             for id in feeds.keep(|id| wanted.tasks.iter().any(|task| task.id == id)) {
                 tracing::info!(id, "no longer mirroring");
                 requests.forget(&id);
+                context.progress.forget(&id);
             }
         }
         pulse.back_after(LOOK_AGAIN);

@@ -16,6 +16,15 @@ pub enum EventType {
 }
 
 impl EventType {
+    /// All types of events but those of statuses that this version does not know.
+    pub fn known() -> impl Iterator<Item = Self> {
+        let entered = RunStatus::ACTIVE.into_iter().chain(RunStatus::TERMINAL);
+        let entered = entered.map(Self::Entered);
+        [Self::Created, Self::Resurrected]
+            .into_iter()
+            .chain(entered)
+    }
+
     /// The event's name, e.g. `ACTOR.RUN.TIMED_OUT`.
     pub fn name(&self) -> String {
         let suffix = match self {

@@ -426,7 +426,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Reads a length of time with its unit; zero may be written `"0s"`. A day is 24 hours.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     if let Some(days) = text.trim().strip_suffix('d') {
         let days: u32 = days.trim_end().parse().ok()?;
         return DAY.checked_mul(days);

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use rustix::fs::Access;
 
 use super::options::{BuildError, CheckError, Place, SinkOptions};
-use super::sink::{Sink, blocking};
+use super::sink::{Sink, blocking, json};
 use crate::files::{self, Purpose, Untrusted};
 use crate::model::{AttemptOutcome, Due, SinkLimits};
 use crate::options::{Environment, Problem, Reader};
@@ -125,7 +125,7 @@ impl Sink for File {
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
         let (path, open) = (self.path.clone(), Arc::clone(&self.open));
         let what = format!("file {}", self.path.display());
-        blocking(events, &what, move |lines, _| {
+        blocking(events, &what, json, move |lines, _| {
             let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
             let mut bytes = 0;
             let result = append(&path, &mut open, lines, &mut bytes);

@@ -6,7 +6,9 @@
 //! file of its own where it is a subject of its own, such as signatures, or the environment of programs.
 
 mod address;
+mod discard;
 mod environment;
+mod event_line;
 mod exec;
 mod file;
 mod headers;
@@ -22,12 +24,15 @@ mod stdout;
 mod webhook;
 
 pub use address::Address;
+pub(crate) use discard::Discard;
+pub(crate) use event_line::EventLine;
 pub(crate) use exec::kill_programs;
 pub use options::{BuildError, CheckError, Comparable, Place, SinkOptions};
 pub(crate) use places::check_places;
 pub use secret::SecretSource;
 pub use settings::{SinkSettings, Start};
-pub(crate) use settings::{implied, read, temporary};
+pub(crate) use settings::{read, temporary};
 pub use signature::{InvalidKey, SigningKeys};
 pub use sink::Sink;
+pub(crate) use stdout::for_people;
 pub use webhook::WebhookOptions;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::options::{Place, SinkOptions};
 use super::stdout::StdoutOptions;
 use super::{exec, file, stdout, webhook};
-use crate::model::{EventType, Registration, RunStatus, Subscription, TEMPORARY_SINK};
+use crate::model::{EventType, Registration, Subscription, TEMPORARY_SINK};
 use crate::options::{
     Environment, HOUR, LOOKS_LIKE_A_TOKEN, Problem, Reader, SECOND, looks_like_token,
 };
@@ -40,6 +40,9 @@ pub struct SinkSettings {
     pub start: Start,
     /// Its type, and the configuration of that type.
     pub options: Arc<dyn SinkOptions>,
+    /// Whether no configuration names it: it is there because nothing else was asked for. Says nothing about how it
+    /// delivers, so two are equal whatever this is.
+    pub implied: bool,
 }
 
 /// Where a sink starts that is added to a mirror which has events already.
@@ -59,6 +62,7 @@ impl PartialEq for SinkSettings {
             give_up_after,
             start,
             options,
+            implied: _,
         } = self;
         (name, events, give_up_after, start)
             == (
@@ -102,9 +106,11 @@ impl SinkSettings {
     }
 }
 
-/// Reads every section; `None` without the key `sinks`. An empty list means no sinks.
-pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Option<Vec<SinkSettings>> {
-    let sinks = root.tables("sinks", sink)?;
+/// Reads every section. Without the key `sinks`, events go to standard output; an empty list means no sinks.
+pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Vec<SinkSettings> {
+    let Some(sinks) = root.tables("sinks", sink) else {
+        return vec![stdout_named("stdout")];
+    };
     check_environments(root, &sinks);
     let (mut names, mut places) = (HashSet::new(), HashSet::new());
     for (n, sink) in sinks.iter().enumerate() {
@@ -130,12 +136,7 @@ pub(crate) fn read(root: &mut Reader<'_>, database: &Path) -> Option<Vec<SinkSet
             );
         }
     }
-    Some(sinks.into_iter().flatten().collect())
-}
-
-/// The sink of a configuration file that has no such section: standard output.
-pub(crate) fn implied() -> SinkSettings {
-    stdout_named("stdout")
+    sinks.into_iter().flatten().collect()
 }
 
 /// Checks that no program gets the secret of another sink from the environment. Names are not repeated: one may be a
@@ -172,6 +173,7 @@ fn stdout_named(name: &str) -> SinkSettings {
         give_up_after: GIVE_UP_AFTER,
         start: Start::Now,
         options: Arc::new(StdoutOptions),
+        implied: true,
     }
 }
 
@@ -207,6 +209,7 @@ fn sink(section: &mut Reader<'_>) -> Option<SinkSettings> {
         give_up_after,
         start,
         options: options?,
+        implied: false,
     })
 }
 
@@ -241,12 +244,5 @@ fn one_of(names: &[String]) -> String {
 }
 
 fn known_events() -> impl Iterator<Item = String> {
-    let entered = RunStatus::ACTIVE
-        .into_iter()
-        .chain(RunStatus::TERMINAL)
-        .map(EventType::Entered);
-    [EventType::Created, EventType::Resurrected]
-        .into_iter()
-        .chain(entered)
-        .map(|event| event.name())
+    EventType::known().map(|event| event.name())
 }

@@ -30,29 +30,34 @@ pub trait Sink: Send + Sync {
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome>;
 }
 
-/// `events` as one JSON object per line, without active characters, in one buffer, so that lines do not mix with other
-/// writers' output; and where each line ends. Control characters as they stand in a row that somebody changed can only be
-/// layout in JSON, and become spaces.
-fn lines(events: &[Due]) -> (Vec<u8>, Vec<usize>) {
+/// `events` as lines, in one buffer, so that they do not mix with other writers' output; and where each ends.
+fn lines(events: &[Due], line: impl Fn(&Due) -> String) -> (Vec<u8>, Vec<usize>) {
     let mut lines = String::with_capacity(events.iter().map(|event| event.payload.len() + 1).sum());
     let mut ends = Vec::with_capacity(events.len());
     for event in events {
-        lines.push_str(&escape_json(&event.payload).replace(|c| c < ' ', " "));
+        lines.push_str(&line(event));
         lines.push('\n');
         ends.push(lines.len());
     }
     (lines.into_bytes(), ends)
 }
 
-/// Writes the lines of `events` with `write`, on a thread that may block: a disk can be slow, and standard output can be a
-/// pipe that nobody reads. An event is delivered if its line was written as a whole. `write` is given a flag that is set
-/// when nobody waits for it any more.
+/// An event as a JSON object on one line, without active characters. Control characters as they stand in a row that
+/// somebody changed can only be layout in JSON, and become spaces.
+pub(super) fn json(event: &Due) -> String {
+    escape_json(&event.payload).replace(|c| c < ' ', " ")
+}
+
+/// Writes each of `events` as a `line`, without its end, with `write`, on a thread that may block: a disk can be slow, and
+/// standard output can be a pipe that nobody reads. An event is delivered if its line was written as a whole. `write` is
+/// given a flag that is set when nobody waits for it any more.
 pub(super) async fn blocking(
     events: &[Due],
     what: &str,
+    line: impl Fn(&Due) -> String,
     write: impl FnOnce(&[u8], &AtomicBool) -> Written + Send + 'static,
 ) -> Vec<AttemptOutcome> {
-    let (lines, ends) = lines(events);
+    let (lines, ends) = lines(events, line);
     let cancel = CancelOnDrop::default();
     let cancelled = Arc::clone(&cancel.0);
     let written = tokio::task::spawn_blocking(move || write(&lines, &cancelled)).await;
@@ -115,7 +120,7 @@ mod tests {
     #[test]
     fn a_line_counts_once_its_end_is_written() {
         let events = [due(1, "a", "{\"a\":1}"), due(2, "b", "{}")];
-        let (lines, ends) = lines(&events);
+        let (lines, ends) = lines(&events, json);
         assert_eq!(lines, b"{\"a\":1}\n{}\n");
         let delivered = |written| {
             let outcomes = outcomes(&ends, written, "full");
@@ -135,7 +140,7 @@ mod tests {
             due(2, "b", "{\n}"),
             due(3, "c", "{}\n\u{1b}[2J<0>forged"),
         ];
-        let (lines, ends) = lines(&events);
+        let (lines, ends) = lines(&events, json);
         let forged = b"{}  [2J<0>forged\n";
         let own = b"{\"a\":\"\\u009b\\u2028\\u202e\"}\n{ }\n";
         assert_eq!(lines, [own.as_slice(), forged].concat());

@@ -52,7 +52,8 @@ pub enum StoreError {
     },
     /// Another instance holds the database.
     #[error(
-        "database {path} is in use by another apify-mirror; stop that one first, or use another `--db`"
+        "database {path} is in use by another apify-mirror; stop that one first, wait for it (`sync --wait 10m`), or use \
+         another `--db`"
     )]
     Locked {
         /// The database file.

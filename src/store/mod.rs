@@ -21,8 +21,8 @@ pub use error::{Failure, StoreError};
 pub use pruning::{PRUNE_CHUNK, PrunePosition, PruneStep, Pruned};
 pub use query::{Cell, Part, QueryError, View};
 pub use reports::{
-    AuditRequest, Delivery, FeedHealth, Health, LoggedEvent, Overview, Selection, SinkStatus,
-    SubscriptionStatus, TaskStatus, Unresolved, Which,
+    AuditRequest, Delivery, EventFilter, FeedHealth, Health, LoggedEvent, Overview, Selection,
+    SinkStatus, SubscriptionStatus, TaskStatus, Unresolved, Which,
 };
 pub use sqlite::{SqliteReader, SqliteStore, Writer, views};
 pub use states::{Condition, DeliveryState, SinkState};

@@ -215,6 +215,17 @@ pub struct Delivery {
     pub last_error: Option<String>,
 }
 
+/// Selects events of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Events of these feeds; `None` for all.
+    pub feeds: Option<Vec<String>>,
+    /// Events of these types; `None` for all.
+    pub types: Option<Vec<String>>,
+    /// Events by which a run came to one of these statuses; `None` for all.
+    pub statuses: Option<Vec<String>>,
+}
+
 /// An event of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedEvent {

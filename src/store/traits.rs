@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::error::StoreError;
 use super::pruning::{PrunePosition, PruneStep, Pruned};
 use super::reports::{
-    AuditRequest, Delivery, Health, LoggedEvent, Overview, Selection, SinkStatus,
+    AuditRequest, Delivery, EventFilter, Health, LoggedEvent, Overview, Selection, SinkStatus,
     SubscriptionStatus,
 };
 use super::states::Condition;
@@ -229,21 +229,20 @@ pub trait Reader: Send + Sync {
     /// The stored run `id`.
     async fn run(&self, id: &str) -> Result<Option<Stored>, StoreError>;
 
-    /// Events with a sequence number greater than `after`, of the feeds `feeds` or, if that is `None`, of all; at most
-    /// `limit`, in order. Also returns the sequence number up to which the log was read.
+    /// Events of `filter` with a sequence number greater than `after`; at most `limit`, in order. Also returns the sequence
+    /// number up to which the log was read.
     async fn events_after(
         &self,
         after: i64,
-        feeds: Option<&[String]>,
+        filter: &EventFilter,
         limit: u64,
     ) -> Result<(Vec<LoggedEvent>, i64), StoreError>;
 
-    /// The sequence number after which the last `count` events of `feeds` come.
-    async fn seq_before_last(
-        &self,
-        count: u64,
-        feeds: Option<&[String]>,
-    ) -> Result<i64, StoreError>;
+    /// The sequence number after which the last `count` events of `filter` come.
+    async fn seq_before_last(&self, count: u64, filter: &EventFilter) -> Result<i64, StoreError>;
+
+    /// The sequence number of the newest event that was observed before `time`; 0 if there is none.
+    async fn seq_before(&self, time: Timestamp) -> Result<i64, StoreError>;
 
     /// The id of the task that `reference` names, as far as the mirror knows: an id, `username~name`, `~name`, or a
     /// name it was configured under before.

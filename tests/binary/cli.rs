@@ -46,6 +46,8 @@ fn an_unreachable_api_exits_with_75() {
         .env("APIFY_MIRROR_API__BASE_URL", format!("http://{closed}"))
         .code(75)
         .stderr("cannot connect")
+        // Told while it is tried again.
+        .stderr("retrying: ")
         .check(&Setup::with_runs(1));
 }
 
@@ -109,6 +111,53 @@ fn wrong_usage_exits_with_2() {
             refused(&["sync", "-v", "-q"]).stderr("--quiet"),
         ],
     );
+    let left: Vec<_> = std::fs::read_dir(setup.dir.path()).unwrap().collect();
+    assert!(left.is_empty(), "nothing is written: {left:?}");
+}
+
+#[test]
+fn completions_and_the_manual_page_are_generated() {
+    let setup = Setup::with_runs(1);
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        Case::of(&["completions", shell])
+            .stdout("apify-mirror")
+            .stdout("max-age")
+            .check(&setup);
+    }
+    let man = Case::of(&["man"]).check(&setup);
+    let page = stdout(&man);
+    assert!(page.contains(".TH apify-mirror 1"), "{page}");
+    for text in [
+        ".SH COMMANDS",
+        ".SS \"apify\\-mirror sync\"",
+        ".SS \"apify\\-mirror deliveries retry\"",
+        "\\-\\-max\\-age",
+        "GLOBAL OPTIONS",
+        "Exit codes:",
+        "# from cron, every five minutes",
+    ] {
+        assert!(page.contains(text), "{text} is not in {page}");
+    }
+    // Only the preamble, and only once.
+    assert_eq!(page.matches(".ds Aq").count(), 2, "{page}");
+    for command in [&["completions", "bash"][..], &["man"]] {
+        for flag in [
+            &["--config", "x.toml"][..],
+            &["--db", "x.db"],
+            &["-v"],
+            &["-q"],
+            &["--log-format", "json"],
+            &["--color", "never"],
+        ] {
+            for line in [[command, flag].concat(), [flag, command].concat()] {
+                Case::of(&line)
+                    .code(2)
+                    .stderr("leave the flag out")
+                    .check(&setup);
+            }
+        }
+    }
+    Case::of(&["completions", "cmd"]).code(2).check(&setup);
     let left: Vec<_> = std::fs::read_dir(setup.dir.path()).unwrap().collect();
     assert!(left.is_empty(), "nothing is written: {left:?}");
 }

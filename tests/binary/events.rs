@@ -78,6 +78,46 @@ fn the_log_is_filtered_by_number_limit_and_task() {
 }
 
 #[test]
+fn the_log_is_filtered_by_time_type_and_status() {
+    let setup = with_events();
+    let since = |which: &str| {
+        let sql = format!("SELECT {which}(observed_at) FROM events");
+        setup.column(&sql).remove(0)
+    };
+    // The first ones were observed before the last one was.
+    let (first, last) = (since("min"), since("max"));
+    for (arguments, expected) in [
+        (&["--type", "CREATED"][..], &[1, 3, 5][..]),
+        (&["--type", "ACTOR.RUN.FAILED"], &[4]),
+        (&["--type", "created", "--type", "failed"], &[1, 3, 4, 5]),
+        (&["--status", "READY"], &[5]),
+        (&["--status", "succeeded", "--type", "SUCCEEDED"], &[2]),
+        (&["--type", "CREATED", "--limit", "2"], &[3, 5]),
+        (&["--type", "ABORTED"], &[]),
+        (&["--since", &first], &[1, 2, 3, 4, 5]),
+        (&["--since", &last], &[5]),
+        (&["--since", "2100-01-01"], &[]),
+        (&["--since", "2001-01-01"], &[1, 2, 3, 4, 5]),
+        (&["--since", "1h", "--limit", "2"], &[1, 2]),
+        (&["--since", "1h", "--task", "~other"], &[5]),
+    ] {
+        assert_eq!(listed(&setup, arguments), expected, "{arguments:?}");
+    }
+    for (arguments, named) in [
+        (["--type", "DONE"], "ACTOR.RUN.CREATED, "),
+        (["--status", "CREATED"], "READY, "),
+        (["--since", "yesterday"], "2026-01-31"),
+        (["--since", "-1"], "--since"),
+    ] {
+        Case::of(&[&["events"], &arguments[..]].concat())
+            .bare()
+            .code(2)
+            .stderr(named)
+            .check(&setup);
+    }
+}
+
+#[test]
 fn following_waits_for_a_database_and_ends_with_its_reader() {
     let mut setup = Setup::with_runs(3);
     setup.configure("tasks = [\"~my-task\"]\nsinks = []\n");

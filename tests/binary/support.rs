@@ -1,7 +1,9 @@
 //! Set-up: a simulated account, the binary, and a folder; and ways to inspect the results.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -12,6 +14,8 @@ use apify_mirror::model::{Run, RunStatus, Timestamp};
 use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
 use apify_mirror::store::{Reader, SqliteReader};
 use rusqlite::{Connection, OpenFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -297,6 +301,71 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(began.elapsed() < TIMEOUT, "waited too long for: {what}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A program on a terminal of its own. Killed when dropped.
+pub struct OnTerminal {
+    pub child: Child,
+    shown: Arc<Mutex<Vec<u8>>>,
+    reads: Option<std::thread::JoinHandle<()>>,
+}
+
+impl OnTerminal {
+    /// Starts `command` with its output and errors on a terminal.
+    pub fn start(mut command: Command) -> Self {
+        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&controller).unwrap();
+        unlockpt(&controller).unwrap();
+        let name = ptsname(&controller, Vec::new()).unwrap();
+        let path = OsStr::from_bytes(name.to_bytes());
+        let user = File::options().read(true).write(true).open(path).unwrap();
+        let size = Winsize {
+            ws_row: 40,
+            ws_col: 120,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&user, size).unwrap();
+        command.env("TERM", "xterm").stdin(Stdio::null());
+        command.stdout(user.try_clone().unwrap()).stderr(user);
+        let child = command.spawn().unwrap();
+        // The command holds the other ends of the terminal: its output ends with the program.
+        drop(command);
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let (mut controller, all) = (File::from(controller), Arc::clone(&shown));
+        let reads = std::thread::spawn(move || {
+            let mut some = [0; 4096];
+            // An error means that the last user of the terminal is gone.
+            while let Ok(bytes @ 1..) = controller.read(&mut some) {
+                all.lock().unwrap().extend(&some[..bytes]);
+            }
+        });
+        Self {
+            child,
+            shown,
+            reads: Some(reads),
+        }
+    }
+
+    /// Everything that was written to the terminal so far.
+    pub fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until the program has ended; returns what it wrote, and its exit code.
+    pub fn wait(mut self) -> (String, Option<i32>) {
+        let code = self.child.wait().unwrap().code();
+        self.reads.take().unwrap().join().unwrap();
+        (self.shown(), code)
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use apify_mirror::model::{Run, RunStatus, Timestamp};
-use apify_mirror::store::{Committed, Reader};
+use apify_mirror::store::{Committed, EventFilter, Reader};
 use apify_mirror::sync::{Baseline, Commit, Stored};
 use serde_json::Value;
 
@@ -110,7 +110,8 @@ impl Checks {
         let mut raised = Vec::new();
         let mut changed = BTreeSet::new();
         loop {
-            let (events, _) = ready(mirror.events_after(self.last_seq, None, BATCH)).unwrap();
+            let (events, _) =
+                ready(mirror.events_after(self.last_seq, &EventFilter::default(), BATCH)).unwrap();
             if events.is_empty() {
                 break;
             }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use apify_mirror::model::{Retention, Seed, Task, Timestamp};
 use apify_mirror::simulator::Rng;
-use apify_mirror::store::{PrunePosition, Pruned, Reader, SqliteReader, SqliteStore, Store};
+use apify_mirror::store::{
+    EventFilter, PrunePosition, Pruned, Reader, SqliteReader, SqliteStore, Store,
+};
 use apify_mirror::sync::{
     Command, Commit, Input, Listing, Machine, Outcome, ReadFailure, Seen, Settings, Single,
 };
@@ -248,7 +250,12 @@ impl Mirror {
 
     /// The numbers of the events in the log.
     fn logged(&self) -> BTreeSet<i64> {
-        let (events, _) = ready(self.reader.events_after(0, None, u64::from(u32::MAX))).unwrap();
+        let (events, _) = ready(self.reader.events_after(
+            0,
+            &EventFilter::default(),
+            u64::from(u32::MAX),
+        ))
+        .unwrap();
         events.into_iter().map(|event| event.seq).collect()
     }
 

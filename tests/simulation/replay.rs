@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use apify_mirror::model::{RunStatus, Task, Timestamp};
-use apify_mirror::store::{Reader, SqliteStore, Store};
+use apify_mirror::store::{EventFilter, Reader, SqliteStore, Store};
 use apify_mirror::sync::Commit;
 use serde_json::Value;
 
@@ -77,7 +77,8 @@ fn play(commits: &[(String, Commit)]) -> Log {
         ready(store.open_feed(&task, Timestamp::default())).unwrap();
         let written = ready(store.commit(feed, commit.clone())).unwrap();
         if written.written.events > 0 {
-            let (events, through) = ready(reader.events_after(last, None, 1_000_000)).unwrap();
+            let (events, through) =
+                ready(reader.events_after(last, &EventFilter::default(), 1_000_000)).unwrap();
             last = through;
             for event in events {
                 let (id, meaning) = meaning(&event.payload, &ends);

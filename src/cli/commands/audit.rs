@@ -9,14 +9,40 @@ use crate::cli::ask::{self, Asked};
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
-use crate::cli::output::{line, print, print_error, print_json};
+use crate::cli::help;
+use crate::cli::output::{line, print_error, print_json, print_styled};
 use crate::cli::pass::{self, result, severity};
-use crate::cli::setup::{self, Setup};
+use crate::cli::setup::{self, Events, Setup};
+use crate::cli::styles::{BAD, GOOD};
 use crate::cli::table::Table;
-use crate::daemon::{AuditAnswer, AuditEnd, FeedReport, Progress, Scope};
+use crate::daemon::{AuditAnswer, AuditEnd, FeedReport, Scope, on_signals};
 use crate::model::Task;
 use crate::options::Environment;
 use crate::store::{SqliteStore, StoreError};
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "compare everything, beside a running daemon too",
+                "apify-mirror audit",
+            ),
+            (
+                "one task, for programs",
+                "apify-mirror audit --task janedoe~my-task --json",
+            ),
+        ],
+        &[
+            (ExitCode::SomeTasksFailed, None),
+            (ExitCode::Locked, None),
+            (ExitCode::Storage, None),
+            (ExitCode::Temporary, None),
+            (ExitCode::Token, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `audit`.
 #[derive(Debug, clap::Args)]
@@ -38,12 +64,11 @@ pub async fn execute(
     globals: &Globals,
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
-    let (settings, mut progress) = setup::begin(globals, environment, &args.tasks)?;
+    let (settings, progress) = setup::begin(globals, environment, &args.tasks)?;
     let began = Instant::now();
     loop {
         if !SqliteStore::is_held(&settings.database) {
-            let bars = std::mem::replace(&mut progress, Progress::new(None));
-            match Setup::open(&settings, environment, bars, false).await {
+            match Setup::open(&settings, environment, progress.clone(), Events::Kept).await {
                 // Another process was faster.
                 Err(CliError::Store(StoreError::Locked { .. })) => {}
                 setup => return by_itself(setup?, args.json).await,
@@ -58,7 +83,7 @@ pub async fn execute(
 }
 
 async fn by_itself(setup: Setup, json: bool) -> Result<ExitCode, CliError> {
-    let Some(pass) = pass::make(setup, Scope::Audit).await? else {
+    let Some(pass) = pass::make(setup, Scope::Audit, &on_signals()?).await? else {
         return Ok(ExitCode::Temporary);
     };
     let findings: Vec<Finding> = pass.report.feeds.iter().map(Finding::of).collect();
@@ -100,7 +125,7 @@ fn report(findings: &[Finding], remarks: &str, json: bool) -> Result<(), CliErro
         print_json(&findings)?;
         print_error(remarks);
     } else {
-        print(&(table(findings) + remarks))?;
+        print_styled(&(table(findings) + remarks))?;
     }
     Ok(())
 }
@@ -189,7 +214,14 @@ impl Finding {
 fn table(findings: &[Finding]) -> String {
     Table::of(findings)
         .column("task", |finding| &finding.task)
-        .column("result", |finding| finding.result)
+        .styled(
+            "result",
+            |finding| finding.result,
+            |finding| match finding.result {
+                "audited" => GOOD,
+                _ => BAD,
+            },
+        )
         .column("compared", |finding| HumanCount(finding.compared))
         .column("found", |finding| HumanCount(finding.repaired.found))
         .column("returned", |finding| HumanCount(finding.repaired.returned))
@@ -203,6 +235,7 @@ fn table(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::plain;
     use crate::cli::pass::tests::feed;
     use crate::daemon::AuditReport;
     use crate::store::Written;
@@ -232,7 +265,7 @@ mod tests {
 
     #[test]
     fn people_get_a_table() {
-        assert_snapshot!(table(&findings()), @r"
+        assert_snapshot!(plain(&table(&findings())), @r"
         task             result   compared  found  returned  status  usage  fields  removed
         janedoe~my-task  audited     1,234      1         2       3      4   5,000        6
         janedoe~other    failed          0      0         0       0      0       0        0

@@ -8,11 +8,27 @@ use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{self, Globals};
+use crate::cli::help;
 use crate::cli::output::{line, print};
 use crate::cli::settings;
 use crate::daemon::on_signals;
 use crate::options::Environment;
 use crate::store::SqliteReader;
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[(
+            "a copy for each day",
+            "apify-mirror backup --db runs.db \"runs-$(date +%F).db\"",
+        )],
+        &[
+            (ExitCode::Storage, None),
+            (ExitCode::Temporary, Some("interrupted; there is no copy")),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `backup`.
 #[derive(Debug, clap::Args)]
@@ -34,7 +50,7 @@ pub async fn execute(
     let settings = settings::load(globals, environment)?;
     let shutdown = on_signals()?;
     let reader = SqliteReader::open(&settings.database)?;
-    let bars = globals.progress_bars();
+    let bars = globals.bars();
     let bar = bars.map_or_else(ProgressBar::hidden, |bars| bars.add(new_bar()));
     let shown = bar.clone();
     let go_on = move |copied, total| {

@@ -6,11 +6,34 @@ use crate::api::Client;
 use crate::cli::error::{CliError, code_of};
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
-use crate::cli::output::{line, print, print_error};
+use crate::cli::help;
+use crate::cli::output::{line, print, show_error, show_warning, shown};
 use crate::cli::{logging, settings, setup};
 use crate::config::{Settings, find_read_token, find_token};
 use crate::options::Environment;
 use crate::sinks::{CheckError, SinkSettings};
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "whether the configuration is valid, and there is a token",
+                "apify-mirror check",
+            ),
+            (
+                "also try the token, the tasks and the sinks' addresses",
+                "apify-mirror check --online",
+            ),
+        ],
+        &[
+            (ExitCode::SomeTasksFailed, None),
+            (ExitCode::Temporary, None),
+            (ExitCode::Token, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `check`.
 #[derive(Debug, clap::Args)]
@@ -31,8 +54,8 @@ pub async fn execute(
     globals: &Globals,
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
-    let (settings, file) = settings::read(globals, environment, &args.tasks.tasks)?;
-    logging::start(globals, environment, &settings, None);
+    let (settings, file) = settings::read(globals, environment, &args.tasks)?;
+    logging::start(globals, environment, &settings);
     settings.require_tasks()?;
     let sinks = settings.resolved_sinks(environment)?;
     if let Some(path) = &settings.http.read_token_file {
@@ -46,11 +69,11 @@ pub async fn execute(
     print(&describe(&settings, file.as_deref(), &found))?;
     for sink in &sinks {
         if let Some(warning) = sink.options.warning() {
-            print_error(&format!("warning: sink {}: {warning}\n", sink.name));
+            show_warning(&shown(format_args!("sink {}: {warning}", sink.name)));
         }
     }
     if let Some(warning) = settings.http.warning() {
-        print_error(&format!("warning: {warning}\n"));
+        show_warning(&shown(warning));
     }
     let token = token?;
     if !args.online {
@@ -117,7 +140,7 @@ async fn try_tasks(client: &Client, settings: &Settings) -> Result<ExitCode, Cli
                 task.id
             )))?,
             Err(error) => {
-                print_error(&line(format_args!("error: {reference}: {error}")));
+                show_error(&shown(format_args!("{reference}: {error}")));
                 code = code_of(&error);
             }
         }
@@ -126,7 +149,7 @@ async fn try_tasks(client: &Client, settings: &Settings) -> Result<ExitCode, Cli
         match client.tasks().await {
             Ok(tasks) => print(&format!("  discovery ok   {} tasks\n", tasks.len()))?,
             Err(error) => {
-                print_error(&line(format_args!("error: {error}")));
+                show_error(&shown(&error));
                 code = code_of(&error);
             }
         }
@@ -147,7 +170,7 @@ async fn try_sinks(
                 sink.name
             )))?,
             Err(error) => {
-                print_error(&line(format_args!("error: sink {}: {error}", sink.name)));
+                show_error(&shown(format_args!("sink {}: {error}", sink.name)));
                 if code == ExitCode::Ok {
                     code = match error {
                         CheckError::Configuration(_) => ExitCode::Configuration,

@@ -7,14 +7,37 @@ use clap::Subcommand;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, MAX_LIMIT};
-use crate::cli::output::{print, print_json};
+use crate::cli::help;
+use crate::cli::output::{print, print_json, print_styled};
 use crate::cli::settings;
+use crate::cli::styles::of_delivery;
 use crate::cli::table::{Table, counted};
 use crate::model::Timestamp;
 use crate::options::Environment;
 use crate::store::{
     Delivery, Reader, Selection, SqliteReader, SqliteStore, Store, StoreError, Which,
 };
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "what could not be delivered",
+                "apify-mirror deliveries list",
+            ),
+            (
+                "try everything again that a sink is owed",
+                "apify-mirror deliveries retry --all --sink hook",
+            ),
+            (
+                "give up on two events",
+                "apify-mirror deliveries drop 17 18",
+            ),
+        ],
+        &[(ExitCode::Storage, None), (ExitCode::Configuration, None)],
+    )
+}
 
 /// The flags of `deliveries`.
 #[derive(Debug, clap::Args)]
@@ -26,10 +49,13 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List events that were set aside, or that failed and wait for another attempt
+    #[command(after_help = after_help())]
     List(ListArgs),
     /// Retry events at once that were set aside or wait for another attempt
+    #[command(after_help = after_help())]
     Retry(RetryArgs),
     /// Give up for good on events that were set aside; they stay in the event log
+    #[command(after_help = after_help())]
     Drop(DropArgs),
 }
 
@@ -99,7 +125,7 @@ pub async fn execute(
             if args.json {
                 print_json(&found)?;
             } else {
-                print(&text(&found, args.all))?;
+                print_styled(&text(&found, args.all))?;
             }
         }
         Action::Retry(args) => {
@@ -185,7 +211,11 @@ fn text(found: &[Delivery], all: bool) -> String {
         .column("sink", |delivery| &delivery.sink)
         .column("type", |delivery| &delivery.r#type)
         .column("run", |delivery| &delivery.run_id)
-        .column("state", |delivery| delivery.state)
+        .styled(
+            "state",
+            |delivery| delivery.state,
+            |delivery| of_delivery(delivery.state),
+        )
         .column("attempts", |delivery| delivery.attempts)
         .column("last attempt", |delivery| {
             or_dash(&delivery.last_attempt_at)
@@ -198,6 +228,7 @@ fn text(found: &[Delivery], all: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::plain;
     use crate::store::DeliveryState;
     use clap::Parser;
     use insta::assert_snapshot;
@@ -297,7 +328,7 @@ mod tests {
             last_error: Some("410 Gone".to_owned()),
             ..retrying.clone()
         };
-        assert_snapshot!(text(&[dead, retrying, waiting], true), @r"
+        assert_snapshot!(plain(&text(&[dead, retrying, waiting], true)), @r"
           seq  sink  type                 run  state     attempts              last attempt              next attempt                    error
             9  hook  ACTOR.RUN.SUCCEEDED  abc  dead             3  2026-01-10T11:58:00.000Z                         -                 410 Gone
         12345  hook  ACTOR.RUN.SUCCEEDED  abc  retrying         3  2026-01-10T11:58:00.000Z  2026-01-10T12:00:00.000Z  503 Service Unavailable

@@ -6,23 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use indicatif::HumanCount;
 
 use crate::api::Token;
 use crate::cli::error::CliError;
-use crate::cli::event_line::EventLine;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::Globals;
+use crate::cli::help;
 use crate::cli::logging;
 use crate::cli::output::print;
 use crate::cli::setup::{Setup, close, plan, seed};
 use crate::config::{LogLevel, Settings};
 use crate::daemon::{self, Progress, Scope, on_signals};
-use crate::model::{AttemptOutcome, Due, SinkLimits, Timestamp};
+use crate::model::Timestamp;
 use crate::options::Environment;
 use crate::simulator::{Activity, Faults, Server, TOKEN, World};
-use crate::sinks::Sink;
+use crate::sinks::for_people;
 use crate::text::{MAX_SHOWN, escape};
 
 /// Runs in the simulated account's past.
@@ -33,6 +32,17 @@ const LATENCY: Duration = Duration::from_millis(100);
 
 /// How often something may happen in the simulated account.
 const TICK: Duration = Duration::from_millis(100);
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[(
+            "half a minute of a simulated account",
+            "apify-mirror demo --seconds 30",
+        )],
+        &[(ExitCode::Storage, None)],
+    )
+}
 
 /// The flags of `demo`.
 #[derive(Debug, clap::Args)]
@@ -58,9 +68,8 @@ pub async fn execute(args: &Args, globals: &Globals) -> Result<ExitCode, CliErro
         });
     }
     let settings = settings(globals)?;
-    let bars = globals.progress_bars();
-    logging::start(globals, &Environment::new(), &settings, bars.clone());
-    demo(settings, args.seconds, Progress::new(bars)).await
+    logging::start(globals, &Environment::new(), &settings);
+    demo(settings, args.seconds, globals.progress()).await
 }
 
 /// The settings of the demo: every interval is shorter than a real account needs.
@@ -121,7 +130,7 @@ async fn demo(
     let token = Token::new(TOKEN).map_err(io::Error::other)?;
     let mut plan = plan(&settings, &Environment::new(), seed()).await?;
     for sink in &mut plan.sinks {
-        sink.replace(Arc::new(Lines));
+        sink.replace(for_people());
     }
     let setup = Setup::new(&settings, &token, plan, progress).await?;
 
@@ -193,62 +202,9 @@ fn farewell(database: &Path) -> String {
     )
 }
 
-/// Prints events for people, one aligned line each.
-struct Lines;
-
-#[async_trait]
-impl Sink for Lines {
-    fn limits(&self) -> SinkLimits {
-        SinkLimits::STREAM
-    }
-
-    async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
-        let mut failed = None;
-        let outcome = |event: &Due| {
-            let printed = match &failed {
-                None => line(&event.payload)
-                    .map_err(|error| error.to_string())
-                    .and_then(|line| print(&line).map_err(|error| error.to_string())),
-                // A stream ends where it fails.
-                Some(_) => Ok(()),
-            };
-            failed = failed
-                .take()
-                .or(printed.err().map(|error| AttemptOutcome::Failed {
-                    error,
-                    retry_after: None,
-                }));
-            failed.clone().unwrap_or(AttemptOutcome::Delivered)
-        };
-        events.iter().map(outcome).collect()
-    }
-}
-
-fn line(payload: &str) -> io::Result<String> {
-    let EventLine {
-        time,
-        kind,
-        run,
-        change,
-        ..
-    } = EventLine::of(payload)?;
-    let clock = time.get(11..19).unwrap_or(&time);
-    Ok(format!("{clock}  {kind:<22} {run}  {change}\n"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_shows_time_event_and_run() {
-        let payload = r#"{"createdAt": "2026-01-02T03:04:05.678Z", "eventType": "ACTOR.RUN.SUCCEEDED",
-            "status": "SUCCEEDED", "previousStatus": "RUNNING", "eventData": {"actorRunId": "abc"}}"#;
-        assert_eq!(
-            line(payload).unwrap(),
-            "03:04:05  ACTOR.RUN.SUCCEEDED    abc  RUNNING → SUCCEEDED\n"
-        );
-    }
 
     #[test]
     fn a_named_database_must_be_new() {

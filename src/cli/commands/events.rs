@@ -1,18 +1,22 @@
 //! `events`: prints the event log, and follows it.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use crate::cli::error::CliError;
-use crate::cli::event_line::EventLine;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{self, Globals, MAX_LIMIT};
-use crate::cli::output::{self, print_error, print_if_read, wait_while_read};
+use crate::cli::help;
+use crate::cli::output::{for_stream, print_if_read, show_error, shown, wait_while_read};
 use crate::cli::settings;
-use crate::options::Environment;
-use crate::store::{LoggedEvent, Reader, SqliteReader, StoreError};
+use crate::model::{EventType, RunStatus, Timestamp};
+use crate::options::{Environment, parse_duration};
+use crate::sinks::EventLine;
+use crate::store::{EventFilter, LoggedEvent, Reader, SqliteReader, StoreError};
 use crate::text::escape_json;
 
 /// How often the log is read while it is followed.
@@ -20,6 +24,31 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Events read at once.
 const BATCH: u64 = 500;
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            ("the last twenty", "apify-mirror events --limit 20"),
+            (
+                "the failures of the last day",
+                "apify-mirror events --since 24h --type FAILED --type TIMED_OUT",
+            ),
+            (
+                "feed a program, beginning after the last event that it has seen",
+                "apify-mirror events --follow --json --since 12345",
+            ),
+        ],
+        &[
+            (
+                ExitCode::SomeTasksFailed,
+                Some("the mirror has no such task"),
+            ),
+            (ExitCode::Storage, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `events`.
 #[derive(Debug, clap::Args)]
@@ -30,15 +59,75 @@ pub struct Args {
     /// Go on with events as they are raised; waits for a database that does not exist yet
     #[arg(long)]
     follow: bool,
-    /// Begin after the event with this number
-    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(0..))]
-    since: Option<i64>,
+    /// Begin after the event with this number, or with what was observed since a time: 2026-01-31, 2026-01-31T12:00:00Z
+    /// (UTC without a zone), or 6h for the last six hours
+    #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
+    since: Option<Since>,
+    /// Only events of this type, such as ACTOR.RUN.FAILED or FAILED; can be repeated
+    #[arg(long = "type", value_name = "T", value_parser = event_type)]
+    types: Vec<String>,
+    /// Only events by which a run came to this status, such as TIMED-OUT; can be repeated
+    #[arg(long = "status", value_name = "S", value_parser = status)]
+    statuses: Vec<String>,
     /// The last N events only; with --since, the first N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=MAX_LIMIT))]
     limit: Option<u64>,
     /// Print events as delivered: one JSON object a line
     #[arg(long)]
     json: bool,
+}
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    /// After the event with this number.
+    Seq(i64),
+    /// With the first event that was observed at this time or later.
+    Time(Timestamp),
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    let text = text.trim();
+    if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
+        let seq = text.parse().map(Since::Seq);
+        return seq.map_err(|_| "is larger than any event's number".to_owned());
+    }
+    let time = |text: &str| Timestamp::from_api(&Value::from(text));
+    let ago = || Some(Timestamp::now().minus(parse_duration(text)?));
+    let found = time(text)
+        .or_else(|| time(&format!("{text}T00:00:00Z")))
+        .or_else(ago);
+    found.map(Since::Time).ok_or_else(|| {
+        "is neither the number of an event nor a time, such as 2026-01-31, 2026-01-31T12:00:00Z or 6h"
+            .to_owned()
+    })
+}
+
+fn event_type(text: &str) -> Result<String, String> {
+    let name = text.trim().to_ascii_uppercase().replace('-', "_");
+    let full = format!("ACTOR.RUN.{name}");
+    let mut known = EventType::known().map(|event| event.name());
+    known
+        .find(|known| *known == name || *known == full)
+        .ok_or_else(|| {
+            let known: Vec<String> = EventType::known().map(|event| event.name()).collect();
+            format!("is no type of event; known are {}", known.join(", "))
+        })
+}
+
+fn status(text: &str) -> Result<String, String> {
+    let name = text.trim().to_ascii_uppercase().replace('_', "-");
+    let known = || RunStatus::ACTIVE.into_iter().chain(RunStatus::TERMINAL);
+    match known().find(|status| status.as_str() == name) {
+        Some(status) => Ok(status.as_str().to_owned()),
+        None => {
+            let known: Vec<String> = known().map(|status| status.to_string()).collect();
+            Err(format!(
+                "is no status of a run; known are {}",
+                known.join(", ")
+            ))
+        }
+    }
 }
 
 /// Prints events until there are no more or, with `--follow`, until standard output has no reader.
@@ -127,12 +216,12 @@ impl Reading {
         for event in &events {
             place.after = event.seq;
             match line(event, args.json) {
-                Ok(line) if print_if_read(&line)? => {}
+                Ok(line) if print_if_read(&for_stream(&line, &io::stdout()))? => {}
                 Ok(_) => return Ok(Step::NoReader),
                 // It stops none of those after it.
                 Err(error) => {
                     let seq = event.seq;
-                    print_error(&output::line(format_args!("error: event {seq}: {error}")));
+                    show_error(&shown(format_args!("event {seq}: {error}")));
                     self.code = CliError::from(error).code();
                 }
             }
@@ -151,11 +240,10 @@ impl Reading {
     }
 }
 
-/// The log of some feeds.
+/// The log, and what of it is wanted.
 struct Log {
     reader: SqliteReader,
-    /// `None` for all.
-    feeds: Option<Vec<String>>,
+    filter: EventFilter,
 }
 
 impl Log {
@@ -174,20 +262,20 @@ impl Log {
                 }
             }
         }
-        Ok(Some(Self {
-            reader,
-            feeds: (!feeds.is_empty()).then_some(feeds),
-        }))
+        let some = |texts: Vec<String>| (!texts.is_empty()).then_some(texts);
+        let filter = EventFilter {
+            feeds: some(feeds),
+            types: some(args.types.clone()),
+            statuses: some(args.statuses.clone()),
+        };
+        Ok(Some(Self { reader, filter }))
     }
 
     async fn beginning(&self, args: &Args) -> Result<Place, StoreError> {
         let after = match (args.since, args.limit) {
-            (Some(since), _) => since,
-            (None, Some(limit)) => {
-                self.reader
-                    .seq_before_last(limit, self.feeds.as_deref())
-                    .await?
-            }
+            (Some(Since::Seq(seq)), _) => seq,
+            (Some(Since::Time(time)), _) => self.reader.seq_before(time).await?,
+            (None, Some(limit)) => self.reader.seq_before_last(limit, &self.filter).await?,
             (None, None) => 0,
         };
         Ok(Place {
@@ -198,9 +286,7 @@ impl Log {
 
     /// At most `limit` events after the number `after`, and the number up to which the log has now been read.
     async fn next(&self, after: i64, limit: u64) -> Result<(Vec<LoggedEvent>, i64), StoreError> {
-        self.reader
-            .events_after(after, self.feeds.as_deref(), limit)
-            .await
+        self.reader.events_after(after, &self.filter, limit).await
     }
 }
 
@@ -217,73 +303,10 @@ fn line(event: &LoggedEvent, json: bool) -> Result<String, StoreError> {
         let escaped = is_json.then(|| escape_json(payload) + "\n");
         return escaped.ok_or_else(corrupt);
     }
-    let EventLine {
-        sequence,
-        time,
-        kind,
-        run,
-        change,
-    } = EventLine::of(payload).map_err(|_| corrupt())?;
-    Ok(format!(
-        "{sequence:>8}  {time}  {kind:<22} {run:<17}  {change}\n"
-    ))
+    let line = EventLine::of(payload).map_err(|_| corrupt())?;
+    Ok(line.logged())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use insta::assert_snapshot;
-
-    #[test]
-    fn a_limit_that_the_database_cannot_count_is_wrong_usage() {
-        use clap::Parser;
-        /// The command line of `events` alone.
-        #[derive(Debug, Parser)]
-        struct Line {
-            #[command(flatten)]
-            _args: Args,
-        }
-        for (limit, is_valid) in [
-            ("0", true),
-            ("9223372036854775807", true),
-            ("9223372036854775808", false),
-            ("18446744073709551615", false),
-        ] {
-            let line = ["events", "--limit", limit];
-            assert_eq!(Line::try_parse_from(line).is_ok(), is_valid, "{limit}");
-        }
-    }
-
-    #[test]
-    fn an_event_is_an_aligned_line_or_its_own_json() {
-        let event = |seq: i64, payload: &str| LoggedEvent {
-            seq,
-            payload: payload.replace('\n', ""),
-        };
-        let created = event(
-            7,
-            r#"{"sequence": 7, "createdAt": "2026-01-02T03:04:05.678Z", "eventType": "ACTOR.RUN.CREATED",
-                "status": "READY", "previousStatus": null, "eventData": {"actorRunId": "HG7ML7M8z78YcAPEB"}}"#,
-        );
-        let timed_out = event(
-            12_345,
-            r#"{"sequence": 12345, "createdAt": "2026-01-02T03:04:06.000Z", "eventType": "ACTOR.RUN.TIMED_OUT",
-                "status": "TIMED-OUT", "previousStatus": "RUNNING", "eventData": {"actorRunId": "abc"}}"#,
-        );
-        let lines = line(&created, false).unwrap() + &line(&timed_out, false).unwrap();
-        assert_snapshot!(lines, @r"
-            7  2026-01-02T03:04:05.678Z  ACTOR.RUN.CREATED      HG7ML7M8z78YcAPEB  READY
-        12345  2026-01-02T03:04:06.000Z  ACTOR.RUN.TIMED_OUT    abc                RUNNING → TIMED-OUT
-        ");
-        assert_eq!(line(&created, true).unwrap(), created.payload + "\n");
-        let hostile = event(8, "{\"status\":\"\u{9b}\u{202e}\"}");
-        let escaped = "{\"status\":\"\\u009b\\u202e\"}\n";
-        assert_eq!(line(&hostile, true).unwrap(), escaped);
-        for json in [false, true] {
-            let error = line(&event(9, "hello"), json).unwrap_err();
-            let message = r#"the database holds "hello" as events.payload; it was changed by another program"#;
-            assert_eq!(error.to_string(), message);
-        }
-        assert!(line(&event(10, "{\t}"), true).is_err());
-    }
-}
+#[path = "events_tests.rs"]
+mod tests;

@@ -3,9 +3,11 @@
 pub mod audit;
 pub mod backup;
 pub mod check;
+pub mod completions;
 pub mod deliveries;
 pub mod demo;
 pub mod events;
+pub mod man;
 pub mod prune;
 pub mod query;
 pub mod run;

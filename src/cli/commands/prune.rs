@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::Globals;
+use crate::cli::help;
 use crate::cli::output::{print, print_json};
 use crate::cli::settings;
 use crate::cli::table::Table;
@@ -20,6 +21,27 @@ use crate::store::{Pruned, Reader, SqliteReader, SqliteStore, StoreError};
 
 /// Time between two steps while another process may want to write.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "see what would be removed",
+                "apify-mirror prune --config apify-mirror.toml --dry-run",
+            ),
+            (
+                "remove it, and give the space back",
+                "apify-mirror prune --config apify-mirror.toml --compact",
+            ),
+        ],
+        &[
+            (ExitCode::Locked, None),
+            (ExitCode::Storage, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `prune`.
 #[derive(Debug, clap::Args)]

@@ -9,10 +9,39 @@ use crate::cli::answer::{Answer, Format, Screen};
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::Globals;
+use crate::cli::help;
 use crate::cli::output::{Unwritable, print, print_json};
 use crate::cli::settings;
 use crate::options::Environment;
 use crate::store::{Part, SqliteReader, View, views};
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "the views, with their columns and an example each",
+                "apify-mirror query",
+            ),
+            (
+                "the tasks that fail most",
+                "apify-mirror query \"SELECT task, failure_percent_7d FROM task_health ORDER BY 2 DESC\"",
+            ),
+            (
+                "for a spreadsheet",
+                "apify-mirror query --format csv \"SELECT * FROM daily_runs\" > daily.csv",
+            ),
+        ],
+        &[
+            (
+                ExitCode::Usage,
+                Some("wrong usage, or the question is wrong or does more than read"),
+            ),
+            (ExitCode::Storage, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `query`.
 #[derive(Debug, clap::Args)]

@@ -11,13 +11,35 @@ use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs};
 use crate::cli::serving::Serving;
 use crate::cli::setup::{Setup, close, plan, token_source};
-use crate::cli::{service, settings};
+use crate::cli::{help, service, settings};
 use crate::config::{ApiSettings, Settings};
 use crate::daemon::{self, Plan, Reload};
 use crate::http::Tokens;
 use crate::model::Seed;
 use crate::options::Environment;
 use crate::systemd;
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "mirror a task, and print events as they happen",
+                "apify-mirror run --task janedoe~my-task --db runs.db",
+            ),
+            (
+                "with everything in a configuration file, as a service",
+                "apify-mirror run --config /etc/apify-mirror/config.toml",
+            ),
+        ],
+        &[
+            (ExitCode::Locked, None),
+            (ExitCode::Storage, None),
+            (ExitCode::Token, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -91,7 +113,7 @@ async fn read_again(
     client: &Client,
     seed: Seed,
 ) -> Result<Plan, CliError> {
-    let (new, _) = settings::read(globals, environment, &args.tasks.tasks)?;
+    let (new, _) = settings::read(globals, environment, &args.tasks)?;
     new.require_tasks()?;
     let api = ApiSettings {
         token_file: running.api.token_file.clone(),

@@ -8,12 +8,34 @@ use indicatif::HumanCount;
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{self, Globals};
-use crate::cli::output::{line, print, print_json};
+use crate::cli::help;
+use crate::cli::output::{line, print, print_json, print_styled};
 use crate::cli::settings;
 use crate::cli::table::{Table, counted};
 use crate::config::Settings;
 use crate::options::Environment;
 use crate::store::{Reader, SqliteReader, SqliteStore, Store, StoreError, SubscriptionStatus};
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "every subscription, with its position and what is pending",
+                "apify-mirror sinks list",
+            ),
+            (
+                "end the subscription of a sink that is no longer configured",
+                "apify-mirror sinks remove old-hook",
+            ),
+        ],
+        &[
+            (ExitCode::Locked, None),
+            (ExitCode::Storage, None),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `sinks`.
 #[derive(Debug, clap::Args)]
@@ -25,8 +47,10 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List every subscription: its position in the event log, and how many events it is owed
+    #[command(after_help = after_help())]
     List(ListArgs),
     /// End a subscription for good, and give up on everything it is owed; the events stay in the event log
+    #[command(after_help = after_help())]
     Remove(RemoveArgs),
 }
 
@@ -61,7 +85,7 @@ pub async fn execute(
             if args.json {
                 print_json(&found)?;
             } else {
-                print(&text(&found))?;
+                print_styled(&text(&found))?;
             }
         }
         Action::Remove(RemoveArgs { name }) => {
@@ -127,6 +151,7 @@ fn text(found: &[SubscriptionStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::plain;
     use insta::assert_snapshot;
 
     #[test]
@@ -153,7 +178,7 @@ mod tests {
             removed_at: Some("2026-01-10T11:58:00.000Z".to_owned()),
             ..hook.clone()
         };
-        assert_snapshot!(text(&[hook, old]), @r"
+        assert_snapshot!(plain(&text(&[hook, old])), @r"
         sink  type     state           position  pending  dead  missed  events
         hook  webhook  configured         12345    1,234     5       0  ACTOR.RUN.FAILED
         old   webhook  not configured        17    1,234     5       3  all

@@ -1,18 +1,60 @@
-//! `status`: the state of every task and sink.
+//! `status`: the worst problem, and the state of every task and sink.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::time::Duration;
 
+use anstyle::Style;
 use indicatif::HumanCount;
+use serde::Serialize;
 
 use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
-use crate::cli::globals::Globals;
-use crate::cli::output::{line, print, print_json};
+use crate::cli::globals::{Globals, time};
+use crate::cli::health::{Measure, Problem, age, default_limit, exit_code};
+use crate::cli::help;
+use crate::cli::output::{line, print_json, print_styled, shown};
 use crate::cli::settings;
-use crate::cli::table::{Table, count_or_dash, counted};
+use crate::cli::styles::{BAD, DIM, GOOD, HEAD, ODD, PLAIN, of_condition, of_sink, styled};
+use crate::cli::table::{Table, count_or_dash, counted, task_label};
+use crate::config::Settings;
 use crate::model::Timestamp;
 use crate::options::Environment;
-use crate::store::{Overview, Reader, SinkState, SinkStatus, SqliteReader, StoreError, TaskStatus};
+use crate::store::{
+    Condition, Overview, Reader, SinkState, SinkStatus, SqliteReader, SqliteStore, StoreError,
+    TaskStatus, Unresolved,
+};
+
+/// The end of the help.
+pub fn after_help() -> String {
+    help::after(
+        &[
+            (
+                "what is wrong, and where everything stands",
+                "apify-mirror status",
+            ),
+            (
+                "for monitoring: fail when a task has had no successful poll for an hour",
+                "apify-mirror status --check --max-age 1h",
+            ),
+            (
+                "the problems alone, for programs",
+                "apify-mirror status --json | jq .problems",
+            ),
+        ],
+        &[
+            (
+                ExitCode::SomeTasksFailed,
+                Some("a task is not found or forbidden"),
+            ),
+            (ExitCode::Storage, None),
+            (
+                ExitCode::Temporary,
+                Some("with --check: something is stale or failing, or events were set aside"),
+            ),
+            (ExitCode::Configuration, None),
+        ],
+    )
+}
 
 /// The flags of `status`.
 #[derive(Debug, clap::Args)]
@@ -20,6 +62,36 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Exit with 75 when anything is stale or failing, or events were set aside
+    #[arg(long)]
+    check: bool,
+    /// How old the last success of a task may be before it is stale, such as 10m or 6h; else three times the configured
+    /// poll_interval, at least 2m
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    max_age: Option<Duration>,
+}
+
+/// What `status --json` prints: the mirror's state, and what is wrong with it.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    tasks: Vec<Judged<'a>>,
+    unresolved: &'a [Unresolved],
+    sinks: &'a [SinkStatus],
+    other_objects: &'a [String],
+    /// The worst first.
+    problems: &'a [Problem],
+    /// How old a success may be.
+    stale_after_seconds: u64,
+}
+
+/// A feed, and whether it is as it should be.
+#[derive(Debug, Serialize)]
+struct Judged<'a> {
+    #[serde(flatten)]
+    status: &'a TaskStatus,
+    stale: bool,
+    /// Whether the configuration names its task; null where that is not known.
+    configured: Option<bool>,
 }
 
 /// Prints the state of the mirror, for people or as JSON.
@@ -32,35 +104,67 @@ pub async fn execute(
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
     let settings = settings::load(globals, environment)?;
-    let now = Timestamp::now();
-    let overview = read(&settings.database, now).await?;
+    let reader = SqliteReader::open(&settings.database)?;
+    let (configured, unknown) = configured(&settings, &reader).await?;
+    let measure = Measure {
+        now: Timestamp::now(),
+        limit: (args.max_age).unwrap_or_else(|| default_limit(settings.sync.poll_interval)),
+        strict: args.max_age.is_some(),
+        configured,
+        unknown,
+        held: SqliteStore::is_held(&settings.database),
+    };
+    let overview = reader.overview(measure.now).await?;
+    let problems = measure.problems(&overview);
     if args.json {
-        print_json(&overview)?;
+        print_json(&report(&overview, &problems, &measure))?;
     } else {
-        print(&text(&overview, now))?;
+        print_styled(&text(&overview, &problems, &measure))?;
     }
-    Ok(exit_code(&overview))
+    Ok(exit_code(&problems, args.check))
 }
 
-async fn read(database: &Path, now: Timestamp) -> Result<Overview, StoreError> {
-    SqliteReader::open(database)?.overview(now).await
+/// The tasks that the configuration names, as far as the mirror knows them, and the names that it does not know; `None`
+/// where the configuration names none, or wants all.
+async fn configured(
+    settings: &Settings,
+    reader: &SqliteReader,
+) -> Result<(Option<HashSet<String>>, Vec<String>), StoreError> {
+    let (mut configured, mut unknown) = (HashSet::new(), Vec::new());
+    if settings.discover_tasks || settings.tasks.is_empty() {
+        return Ok((None, unknown));
+    }
+    for reference in &settings.tasks {
+        match reader.known_task(reference).await? {
+            Some(id) => drop(configured.insert(id)),
+            None => unknown.push(reference.clone()),
+        }
+    }
+    Ok((Some(configured), unknown))
 }
 
-/// A lost task stays lost until the user acts. Other failures may pass, and are only printed.
-fn exit_code(overview: &Overview) -> ExitCode {
-    if overview.tasks.iter().any(TaskStatus::is_lost) || !overview.unresolved.is_empty() {
-        ExitCode::SomeTasksFailed
-    } else {
-        ExitCode::Ok
+fn report<'a>(overview: &'a Overview, problems: &'a [Problem], measure: &Measure) -> Report<'a> {
+    let judged = overview.tasks.iter().map(|status| Judged {
+        status,
+        stale: measure.is_stale(status),
+        configured: measure.is_configured(status),
+    });
+    Report {
+        tasks: judged.collect(),
+        unresolved: &overview.unresolved,
+        sinks: &overview.sinks,
+        other_objects: &overview.other_objects,
+        problems,
+        stale_after_seconds: measure.limit.as_secs(),
     }
 }
 
-fn text(overview: &Overview, now: Timestamp) -> String {
-    let mut text = String::new();
-    if overview.tasks.is_empty() && overview.unresolved.is_empty() {
-        text.push_str("no task has been mirrored yet\n");
+fn text(overview: &Overview, problems: &[Problem], measure: &Measure) -> String {
+    let mut text = headline(overview, problems);
+    if !overview.tasks.is_empty() || !overview.unresolved.is_empty() {
+        text.push('\n');
+        text.push_str(&tasks(&overview.tasks, measure));
     }
-    text.push_str(&tasks(&overview.tasks, now));
     for unresolved in &overview.unresolved {
         text.push_str(&line(format_args!(
             "{}: {}",
@@ -69,7 +173,7 @@ fn text(overview: &Overview, now: Timestamp) -> String {
     }
     if !overview.sinks.is_empty() {
         text.push('\n');
-        text.push_str(&sinks(&overview.sinks, now));
+        text.push_str(&sinks(&overview.sinks, measure.now));
     }
     if !overview.other_objects.is_empty() {
         let objects = overview.other_objects.join(", ");
@@ -79,10 +183,38 @@ fn text(overview: &Overview, now: Timestamp) -> String {
     text
 }
 
+/// The worst problem with its remedy, or that there is none.
+fn headline(overview: &Overview, problems: &[Problem]) -> String {
+    let Some((worst, others)) = problems.split_first() else {
+        if overview.tasks.is_empty() {
+            let text = styled(ODD, "first sync");
+            return format!("{text}: no task has been mirrored yet\n");
+        }
+        let (tasks, sinks) = (overview.tasks.len() as u64, overview.sinks.len() as u64);
+        let (tasks, sinks) = (counted(tasks, "task"), counted(sinks, "sink"));
+        return format!("{}: {tasks}, {sinks}\n", styled(GOOD, "all well"));
+    };
+    let message = match &worst.subject {
+        Some(subject) => format!("{subject}: {}", worst.message),
+        None => worst.message.clone(),
+    };
+    let more = match others.len() as u64 {
+        0 => String::new(),
+        more => styled(
+            DIM,
+            format_args!(" (and {} more)", counted(more, "problem")),
+        ),
+    };
+    let (problem, remedy) = (styled(BAD, "problem"), styled(HEAD, "remedy"));
+    let (message, what_to_do) = (shown(message), shown(&worst.remedy));
+    format!("{problem}  {message}{more}\n{remedy}   {what_to_do}\n")
+}
+
 /// The table of tasks, and a line for each error and for what cannot be read.
-fn tasks(tasks: &[TaskStatus], now: Timestamp) -> String {
+fn tasks(tasks: &[TaskStatus], measure: &Measure) -> String {
+    let now = measure.now;
     let mut text = Table::of(tasks)
-        .column("task", label)
+        .column("task", task_label)
         .column("cursor", |task| HumanCount(task.cursor))
         .column("listed", |task| count_or_dash(task.server_total))
         .column("rows", |task| HumanCount(task.rows))
@@ -92,21 +224,37 @@ fn tasks(tasks: &[TaskStatus], now: Timestamp) -> String {
             age(task.last_success_at.as_deref(), now)
         })
         .column("last audit", |task| age(task.last_audit_at.as_deref(), now))
-        .column("state", |task| task.state)
+        .styled(
+            "state",
+            |task| state(task, measure).0,
+            |task| state(task, measure).1,
+        )
         .to_string();
     for task in tasks {
         if let Some(error) = &task.last_error {
-            text.push_str(&line(format_args!("{}: {error}", label(task))));
+            text.push_str(&line(format_args!("{}: {error}", task_label(task))));
         }
         if task.unreadable_items > 0 {
             let items = counted(task.unreadable_items, "item");
             text.push_str(&line(format_args!(
                 "{}: {items} of its list cannot be read, see the table unreadable_items",
-                label(task)
+                task_label(task)
             )));
         }
     }
     text
+}
+
+/// What people are told of a feed.
+fn state(task: &TaskStatus, measure: &Measure) -> (String, Style) {
+    if measure.is_configured(task) == Some(false) {
+        return ("not configured".to_owned(), DIM);
+    }
+    match (measure.is_stale(task), task.state) {
+        (true, Condition::Ok | Condition::FirstSync) => ("stale".to_owned(), BAD),
+        (true, state) => (format!("{state}, stale"), BAD),
+        (false, state) => (state.to_string(), of_condition(state)),
+    }
 }
 
 /// The table of sinks, and a line for each that fails or has given up on events, or has missed some.
@@ -115,7 +263,11 @@ fn sinks(sinks: &[SinkStatus], now: Timestamp) -> String {
         .column("sink", |sink| &sink.name)
         .column("type", |sink| &sink.r#type)
         .column("pending", |sink| HumanCount(sink.pending))
-        .column("dead", |sink| HumanCount(sink.dead))
+        .styled(
+            "dead",
+            |sink| HumanCount(sink.dead),
+            |sink| if sink.dead > 0 { BAD } else { PLAIN },
+        )
         .column("oldest", |sink| match sink.oldest.as_deref() {
             Some(at) => age(Some(at), now),
             None => "-".to_owned(),
@@ -123,7 +275,7 @@ fn sinks(sinks: &[SinkStatus], now: Timestamp) -> String {
         .column("last delivery", |sink| {
             age(sink.last_delivered_at.as_deref(), now)
         })
-        .column("state", |sink| sink.state)
+        .styled("state", |sink| sink.state, |sink| of_sink(sink.state))
         .to_string();
     for sink in sinks {
         if sink.state == SinkState::Failing || sink.dead > 0 {
@@ -142,207 +294,6 @@ fn sinks(sinks: &[SinkStatus], now: Timestamp) -> String {
     text
 }
 
-fn label(task: &TaskStatus) -> String {
-    match (&task.username, &task.name) {
-        (Some(username), Some(name)) => format!("{username}~{name}"),
-        _ => task.id.clone(),
-    }
-}
-
-/// How long ago `at` was, in its two largest units.
-fn age(at: Option<&str>, now: Timestamp) -> String {
-    let Some(at) = at.and_then(Timestamp::parse) else {
-        return "never".to_owned();
-    };
-    let seconds = now.since(at).as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s ago"),
-        (0, 0, _) => format!("{minutes}m {}s ago", seconds % 60),
-        (0, _, _) => format!("{hours}h {minutes}m ago"),
-        _ => format!("{days}d {hours}h ago"),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Condition;
-    use crate::store::Unresolved;
-    use insta::assert_snapshot;
-
-    const NOW: &str = "2026-01-10T12:00:00.000Z";
-
-    fn now() -> Timestamp {
-        Timestamp::parse(NOW).unwrap()
-    }
-
-    fn task(name: &str) -> TaskStatus {
-        TaskStatus {
-            id: format!("id-of-{name}"),
-            name: Some(name.to_owned()),
-            username: Some("janedoe".to_owned()),
-            cursor: 1_234_567,
-            watermark: Some("2026-01-10T11:59:00.000Z".to_owned()),
-            server_total: Some(1_234_567),
-            rows: 1_234_570,
-            open_runs: 2,
-            removed: 3,
-            unreadable_items: 0,
-            first_sync_complete: true,
-            last_success_at: Some("2026-01-10T11:59:55.000Z".to_owned()),
-            last_success_age_seconds: Some(5),
-            last_audit_at: Some("2026-01-10T09:57:00.000Z".to_owned()),
-            audit_offset: None,
-            state: Condition::Ok,
-            last_error: None,
-            last_error_at: None,
-        }
-    }
-
-    fn sink(name: &str) -> SinkStatus {
-        SinkStatus {
-            name: name.to_owned(),
-            r#type: "webhook".to_owned(),
-            state: SinkState::Ok,
-            pending: 0,
-            dead: 0,
-            missed: 0,
-            oldest: None,
-            last_delivered_at: Some("2026-01-10T11:58:00.000Z".to_owned()),
-            failing_since: None,
-            last_error: None,
-        }
-    }
-
-    #[test]
-    fn an_empty_mirror() {
-        let overview = Overview {
-            tasks: Vec::new(),
-            unresolved: Vec::new(),
-            sinks: Vec::new(),
-            other_objects: Vec::new(),
-        };
-        assert_snapshot!(text(&overview, now()), @"no task has been mirrored yet");
-        assert_eq!(exit_code(&overview), ExitCode::Ok);
-    }
-
-    #[test]
-    fn tasks_in_several_states() {
-        let unnamed = TaskStatus {
-            name: None,
-            cursor: 0,
-            server_total: None,
-            rows: 0,
-            last_success_at: None,
-            last_audit_at: None,
-            state: Condition::FirstSync,
-            ..task("new")
-        };
-        let failing = TaskStatus {
-            state: Condition::Failing,
-            last_error: Some("https://api.apify.com/v2: 503".to_owned()),
-            unreadable_items: 1_234,
-            ..task("日本")
-        };
-        let overview = Overview {
-            tasks: vec![task("my-task"), unnamed, failing],
-            unresolved: vec![Unresolved {
-                reference: "~nothing".to_owned(),
-                error: "404 record-not-found".to_owned(),
-                at: NOW.to_owned(),
-            }],
-            sinks: Vec::new(),
-            other_objects: Vec::new(),
-        };
-        assert_snapshot!(text(&overview, now()), @r"
-        task                cursor     listed       rows  open  removed  last success  last audit  state
-        janedoe~my-task  1,234,567  1,234,567  1,234,570     2        3  5s ago        2h 3m ago   ok
-        id-of-new                0          -          0     2        3  never         never       first sync
-        janedoe~日本     1,234,567  1,234,567  1,234,570     2        3  5s ago        2h 3m ago   failing
-        janedoe~日本: https://api.apify.com/v2: 503
-        janedoe~日本: 1,234 items of its list cannot be read, see the table unreadable_items
-        ~nothing: 404 record-not-found
-        ");
-        assert_eq!(exit_code(&overview), ExitCode::SomeTasksFailed);
-    }
-
-    #[test]
-    fn sinks_in_several_states() {
-        let failing = SinkStatus {
-            state: SinkState::Failing,
-            pending: 12_345,
-            oldest: Some("2026-01-01T09:57:55.000Z".to_owned()),
-            failing_since: Some(NOW.to_owned()),
-            last_error: Some("cannot connect".to_owned()),
-            ..sink("hook")
-        };
-        let dead = SinkStatus {
-            dead: 1,
-            last_delivered_at: None,
-            ..sink("other")
-        };
-        // The error of a sink that neither fails nor has given up on an event is not shown.
-        let recovered = SinkStatus {
-            last_error: Some("an old error".to_owned()),
-            missed: 1_234,
-            ..sink("recovered")
-        };
-        let overview = Overview {
-            tasks: vec![task("my-task")],
-            unresolved: Vec::new(),
-            sinks: vec![failing, dead, recovered],
-            other_objects: vec!["table notes".to_owned(), "view noted".to_owned()],
-        };
-        assert_snapshot!(text(&overview, now()), @r"
-        task                cursor     listed       rows  open  removed  last success  last audit  state
-        janedoe~my-task  1,234,567  1,234,567  1,234,570     2        3        5s ago   2h 3m ago  ok
-
-        sink       type     pending  dead     oldest  last delivery  state
-        hook       webhook   12,345     0  9d 2h ago  2m 0s ago      failing
-        other      webhook        0     1          -  never          ok
-        recovered  webhook        0     0          -  2m 0s ago      ok
-        hook: cannot connect
-        other: some events were set aside
-        recovered: did not get 1,234 events, which the event log no longer had
-
-        also in the database: table notes, view noted
-        ");
-        assert_eq!(exit_code(&overview), ExitCode::Ok);
-    }
-
-    #[test]
-    fn a_lost_task_is_an_exit_code_and_a_failing_one_is_not() {
-        for (state, code) in [
-            (Condition::Ok, ExitCode::Ok),
-            (Condition::FirstSync, ExitCode::Ok),
-            (Condition::Failing, ExitCode::Ok),
-            (Condition::NotFound, ExitCode::SomeTasksFailed),
-            (Condition::Forbidden, ExitCode::SomeTasksFailed),
-        ] {
-            let mut task = task("a");
-            task.state = state;
-            let overview = Overview {
-                tasks: vec![task],
-                unresolved: Vec::new(),
-                sinks: Vec::new(),
-                other_objects: Vec::new(),
-            };
-            assert_eq!(exit_code(&overview), code, "{state}");
-        }
-    }
-
-    #[test]
-    fn ages_in_two_units() {
-        for (at, text) in [
-            ("2026-01-10T11:59:55Z", "5s ago"),
-            ("2026-01-10T11:57:55Z", "2m 5s ago"),
-            ("2026-01-10T09:57:55Z", "2h 2m ago"),
-            ("2026-01-01T09:57:55Z", "9d 2h ago"),
-            ("2027-01-01T00:00:00Z", "0s ago"),
-        ] {
-            assert_eq!(age(Some(at), now()), text);
-        }
-        assert_eq!(age(None, now()), "never");
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

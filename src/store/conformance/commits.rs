@@ -7,7 +7,7 @@ use super::builders::{
 };
 use super::mirror::Mirror;
 use crate::model::{Exchange, Overdue, RunStatus, Verdict};
-use crate::store::reports::Which;
+use crate::store::reports::{EventFilter, Which};
 use crate::store::traits::HEARTBEAT;
 use crate::store::written::Written;
 use crate::sync::{Baseline, Commit, Covered, Cursor, OpenRun, Seen};
@@ -174,12 +174,12 @@ pub async fn a_run_that_names_another_task_belongs_to_the_feed_that_lists_it(mir
         Some("another")
     );
     for (feed, count) in [(FEED, 1), ("another", 0)] {
-        let feeds = [feed.to_owned()];
-        let (events, _) = mirror
-            .reader
-            .events_after(0, Some(&feeds), 100)
-            .await
-            .unwrap();
+        let filter = EventFilter {
+            feeds: Some(vec![feed.to_owned()]),
+            ..EventFilter::default()
+        };
+        let read = mirror.reader.events_after(0, &filter, 100).await;
+        let (events, _) = read.unwrap();
         assert_eq!(events.len(), count, "{feed}");
     }
     let open = mirror

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::builders::{FEED, at, commit, commit_of, confirmed, run, task};
 use super::mirror::Mirror;
+use crate::store::reports::EventFilter;
 
 pub async fn ids_and_bodies_of_events(mirror: Mirror) {
     mirror.start(&[]).await;
@@ -92,47 +93,99 @@ async fn two_feeds(mirror: &Mirror) {
     }
 }
 
+/// A filter by feeds.
+fn of(feeds: &[&str]) -> EventFilter {
+    EventFilter {
+        feeds: Some(feeds.iter().map(ToString::to_string).collect()),
+        ..EventFilter::default()
+    }
+}
+
 pub async fn events_are_read_in_order_in_parts_and_by_feed(mirror: Mirror) {
     two_feeds(&mirror).await;
-    let other = ["other".to_owned()];
-    let both = ["other".to_owned(), FEED.to_owned()];
-    for (after, feeds, limit, expected, through) in [
-        (0, None, 100, &[1, 2, 3, 4][..], 4),
-        (0, None, 3, &[1, 2, 3], 3),
-        (3, None, 3, &[4], 4),
-        (4, None, 3, &[], 4),
-        (9, None, 3, &[], 9),
-        (0, Some(&other[..]), 100, &[2, 4], 4),
-        (0, Some(&other), 1, &[2], 2),
-        (0, Some(&both), 100, &[1, 2, 3, 4], 4),
-        (0, Some(&[]), 100, &[], 4),
+    let (all, other) = (EventFilter::default(), of(&["other"]));
+    for (after, filter, limit, expected, through) in [
+        (0, &all, 100, &[1, 2, 3, 4][..], 4),
+        (0, &all, 3, &[1, 2, 3], 3),
+        (3, &all, 3, &[4], 4),
+        (4, &all, 3, &[], 4),
+        (9, &all, 3, &[], 9),
+        (0, &other, 100, &[2, 4], 4),
+        (0, &other, 1, &[2], 2),
+        (0, &of(&["other", FEED]), 100, &[1, 2, 3, 4], 4),
+        (0, &of(&[]), 100, &[], 4),
     ] {
-        let (events, looked) = mirror
-            .reader
-            .events_after(after, feeds, limit)
-            .await
-            .unwrap();
+        let read = mirror.reader.events_after(after, filter, limit).await;
+        let (events, looked) = read.unwrap();
         let seqs: Vec<i64> = events.iter().map(|event| event.seq).collect();
         assert_eq!(
             (seqs.as_slice(), looked),
             (expected, through),
-            "{limit} of {feeds:?} after {after}"
+            "{limit} of {filter:?} after {after}"
         );
     }
 }
 
 pub async fn the_last_events_are_found_from_the_end(mirror: Mirror) {
     two_feeds(&mirror).await;
-    let other = ["other".to_owned()];
-    for (count, feeds, expected) in [
-        (0, None, 4),
-        (1, None, 3),
-        (4, None, 0),
-        (9, None, 0),
-        (1, Some(&other[..]), 2),
-        (2, Some(&other[..]), 0),
+    let (all, other) = (EventFilter::default(), of(&["other"]));
+    for (count, filter, expected) in [
+        (0, &all, 4),
+        (1, &all, 3),
+        (4, &all, 0),
+        (9, &all, 0),
+        (1, &other, 2),
+        (2, &other, 0),
     ] {
-        let before = mirror.reader.seq_before_last(count, feeds).await.unwrap();
-        assert_eq!(before, expected, "the last {count} of {feeds:?}");
+        let before = mirror.reader.seq_before_last(count, filter).await;
+        assert_eq!(before.unwrap(), expected, "the last {count} of {filter:?}");
+    }
+}
+
+pub async fn events_are_selected_by_type_and_status(mirror: Mirror) {
+    mirror.start(&[]).await;
+    for (now, status) in [(10, "READY"), (20, "RUNNING"), (30, "FAILED")] {
+        mirror.commit(&commit_of(now, &[("a", status)])).await;
+    }
+    // Raises two events at once.
+    mirror.commit(&commit_of(40, &[("b", "FAILED")])).await;
+    let filter = |types: &[&str], statuses: &[&str]| {
+        let some = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
+            (!texts.is_empty()).then_some(texts)
+        };
+        EventFilter {
+            feeds: Some(vec![FEED.to_owned()]),
+            types: some(types),
+            statuses: some(statuses),
+        }
+    };
+    for (types, statuses, expected) in [
+        (&[][..], &[][..], &[1, 2, 3, 4, 5][..]),
+        (&["ACTOR.RUN.CREATED"], &[], &[1, 4]),
+        (&["ACTOR.RUN.CREATED", "ACTOR.RUN.RUNNING"], &[], &[1, 2, 4]),
+        (&[], &["FAILED"], &[3, 4, 5]),
+        (&["ACTOR.RUN.CREATED"], &["FAILED"], &[4]),
+        (&["ACTOR.RUN.ABORTED"], &[], &[]),
+    ] {
+        let filter = filter(types, statuses);
+        let (events, through) = mirror.reader.events_after(0, &filter, 100).await.unwrap();
+        let seqs: Vec<i64> = events.iter().map(|event| event.seq).collect();
+        assert_eq!((seqs.as_slice(), through), (expected, 5), "{filter:?}");
+        // All but the first of them.
+        let others = (expected.len() as u64).saturating_sub(1);
+        let before = mirror.reader.seq_before_last(others, &filter).await;
+        assert_eq!(before.unwrap(), expected.first().copied().unwrap_or(0));
+    }
+}
+
+pub async fn the_events_since_a_time_are_found_from_the_end(mirror: Mirror) {
+    mirror.start(&[]).await;
+    for (now, status) in [(10, "READY"), (20, "RUNNING"), (30, "FAILED")] {
+        mirror.commit(&commit_of(now, &[("a", status)])).await;
+    }
+    for (second, before) in [(0, 0), (10, 0), (11, 1), (20, 1), (30, 2), (31, 3), (99, 3)] {
+        let seq = mirror.reader.seq_before(at(second)).await.unwrap();
+        assert_eq!(seq, before, "{second} s");
     }
 }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::builders::{FEED, HOOK, at, commit_of, exchange, limits, registration, settled, task};
 use crate::model::{Exchange, Exchanged, Fetched, Order, Overdue, Settled, Verdict};
 use crate::store::reports::{
-    Delivery, Selection, SinkStatus, SubscriptionStatus, TaskStatus, Which,
+    Delivery, EventFilter, Selection, SinkStatus, SubscriptionStatus, TaskStatus, Which,
 };
 use crate::store::states::DeliveryState;
 use crate::store::traits::{Reader, Store};
@@ -186,7 +186,11 @@ impl Mirror {
 
     /// The bodies of all events, by number.
     pub async fn events(&self) -> Vec<(i64, String)> {
-        let (events, _) = self.reader.events_after(0, None, 1_000_000).await.unwrap();
+        let (events, _) = self
+            .reader
+            .events_after(0, &EventFilter::default(), 1_000_000)
+            .await
+            .unwrap();
         events
             .into_iter()
             .map(|event| (event.seq, event.payload))

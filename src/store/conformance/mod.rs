@@ -47,6 +47,8 @@ macro_rules! suite {
                 transitions_that_cannot_be_told_apart_get_different_ids,
                 events_are_read_in_order_in_parts_and_by_feed,
                 the_last_events_are_found_from_the_end,
+                events_are_selected_by_type_and_status,
+                the_events_since_a_time_are_found_from_the_end,
             }
             feeds {
                 a_new_feed_is_fresh_and_a_known_one_goes_on,

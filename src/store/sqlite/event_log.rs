@@ -1,33 +1,43 @@
 //! Reading the event log.
 
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, named_params};
 
 use super::connection::Db;
+use crate::model::Timestamp;
 use crate::store::error::StoreError;
-use crate::store::reports::LoggedEvent;
+use crate::store::reports::{EventFilter, LoggedEvent};
+
+/// The events of a filter, and a condition to add others to.
+const SELECTED: &str = "events e LEFT JOIN runs r ON r.id = e.run_id
+    WHERE (:feeds IS NULL OR coalesce(r.feed_id, e.task_id) IN (SELECT value FROM json_each(:feeds)))
+      AND (:types IS NULL OR e.type IN (SELECT value FROM json_each(:types)))
+      AND (:statuses IS NULL OR e.status IN (SELECT value FROM json_each(:statuses)))";
 
 impl Db {
-    /// Events with a number greater than `after`, of the feeds `feeds` or, if that is `None`, of all; at most `limit`,
-    /// in order. Also returns the number up to which the log was read.
+    /// Events of `filter` with a number greater than `after`; at most `limit`, in order. Also returns the number up to which
+    /// the log was read.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn events_after(
         &self,
         after: i64,
-        feeds: Option<&[String]>,
+        filter: &EventFilter,
         limit: u64,
     ) -> Result<(Vec<LoggedEvent>, i64), StoreError> {
         let last: i64 = self
             .connection
             .prepare_cached("SELECT coalesce(max(seq), 0) FROM events")?
             .query_row([], |row| row.get(0))?;
-        let mut statement = self.connection.prepare_cached(
-            "SELECT e.seq, e.payload FROM events e LEFT JOIN runs r ON r.id = e.run_id
-             WHERE e.seq > ?1 AND e.seq <= ?4 AND (?2 IS NULL OR coalesce(r.feed_id, e.task_id) IN (SELECT value FROM json_each(?2)))
-             ORDER BY e.seq LIMIT ?3",
-        )?;
-        let events = statement.query_map((after, json(feeds), limit, last), |row| {
+        let sql = format!(
+            "SELECT e.seq, e.payload FROM {SELECTED} AND e.seq > :after AND e.seq <= :last ORDER BY e.seq LIMIT :limit"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let parameters = named_params! {
+            ":feeds": json(&filter.feeds), ":types": json(&filter.types), ":statuses": json(&filter.statuses),
+            ":after": after, ":last": last, ":limit": limit,
+        };
+        let events = statement.query_map(parameters, |row| {
             Ok(LoggedEvent {
                 seq: row.get(0)?,
                 payload: row.get(1)?,
@@ -42,20 +52,32 @@ impl Db {
         Ok((events, through))
     }
 
-    /// The number after which the last `count` events of `feeds` come.
+    /// The number after which the last `count` events of `filter` come.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn seq_before_last(&self, count: u64, feeds: Option<&[String]>) -> Result<i64, StoreError> {
+    pub fn seq_before_last(&self, count: u64, filter: &EventFilter) -> Result<i64, StoreError> {
+        let sql = format!("SELECT e.seq FROM {SELECTED} ORDER BY e.seq DESC LIMIT 1 OFFSET :count");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let parameters = named_params! {
+            ":feeds": json(&filter.feeds), ":types": json(&filter.types), ":statuses": json(&filter.statuses),
+            ":count": count,
+        };
+        let found = statement.query_row(parameters, |row| row.get(0));
+        Ok(found.optional()?.unwrap_or(0))
+    }
+
+    /// The number of the newest event that was observed before `time`; 0 if there is none. Reads the log from its end, as
+    /// far as that one.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn seq_before(&self, time: Timestamp) -> Result<i64, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT e.seq FROM events e LEFT JOIN runs r ON r.id = e.run_id
-             WHERE ?1 IS NULL OR coalesce(r.feed_id, e.task_id) IN (SELECT value FROM json_each(?1))
-             ORDER BY e.seq DESC LIMIT 1 OFFSET ?2",
+            "SELECT seq FROM events WHERE observed_at < ?1 ORDER BY seq DESC LIMIT 1",
         )?;
-        let found = statement
-            .query_row((json(feeds), count), |row| row.get(0))
-            .optional()?;
-        Ok(found.unwrap_or(0))
+        let found = statement.query_row([time.to_string()], |row| row.get(0));
+        Ok(found.optional()?.unwrap_or(0))
     }
 
     /// The id of the task that `reference` names, as far as the mirror knows: an id, `username~name`, `~name`, or a name
@@ -77,7 +99,8 @@ impl Db {
     }
 }
 
-/// The ids as a JSON array.
-fn json(ids: Option<&[String]>) -> Option<String> {
-    ids.map(|ids| serde_json::Value::from(ids).to_string())
+/// The texts as a JSON array.
+fn json(texts: &Option<Vec<String>>) -> Option<String> {
+    let texts = texts.as_ref()?;
+    Some(serde_json::Value::from(texts.as_slice()).to_string())
 }

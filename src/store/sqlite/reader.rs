@@ -11,7 +11,7 @@ use crate::store::error::StoreError;
 use crate::store::pruning::Pruned;
 use crate::store::query::{Part, QueryError};
 use crate::store::reports::{
-    AuditRequest, Delivery, Health, LoggedEvent, Overview, Selection, SinkStatus,
+    AuditRequest, Delivery, EventFilter, Health, LoggedEvent, Overview, Selection, SinkStatus,
     SubscriptionStatus,
 };
 use crate::store::traits::Reader;
@@ -132,22 +132,22 @@ impl Reader for SqliteReader {
     async fn events_after(
         &self,
         after: i64,
-        feeds: Option<&[String]>,
+        filter: &EventFilter,
         limit: u64,
     ) -> Result<(Vec<LoggedEvent>, i64), StoreError> {
-        let feeds = feeds.map(<[String]>::to_vec);
-        self.read(move |db| db.events_after(after, feeds.as_deref(), limit))
+        let filter = filter.clone();
+        self.read(move |db| db.events_after(after, &filter, limit))
             .await
     }
 
-    async fn seq_before_last(
-        &self,
-        count: u64,
-        feeds: Option<&[String]>,
-    ) -> Result<i64, StoreError> {
-        let feeds = feeds.map(<[String]>::to_vec);
-        self.read(move |db| db.seq_before_last(count, feeds.as_deref()))
+    async fn seq_before_last(&self, count: u64, filter: &EventFilter) -> Result<i64, StoreError> {
+        let filter = filter.clone();
+        self.read(move |db| db.seq_before_last(count, &filter))
             .await
+    }
+
+    async fn seq_before(&self, time: Timestamp) -> Result<i64, StoreError> {
+        self.read(move |db| db.seq_before(time)).await
     }
 
     async fn known_task(&self, reference: &str) -> Result<Option<String>, StoreError> {

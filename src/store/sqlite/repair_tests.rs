@@ -6,7 +6,7 @@ use crate::store::conformance::builders::{
     FEED, HOOK, at, commit, commit_of, confirmed, exchange, of_event, registration, run, settled,
     task,
 };
-use crate::store::reports::{Selection, Which};
+use crate::store::reports::{EventFilter, Selection, Which};
 use crate::store::states::Condition;
 
 fn db() -> Db {
@@ -49,12 +49,13 @@ fn a_run_whose_row_was_deleted_raises_nothing_twice() {
     assert_eq!(see(&mut db, 22, &[("a", "FAILED"), ("b", "FAILED")]), 1);
     assert_eq!(ids(&db)[..before.len()], before);
     assert_eq!(ids(&db)[before.len()..], ["evt_b_FAILED_-_x1"]);
-    let (events, _) = db.events_after(0, None, 100).unwrap();
+    let (events, _) = db.events_after(0, &EventFilter::default(), 100).unwrap();
     db.by_hand("DELETE FROM runs").unwrap();
-    assert_eq!(
-        db.events_after(0, Some(&[FEED.into()]), 100).unwrap().0,
-        events
-    );
+    let of_feed = EventFilter {
+        feeds: Some(vec![FEED.into()]),
+        ..EventFilter::default()
+    };
+    assert_eq!(db.events_after(0, &of_feed, 100).unwrap().0, events);
 }
 
 /// A list can show a run as it was for a while.
