@@ -40,6 +40,14 @@ pub fn stopping() -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Stopping])
 }
 
+/// Says what the service does, in a line for people.
+///
+/// # Errors
+/// As for [`ready`].
+pub fn status(line: &str) -> io::Result<()> {
+    sd_notify::notify(&[NotifyState::Status(line)])
+}
+
 /// Says that the service is alive.
 ///
 /// # Errors

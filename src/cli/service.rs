@@ -1,4 +1,4 @@
-//! Tells systemd how the daemon does: that it is alive, as its watchdog asks, and that it stops.
+//! Tells systemd how the daemon does: that it is alive, as its watchdog asks, what it mirrors, and that it stops.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -7,12 +7,17 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::daemon::Liveness;
+use super::table::counted;
+use crate::daemon::{Context, Liveness};
+use crate::store::{Condition, FeedHealth};
 use crate::systemd;
 
-/// Tells systemd, until it is dropped, that the daemon is alive, as long as every loop of `liveness` goes on; and once, that
-/// it stops, after `shutdown`.
-pub async fn report(liveness: Arc<Liveness>, shutdown: CancellationToken) -> Infallible {
+/// How often the line that `systemctl status` shows is made anew.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+
+/// Tells systemd, until it is dropped, that the daemon is alive, as long as every loop goes on, and what it mirrors; and once,
+/// that it stops, after `shutdown`.
+pub async fn report(context: Arc<Context>, shutdown: CancellationToken) -> Infallible {
     let stopping = async {
         shutdown.cancelled().await;
         tell(systemd::stopping());
@@ -20,8 +25,38 @@ pub async fn report(liveness: Arc<Liveness>, shutdown: CancellationToken) -> Inf
     };
     tokio::select! {
         never = stopping => never,
-        never = feed_watchdog(&liveness) => never,
+        never = feed_watchdog(&context.liveness) => never,
+        never = keep_status(&context) => never,
     }
+}
+
+async fn keep_status(context: &Context) -> Infallible {
+    let mut told = String::new();
+    loop {
+        // While the database does not answer, the log says so.
+        let line = context.reader.health().await;
+        let line = line.map_or_else(|error| error.to_string(), |health| status(&health.feeds));
+        if line != told {
+            tell(systemd::status(&line));
+            told = line;
+        }
+        tokio::time::sleep(STATUS_EVERY).await;
+    }
+}
+
+/// How many lists of runs there are, and how many of them are not well.
+fn status(feeds: &[FeedHealth]) -> String {
+    let mut line = format!("mirroring {}", counted(feeds.len() as u64, "task"));
+    for state in Condition::ALL
+        .iter()
+        .filter(|state| **state != Condition::Ok)
+    {
+        let count = feeds.iter().filter(|feed| feed.state == *state).count();
+        if count > 0 {
+            line += &format!(", {count} {}", state.name());
+        }
+    }
+    line
 }
 
 async fn feed_watchdog(liveness: &Liveness) -> Infallible {
@@ -52,5 +87,34 @@ fn wait(within: Duration) -> Duration {
 pub fn tell(told: std::io::Result<()>) {
     if let Err(error) = told {
         tracing::warn!("systemd cannot be told how the service does: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_counts_tasks_and_those_that_are_not_well() {
+        let feeds = |states: &[Condition]| -> Vec<FeedHealth> {
+            let feed = |state: &Condition| FeedHealth {
+                id: "a".to_owned(),
+                task: "janedoe~a".to_owned(),
+                state: *state,
+                last_success_at: None,
+            };
+            states.iter().map(feed).collect()
+        };
+        assert_eq!(status(&[]), "mirroring 0 tasks");
+        assert_eq!(status(&feeds(&[Condition::Ok])), "mirroring 1 task");
+        assert_eq!(
+            status(&feeds(&[
+                Condition::Ok,
+                Condition::NotFound,
+                Condition::Failing,
+                Condition::Failing
+            ])),
+            "mirroring 4 tasks, 2 failing, 1 not found"
+        );
     }
 }

@@ -46,6 +46,7 @@ fn the_service_is_ready_and_alive_while_the_api_does_not_answer() {
     let manager = Manager::of(&setup, &mut command);
     let mut daemon = Daemon::start(command);
     assert_eq!(manager.next().trim_end(), "READY=1");
+    manager.told("STATUS=mirroring 0 tasks");
     for _ in 0..5 {
         manager.told("WATCHDOG=1");
     }

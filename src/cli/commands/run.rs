@@ -86,7 +86,7 @@ pub async fn execute(
     // operator would have to change ends it.
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
     service::tell(systemd::ready());
-    let report = service::report(Arc::clone(&context.liveness), shutdown.clone());
+    let report = service::report(Arc::clone(&context), shutdown.clone());
     let serving =
         server.map(|server| AbortOnDropHandle::new(tokio::spawn(server.run(shutdown.clone()))));
     let result = tokio::select! {
