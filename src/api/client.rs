@@ -219,7 +219,8 @@ impl Client {
         Held::of(Arc::clone(&self.inner.pages).acquire_owned().await.ok())
     }
 
-    /// How long `requests` may take that are made at once, with all their attempts.
+    /// How long `requests` may take that are made at once, with all their attempts. Each waits for its turn again, and no
+    /// attempt begins after the time for retries, so three turns are the most.
     pub fn longest(&self, requests: u32) -> Duration {
         let Inner {
             retry,
@@ -228,7 +229,7 @@ impl Client {
             ..
         } = &*self.inner;
         let retries = retry.within + retry.max_retry_after + *timeout;
-        retries.saturating_add(turn.saturating_mul(requests))
+        retries.saturating_add(turn.saturating_mul(requests).saturating_mul(3))
     }
 
     /// How many attempts this client and its clones have made.

@@ -34,15 +34,13 @@ use commands::{
 use error::CliError;
 pub use exit::ExitCode;
 use globals::{Color, Globals};
-use log_lines::priority;
-use output::{is_colored, line, print, print_error, show_error};
+use output::{is_colored, know_journal, line, print, print_error, show_error};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing::Level;
 
+use crate::files::hide_memory;
 use crate::options::Environment;
 use crate::sinks::kill_programs;
-use crate::systemd::is_journal;
 
 /// Keeps a local SQLite mirror of Apify task runs, and delivers an event when a run changes status.
 ///
@@ -139,36 +137,14 @@ pub fn main() -> ExitCode {
     let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    know_journal(&environment);
     match execute(&arguments, &environment) {
         Ok(code) => code,
         Err(error) => {
-            if is_journal(io::stderr(), &environment) {
-                let text = format!("error: {}", error.shown());
-                let priority = priority(Level::ERROR);
-                let lines = text.lines().map(|line| format!("{priority}{line}\n"));
-                print_error(&lines.collect::<String>());
-            } else {
-                show_error(&error.shown());
-            }
+            show_error(&error.shown());
             error.code()
         }
     }
-}
-
-/// Keeps the memory and the first environment of this process, which hold secrets, from other processes of its user, and
-/// out of core dumps. Linux only; a program that this one starts is not affected.
-///
-/// # Errors
-/// When the system does not allow it.
-fn hide_memory() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .map_err(|error| {
-            io::Error::other(format!(
-                "this process cannot be made undumpable (prctl): {error}"
-            ))
-        })?;
-    Ok(())
 }
 
 /// `error` without the value that was refused, unless it is plain: it may be a secret in the wrong place.

@@ -1,6 +1,7 @@
 //! What commands print. Standard output may be a pipe whose reader has ended; standard error need not be writable.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -11,16 +12,47 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
 use thiserror::Error;
+use tracing::Level;
 
+use super::log_lines::priority;
 use super::styles::{BAD, ODD, styled};
-use crate::options::without_tokens;
+use crate::options::{Environment, without_tokens};
 use crate::stdio;
+use crate::systemd::is_journal;
 use crate::text::{MAX_SHOWN, escape, escape_json};
 
 /// Results cannot be written to standard output.
 #[derive(Debug, Error)]
 #[error("standard output: {0}; what should have been printed there is incomplete")]
 pub struct Unwritable(#[from] io::Error);
+
+/// Which of the streams leads to the journal, where every line has a priority: without one before it, text of others could
+/// begin with one.
+static JOURNAL: OnceLock<[bool; 2]> = OnceLock::new();
+
+/// Finds out which streams lead to the journal, for all that is written later.
+pub fn know_journal(environment: &Environment) {
+    JOURNAL.get_or_init(|| {
+        [
+            is_journal(io::stdout(), environment),
+            is_journal(io::stderr(), environment),
+        ]
+    });
+}
+
+/// `text`, with a priority before each line where it goes to the journal.
+fn with_priority(
+    text: &str,
+    level: Level,
+    to_journal: impl Fn(&[bool; 2]) -> bool,
+) -> Cow<'_, str> {
+    if !JOURNAL.get().is_some_and(to_journal) {
+        return Cow::Borrowed(text);
+    }
+    let priority = priority(level);
+    let lines = text.split_inclusive('\n');
+    Cow::Owned(lines.map(|line| format!("{priority}{line}")).collect())
+}
 
 /// Writes `text` to standard output. A reader that has ended, such as `head`, is no error.
 ///
@@ -39,20 +71,26 @@ pub fn print_styled(text: &str) -> Result<(), Unwritable> {
     print(&for_stream(text, &io::stdout()))
 }
 
-/// Writes `text`, which has colours, to standard error, as [`print_error`] does, with its colours as
-/// [`print_styled`].
-pub fn print_error_styled(text: &str) {
-    print_error(&for_stream(text, &io::stderr()));
+fn print_at(level: Level, text: &str) {
+    let text = for_stream(text, &io::stderr());
+    let text = with_priority(&text, level, |[_, stderr]| *stderr);
+    stdio::print_error(without_tokens(&text).as_bytes(), MESSAGE_WAITS);
 }
 
 /// Writes an error to standard error. Its text must be inert.
 pub fn show_error(error: &str) {
-    print_error_styled(&format!("{} {error}\n", styled(BAD, "error:")));
+    print_at(
+        Level::ERROR,
+        &format!("{} {error}\n", styled(BAD, "error:")),
+    );
 }
 
 /// Writes a warning to standard error. Its text must be inert.
 pub fn show_warning(warning: &str) {
-    print_error_styled(&format!("{} {warning}\n", styled(ODD, "warning:")));
+    print_at(
+        Level::WARN,
+        &format!("{} {warning}\n", styled(ODD, "warning:")),
+    );
 }
 
 /// Whether what is written to `stream` has colours.
@@ -105,7 +143,7 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Unwritable> {
 /// # Errors
 /// When it cannot be written for any other reason.
 pub fn print_if_read(text: &str) -> Result<bool, Unwritable> {
-    match stdio::print(text) {
+    match stdio::print(&with_priority(text, Level::INFO, |[stdout, _]| *stdout)) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Unwritable(error)),
@@ -121,7 +159,7 @@ const LOG_WAITS: Duration = Duration::from_secs(1);
 /// Writes `text` to standard error, without any API token in it. What cannot be written is dropped: the result of a
 /// command does not depend on it.
 pub fn print_error(text: &str) {
-    stdio::print_error(without_tokens(text).as_bytes(), MESSAGE_WAITS);
+    print_at(Level::INFO, text);
 }
 
 /// Writes a line of the log, as [`print_error`] does, but waits less: a daemon does not stand still for its log.

@@ -1,5 +1,6 @@
 //! From settings to the parts that `run`, `sync`, `audit` and `demo` work with.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use super::{logging, settings};
 use crate::api::{Client, ClientOptions, Token, TokenSource};
 use crate::config::{Settings, find_token, find_token_again};
 use crate::daemon::{Context, Plan, Progress, SinkPlan, Subscriptions};
+use crate::files::master_of;
 use crate::model::{Seed, Timestamp};
 use crate::options::Environment;
-use crate::store::{SqliteStore, Writer};
+use crate::store::{SqliteStore, StoreError, Writer};
 use crate::sync;
 
 /// How long to wait at the end for the database to be closed. One that takes longer is as safe as after a crash.
@@ -47,6 +49,8 @@ impl Setup {
         tasks: &TaskArgs,
     ) -> Result<(Self, Settings), CliError> {
         let (settings, progress) = begin(globals, environment, tasks)?;
+        // It would look for its configuration and its token again as that user.
+        refuse_for_root(&settings, "the daemon")?;
         let setup = Self::open(&settings, environment, progress, Events::Delivered).await?;
         Ok((setup, settings))
     }
@@ -61,6 +65,9 @@ impl Setup {
         progress: Progress,
         events: Events,
     ) -> Result<Self, CliError> {
+        if events != Events::Kept {
+            refuse_programs_for_root(settings)?;
+        }
         let token = find_token(settings.api.token_file.as_deref(), environment)?;
         let mut plan = plan(settings, environment, seed()).await?;
         match events {
@@ -97,6 +104,35 @@ impl Setup {
             writer,
         })
     }
+}
+
+/// Refuses to run programs of sinks where root would do so as another user, whose database it is: they would be on root's
+/// terminal, and have variables of root's environment.
+fn refuse_programs_for_root(settings: &Settings) -> Result<(), CliError> {
+    let mut sinks = settings.sinks.iter();
+    match sinks.find(|sink| sink.options.runs_programs()) {
+        Some(sink) => refuse_for_root(settings, &format!("the programs of the sink {}", sink.name)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses to run `what` as root on the database of another user.
+///
+/// # Errors
+/// When root does.
+fn refuse_for_root(settings: &Settings, what: &str) -> Result<(), CliError> {
+    let path = &settings.database;
+    let Some(user) = master_of(path).map_err(StoreError::from)? else {
+        return Ok(());
+    };
+    let problem = format!(
+        "is user {user}'s, and root does not run {what} there; run this as that user (`runuser -u NAME -- apify-mirror ...`), \
+         or as its service (`systemctl start ...`)"
+    );
+    Err(CliError::Store(StoreError::Io {
+        path: path.clone(),
+        source: io::Error::other(problem),
+    }))
 }
 
 /// Reads the settings and starts the log.

@@ -1,12 +1,15 @@
 //! Creating files that others cannot read, whatever the process's umask says.
 
-use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
+
+use super::names::folder;
+use super::trust::master_of;
 
 /// Who may read the database, besides its owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,32 +31,17 @@ impl Readers {
     }
 }
 
-/// The folder of `path`.
-pub fn folder(path: &Path) -> &Path {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or(Path::new("."))
-}
-
-/// The file whose name is that of `path` and `suffix`.
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// Creates the file at `path`, to be opened as `options` say, with the permission bits `mode`. Root gives it to the user
-/// whose folder it is in.
+/// Creates the file at `path`, to be opened as `options` say, with the permission bits `mode`.
 ///
 /// # Errors
-/// When it cannot be created, also because there is something by that name, be it a link.
+/// When it cannot be created, also because there is something by that name, be it a link, or because root runs this and
+/// another user decides where `path` leads.
 pub fn create_new(path: &Path, options: &OpenOptions, mode: u32) -> io::Result<File> {
+    refuse_as_root(path)?;
     let mut create = options.clone();
     // Never through a link: `create_new` fails where there is one.
     let file = create.create_new(true).mode(mode).open(path)?;
     file.set_permissions(Permissions::from_mode(mode))?;
-    give_to(&file, &folder(path).metadata()?)?;
     Ok(file)
 }
 
@@ -66,12 +54,7 @@ pub fn open_or_create(path: &Path, options: &OpenOptions, mode: u32) -> io::Resu
     match create_new(path, options, mode) {
         Ok(file) => Ok(file),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let mut open = options.clone();
-            // A service could exchange its file for a link to one of root's.
-            if is_of_a_service(folder(path)) {
-                open.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-            }
-            open.open(path).map_err(|error| explain(path, error))
+            options.open(path).map_err(|error| explain(path, error))
         }
         Err(error) => Err(error),
     }
@@ -109,17 +92,17 @@ fn explain(path: &Path, error: io::Error) -> io::Error {
     error
 }
 
-/// Whether root runs this in the folder of another user.
-fn is_of_a_service(folder: &Path) -> bool {
-    rustix::process::geteuid().is_root() && folder.metadata().is_ok_and(|found| found.uid() != 0)
-}
-
-/// Root gives a new file to the owner of `neighbour`.
-fn give_to(file: &File, neighbour: &Metadata) -> io::Result<()> {
-    if rustix::process::geteuid().is_root() && neighbour.uid() != 0 {
-        std::os::unix::fs::fchown(file, Some(neighbour.uid()), Some(neighbour.gid()))?;
-    }
-    Ok(())
+/// What root creates or opens at such a place could turn out to be a file of root's.
+fn refuse_as_root(path: &Path) -> io::Result<()> {
+    let Some(user) = master_of(path).map_err(io::Error::other)? else {
+        return Ok(());
+    };
+    Err(io::Error::new(
+        ErrorKind::PermissionDenied,
+        format!(
+            "is in a folder of user {user}, where root writes nothing; run this as that user, or name a file elsewhere"
+        ),
+    ))
 }
 
 /// Gives the file at `path` the permission bits `mode`; returns those it had, if it exists and they were others.
@@ -127,9 +110,8 @@ fn give_to(file: &File, neighbour: &Metadata) -> io::Result<()> {
 /// # Errors
 /// When that is not allowed.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<Option<u32>> {
-    let found = match std::fs::symlink_metadata(path) {
-        Ok(found) if found.is_symlink() && is_of_a_service(folder(path)) => return Ok(None),
-        Ok(_) => path.metadata()?.permissions().mode() & 0o7777,
+    let found = match path.metadata() {
+        Ok(found) => found.permissions().mode() & 0o7777,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };

@@ -4,9 +4,9 @@
 use std::io;
 use std::path::Path;
 
-use nix::unistd::{Gid, Uid, getegid, geteuid, getuid};
+use nix::unistd::{Uid, User, getegid, geteuid, getuid};
 
-use super::trust::master_of;
+use super::trust::{Untrusted, master_of};
 
 /// For how long root becomes another user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,26 +17,62 @@ pub enum For {
     Reading,
 }
 
-/// Where root runs this, and another user decides what lies at `path`, goes on as that user.
+/// Where root runs this, and another user decides what lies at `path`, goes on as that user, in that user's own group.
+///
+/// # Errors
+/// When the way to the file cannot be looked at, there is no such user, or the system does not allow it.
+pub fn act_as_master(path: &Path, duration: For) -> Result<(), Untrusted> {
+    let io = |source| Untrusted::Io {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(user) = master_of(path)? {
+        become_user(user).map_err(io)?;
+        tracing::debug!(
+            user,
+            "{} is another user's: going on as that user",
+            path.display()
+        );
+    }
+    if duration == For::Good && getuid() != geteuid() {
+        become_for_good().map_err(io)?;
+    }
+    Ok(())
+}
+
+fn become_user(id: u32) -> io::Result<()> {
+    let user = User::from_uid(Uid::from_raw(id))?.ok_or_else(|| {
+        io::Error::other(format!(
+            "belongs to user {id}, who is not in the system's list of users; run this as that user, or give it to root"
+        ))
+    })?;
+    #[cfg(not(target_vendor = "apple"))]
+    nix::unistd::setgroups(&[user.gid])?;
+    nix::unistd::setegid(user.gid)?;
+    nix::unistd::seteuid(user.uid)?;
+    hide_memory()
+}
+
+fn become_for_good() -> io::Result<()> {
+    let (user, group) = (geteuid(), getegid());
+    nix::unistd::setresgid(group, group, group)?;
+    nix::unistd::setresuid(user, user, user)?;
+    hide_memory()
+}
+
+/// Keeps the memory and the first environment of this process, which hold secrets, from other processes of its user, and
+/// out of core dumps. Linux only; a program that this one starts is not affected, and a change of the user undoes it.
 ///
 /// # Errors
 /// When the system does not allow it.
-pub fn act_as_master(path: &Path, duration: For) -> io::Result<()> {
-    // Where the way to the file cannot be looked at, opening it says why.
-    if let Some((user, group)) = master_of(path).ok().flatten() {
-        let group = Gid::from_raw(group);
-        #[cfg(not(target_vendor = "apple"))]
-        nix::unistd::setgroups(&[group])?;
-        nix::unistd::setegid(group)?;
-        nix::unistd::seteuid(Uid::from_raw(user))?;
-        let path = path.display();
-        tracing::debug!(user, "{path} is another user's: going on as that user");
-    }
-    if duration == For::Good && getuid() != geteuid() {
-        let (user, group) = (geteuid(), getegid());
-        nix::unistd::setresgid(group, group, group)?;
-        nix::unistd::setresuid(user, user, user)?;
-    }
+pub fn hide_memory() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(|error| {
+            io::Error::other(format!(
+                "this process cannot be made undumpable (prctl): {error}"
+            ))
+        })?;
     Ok(())
 }
 
@@ -55,5 +91,6 @@ pub fn as_caller<T>(work: impl FnOnce() -> T) -> io::Result<T> {
     let done = work();
     nix::unistd::setegid(group)?;
     nix::unistd::seteuid(user)?;
+    hide_memory()?;
     Ok(done)
 }

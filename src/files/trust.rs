@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::create::folder;
+use super::names::folder;
 
 /// The most symbolic links followed to a file, as in the system.
 const MAX_LINKS: usize = 40;
@@ -302,7 +302,7 @@ impl User {
     }
 }
 
-/// The folders and the links on the way to what `path` leads to, from the root on.
+/// The folders and the links on the way to what `path` leads to, from the root on; the last one is the folder that it is in.
 fn way(path: &Path) -> Result<Vec<(PathBuf, Metadata)>, Untrusted> {
     let io = |error| Untrusted::io(path)(error);
     let absolute = std::path::absolute(path).map_err(io)?;
@@ -344,6 +344,14 @@ fn way(path: &Path) -> Result<Vec<(PathBuf, Metadata)>, Untrusted> {
             way.push((next, found));
         }
     }
+    // The last step may have been one back.
+    let is_in = if at.is_dir() {
+        at
+    } else {
+        folder(&at).to_owned()
+    };
+    let found = is_in.metadata().map_err(io)?;
+    way.push((is_in, found));
     Ok(way)
 }
 
@@ -353,7 +361,7 @@ fn way(path: &Path) -> Result<Vec<(PathBuf, Metadata)>, Untrusted> {
 /// # Errors
 /// When somebody else can, or that cannot be looked at.
 pub fn check_neighbours(path: &Path) -> Result<(), Untrusted> {
-    match way(path)?.iter().rfind(|(_, found)| found.is_dir()) {
+    match way(path)?.last() {
         Some((folder, found)) => User::current().check_writers(path, folder, found),
         None => Ok(()),
     }
@@ -364,21 +372,22 @@ pub fn check_neighbours(path: &Path) -> Result<(), Untrusted> {
 ///
 /// # Errors
 /// When the way to the file cannot be looked at.
-pub fn master_of(path: &Path) -> Result<Option<(u32, u32)>, Untrusted> {
+pub fn master_of(path: &Path) -> Result<Option<u32>, Untrusted> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
     let way = way(path)?;
     let foreign = way.iter().find(|(_, found)| found.uid() != 0);
     // In a folder for all it is the owner of the file.
-    let folder = way.iter().rfind(|(_, found)| found.is_dir());
-    let is_for_all = folder.is_some_and(|(_, found)| found.mode() & WRITE != 0);
+    let is_for_all = way
+        .last()
+        .is_some_and(|(_, found)| found.mode() & WRITE != 0);
     let file = path
         .metadata()
         .ok()
         .filter(|found| is_for_all && found.uid() != 0);
     let master = foreign.map(|(_, found)| found).or(file.as_ref());
-    Ok(master.map(|found| (found.uid(), found.gid())))
+    Ok(master.map(Metadata::uid))
 }
 
 /// Whether the user `id` is the only one in `group`, by the lines of `/etc/passwd` and `/etc/group`.

@@ -67,7 +67,7 @@ impl Sink for Stdout {
     }
 
     async fn deliver(&self, events: &[Due]) -> Vec<AttemptOutcome> {
-        let line = if self.watched { text } else { json };
+        let line = if self.watched { text } else { inert };
         blocking(events, "standard output", line, |lines, cancelled| {
             let without_progress = Some(STREAM_WAITS);
             write_lines(
@@ -80,6 +80,12 @@ impl Sink for Stdout {
         })
         .await
     }
+}
+
+/// An event as JSON, without its end. The journal divides long lines, and takes `<N>` at the beginning of a part for its
+/// priority: so there is no `<` in it, which in JSON can only be within a text.
+fn inert(event: &Due) -> String {
+    json(event).replace('<', "\\u003c")
 }
 
 /// An event as a line for people, without its end.
@@ -113,5 +119,14 @@ mod tests {
             let line = text(&due(1, "abc", payload));
             assert_eq!(strip_str(&line).to_string(), shown);
         }
+    }
+
+    #[test]
+    fn no_part_of_a_line_for_programs_begins_with_a_priority() {
+        let payload = r#"{"status":"x<0>y"}"#;
+        let line = inert(&due(1, "abc", payload));
+        assert!(!line.contains('<'), "{line}");
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(value(&line), value(payload));
     }
 }

@@ -8,8 +8,9 @@ use std::process::{Command, Output};
 use crate::cases::{Case, check_all};
 use crate::support::{Setup, stderr, stdout};
 
-/// Users that own nothing.
-const SERVICE: u32 = 61_001;
+/// `nobody`, whom every system has, with a group of the same number.
+const SERVICE: u32 = 65_534;
+/// A user who owns nothing.
 const OTHER: u32 = 61_002;
 
 fn mode(path: &Path, mode: u32) {
@@ -400,6 +401,11 @@ fn what_root_creates_beside_a_services_database_is_the_services() {
             "{owners:?}"
         );
     }
+    // A daemon would look for its configuration again as that user, and programs would be on root's terminal.
+    Case::of(&["run"])
+        .code(74)
+        .stderr("root does not run the daemon there")
+        .check(&setup);
     // A copy is root's own, also where the service may not go.
     let copies = tempfile::tempdir().unwrap();
     let copy = copies.path().join("copy.db");

@@ -9,7 +9,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::{Globals, TaskArgs, time};
 use crate::cli::help;
-use crate::cli::output::{print_error_styled, print_styled, to_json};
+use crate::cli::output::{print_error, print_styled, to_json};
 use crate::cli::pass::{self, Pass, result};
 use crate::cli::setup::{self, Events, Setup};
 use crate::cli::table::{Table, count_or_dash};
@@ -117,7 +117,7 @@ pub async fn execute(
         false => summary(&pass),
     };
     if pass.events_on_stdout {
-        print_error_styled(&summary);
+        print_error(&summary);
     } else {
         print_styled(&summary)?;
     }
@@ -136,21 +136,20 @@ async fn open(
     let left = || wait.unwrap_or_default().saturating_sub(began.elapsed());
     let mut told = false;
     loop {
-        let opened = Setup::open(settings, environment, progress.clone(), events).await;
-        match opened {
-            Err(CliError::Store(StoreError::Locked { .. })) if !left().is_zero() => {}
-            opened => return opened,
-        }
-        if !told {
-            tracing::info!("another instance holds the database; waiting for its end");
-            told = true;
-        }
-        // Another may be faster: then this goes on.
-        loop {
-            tokio::time::sleep(LOOK_EVERY.min(left())).await;
-            if left().is_zero() || !SqliteStore::is_held(&settings.database) {
-                break;
+        // Waits first: where root opens another user's database, it goes on as that user and cannot read the token again.
+        while !left().is_zero() && SqliteStore::is_held(&settings.database) {
+            if !told {
+                tracing::info!("another instance holds the database; waiting for its end");
+                told = true;
             }
+            tokio::time::sleep(LOOK_EVERY.min(left())).await;
+        }
+        match Setup::open(settings, environment, progress.clone(), events).await {
+            // Another was faster, or whether one holds it cannot be found out.
+            Err(CliError::Store(StoreError::Locked { .. })) if !left().is_zero() => {
+                tokio::time::sleep(LOOK_EVERY.min(left())).await;
+            }
+            opened => return opened,
         }
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn refuse_what_is_no_file(path: &Path) -> Result<(), StoreError> {
         Some(path) => Err(StoreError::Io {
             path,
             source: std::io::Error::other(
-                "what is kept beside a database must be a regular file of its owner; remove this",
+                "what is kept beside a database must be a regular file of its owner, under one name; move this away, with the database if it belongs to it",
             ),
         }),
         None => Ok(()),
@@ -92,10 +92,7 @@ pub(super) fn refuse_what_is_no_file(path: &Path) -> Result<(), StoreError> {
 /// Where root runs this and another user decides what lies at `path`, goes on as that user: SQLite opens, creates and gives away
 /// files by their names.
 pub(super) fn act_as_master(path: &Path, duration: For) -> Result<(), StoreError> {
-    files::act_as_master(path, duration).map_err(|source| StoreError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    Ok(files::act_as_master(path, duration)?)
 }
 
 /// Refuses a database of root's in a folder in which others may create files, where root only reads it: SQLite would write to
