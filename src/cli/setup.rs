@@ -1,6 +1,5 @@
 //! From settings to the parts that `run`, `sync`, `audit` and `demo` work with.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use super::{logging, settings};
 use crate::api::{Client, ClientOptions, Token, TokenSource};
 use crate::config::{Settings, find_token, find_token_again};
 use crate::daemon::{Context, Plan, Progress, SinkPlan, Subscriptions};
-use crate::files::master_of;
+use crate::files::{Untrusted, master_of};
 use crate::model::{Seed, Timestamp};
 use crate::options::Environment;
 use crate::store::{SqliteStore, StoreError, Writer};
@@ -122,17 +121,14 @@ fn refuse_programs_for_root(settings: &Settings) -> Result<(), CliError> {
 /// When root does.
 fn refuse_for_root(settings: &Settings, what: &str) -> Result<(), CliError> {
     let path = &settings.database;
-    let Some(user) = master_of(path).map_err(StoreError::from)? else {
-        return Ok(());
-    };
-    let problem = format!(
-        "is user {user}'s, and root does not run {what} there; run this as that user (`runuser -u NAME -- apify-mirror ...`), \
-         or as its service (`systemctl start ...`)"
-    );
-    Err(CliError::Store(StoreError::Io {
-        path: path.clone(),
-        source: io::Error::other(problem),
-    }))
+    match master_of(path).map_err(StoreError::from)? {
+        None => Ok(()),
+        Some(owner) => Err(CliError::Store(StoreError::from(Untrusted::OfAnother {
+            path: path.clone(),
+            owner,
+            what: what.to_owned(),
+        }))),
+    }
 }
 
 /// Reads the settings and starts the log.

@@ -88,6 +88,32 @@ pub enum Untrusted {
         /// The file, where `path` is a folder.
         replaces: Option<PathBuf>,
     },
+    /// Others may create files beside it, which would be believed.
+    #[error(
+        "{folder} can be written by others (owner {owner}, mode {mode:o}), and what they put beside {path} would be believed; move it into a folder of its own"
+    )]
+    Neighbours {
+        /// The file.
+        path: PathBuf,
+        /// The folder it is in.
+        folder: PathBuf,
+        /// The user whose that is.
+        owner: u32,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Root runs this, and another user decides what is there.
+    #[error(
+        "{path} is user {owner}'s, and root does not run {what} there, which that user could make something else; start that user's service, or run this as that user"
+    )]
+    OfAnother {
+        /// The file.
+        path: PathBuf,
+        /// The other user.
+        owner: u32,
+        /// What root does not run.
+        what: String,
+    },
     /// It holds a secret, and others may read it.
     #[error(
         "{path} can be read by others (owner {owner}, mode {mode:o}) and holds a secret; restrict it with `chmod 600 {path}`"
@@ -361,9 +387,18 @@ fn way(path: &Path) -> Result<Vec<(PathBuf, Metadata)>, Untrusted> {
 /// # Errors
 /// When somebody else can, or that cannot be looked at.
 pub fn check_neighbours(path: &Path) -> Result<(), Untrusted> {
-    match way(path)?.last() {
-        Some((folder, found)) => User::current().check_writers(path, folder, found),
-        None => Ok(()),
+    let way = way(path)?;
+    let Some((folder, found)) = way.last() else {
+        return Ok(());
+    };
+    match User::current().rights_of_others(found) & WRITE {
+        0 => Ok(()),
+        _ => Err(Untrusted::Neighbours {
+            path: path.to_owned(),
+            folder: folder.clone(),
+            owner: found.uid(),
+            mode: found.mode() & PERMISSIONS,
+        }),
     }
 }
 

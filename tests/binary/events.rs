@@ -88,10 +88,10 @@ fn the_log_is_filtered_by_time_type_and_status() {
     let (first, last) = (since("min"), since("max"));
     for (arguments, expected) in [
         (&["--type", "CREATED"][..], &[1, 3, 5][..]),
-        (&["--type", "ACTOR.RUN.FAILED"], &[4]),
-        (&["--type", "created", "--type", "failed"], &[1, 3, 4, 5]),
+        (&["--type", "ACTOR.RUN.SUCCEEDED"], &[2, 4]),
+        (&["--type", "created", "--type", "failed"], &[1, 3, 5]),
         (&["--status", "READY"], &[5]),
-        (&["--status", "succeeded", "--type", "SUCCEEDED"], &[2]),
+        (&["--status", "succeeded", "--type", "SUCCEEDED"], &[2, 4]),
         (&["--type", "CREATED", "--limit", "2"], &[3, 5]),
         (&["--type", "ABORTED"], &[]),
         (&["--since", &first], &[1, 2, 3, 4, 5]),

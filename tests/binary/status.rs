@@ -29,7 +29,7 @@ fn a_mirror_that_is_well_says_so_in_its_first_line() {
     let setup = Setup::with_runs(3);
     setup.sync();
     let output = status(&["--check"]).check(&setup);
-    assert!(stdout(&output).starts_with("all well: 1 task, 1 sink\n\n"));
+    assert!(stdout(&output).starts_with("all well: 1 task, 0 sinks\n\n"));
     assert_eq!(kinds(&setup), Vec::<Value>::new());
     assert_eq!(setup.status()["tasks"][0]["stale"], false);
 }
@@ -99,6 +99,17 @@ fn what_fails_or_was_set_aside_fails_a_check_and_a_lost_task_does_always() {
     ));
     setup.sync();
     receiver.set_reaction(|_| Reaction::Status(400));
+    setup.add_runs(1);
+    setup.sync();
+    assert_eq!(kinds(&setup), ["sink_failing", "dead"]);
+    check_all(
+        &setup,
+        [
+            status(&[]).stdout("problem  sink hook: "),
+            status(&["--check"]).code(75),
+        ],
+    );
+    receiver.set_reaction(|_| Reaction::Status(200));
     setup.add_runs(1);
     setup.sync();
     assert_eq!(kinds(&setup), ["dead"]);

@@ -34,6 +34,7 @@ fn the_daemon_shows_events_as_lines() {
 #[test]
 fn colours_are_for_terminals_and_can_be_refused() {
     let setup = Setup::with_runs(3);
+    setup.configure("[[sinks]]\nname = \"log\"\ntype = \"file\"\npath = \"events.jsonl\"\n");
     setup.sync();
     let shown = |arguments: &[&str], no_color: Option<&str>| {
         let mut command = setup.bare(arguments);

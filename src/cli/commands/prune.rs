@@ -10,7 +10,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::ExitCode;
 use crate::cli::globals::Globals;
 use crate::cli::help;
-use crate::cli::output::{print, print_json};
+use crate::cli::output::{print_json, print_styled};
 use crate::cli::settings;
 use crate::cli::table::Table;
 use crate::config::Settings;
@@ -96,7 +96,7 @@ pub async fn execute(
     };
     match args.json {
         true => print_json(&result)?,
-        false => print(&text(retention, &result))?,
+        false => print_styled(&text(retention, &result))?,
     }
     Ok(code)
 }

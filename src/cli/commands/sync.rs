@@ -31,7 +31,7 @@ pub fn after_help() -> String {
             ),
             (
                 "from cron, every five minutes; mails only when something is wrong",
-                "*/5 * * * * apify-mirror sync -q --config /etc/apify-mirror/config.toml",
+                "*/5 * * * * /usr/bin/apify-mirror sync -q --config /etc/apify-mirror/config.toml",
             ),
             (
                 "every task of the account, with a summary for programs",

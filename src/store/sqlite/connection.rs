@@ -237,6 +237,7 @@ impl Db {
     /// When there is none, or it is not one this version can read.
     pub fn open_for_reading(path: &Path) -> Result<Self, StoreError> {
         require(path)?;
+        refuse_what_is_no_file(path)?;
         act_as_master(path, For::Reading)?;
         check_what_root_reads(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
