@@ -55,21 +55,23 @@ fn the_program() {
     Usage: apify-mirror [OPTIONS] <COMMAND>
 
     Commands:
-      run         Mirror until SIGTERM or SIGINT
-      sync        Mirror once: catch every task up, re-read open runs, deliver due events, print a
-                  summary
-      audit       Compare the whole mirror with the account: flag removed runs, repair any difference,
-                  print what was found
-      status      Show the state of every task and sink
-      events      Read the event log
-      deliveries  List, retry or drop events that could not be delivered
-      sinks       List the sinks' subscriptions, or end one for good
-      query       Ask a question in SQL, or list the views to ask
-      backup      Copy the whole mirror to a file, consistently, also while a daemon writes it
-      prune       Remove what `[retention]` no longer keeps, and say what that was
-      check       Validate the configuration
-      demo        Run the daemon on a built-in simulated account: no token, no network
-      help        Print this message or the help of the given subcommand(s)
+      run          Mirror until SIGTERM or SIGINT
+      sync         Mirror once: catch every task up, re-read open runs, deliver due events, print a
+                   summary
+      audit        Compare the whole mirror with the account: flag removed runs, repair any difference,
+                   print what was found
+      status       Show the state of every task and sink
+      events       Read the event log
+      deliveries   List, retry or drop events that could not be delivered
+      sinks        List the sinks' subscriptions, or end one for good
+      query        Ask a question in SQL, or list the views to ask
+      backup       Copy the whole mirror to a file, consistently, also while a daemon writes it
+      prune        Remove what `[retention]` no longer keeps, and say what that was
+      check        Validate the configuration
+      demo         Run the daemon on a built-in simulated account: no token, no network
+      completions  Print a script that completes commands and flags in a shell
+      man          Print the manual page
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help
@@ -101,7 +103,7 @@ fn the_program() {
               - json: One JSON object a line
 
           --color <WHEN>
-              Whether to colour log lines; `auto` does on a terminal, unless NO_COLOR is set
+              Whether to use colours; `auto` does on a terminal, unless NO_COLOR is set
 
               [default: auto]
               [possible values: auto, always, never]
@@ -119,6 +121,9 @@ fn commands_that_mirror() {
           --task <REF>
               A task: its ID, `username~name` or `~name`; can be repeated, replaces the configured ones
 
+          --all-tasks
+              Every task of the account, as with `discover_tasks = true`
+
       -h, --help
               Print help (see a summary with '-h')
     ");
@@ -130,6 +135,15 @@ fn commands_that_mirror() {
     Options:
           --task <REF>
               A task: its ID, `username~name` or `~name`; can be repeated, replaces the configured ones
+
+          --all-tasks
+              Every task of the account, as with `discover_tasks = true`
+
+          --json
+              Print the summary as JSON, and no event unless a sink is configured for them
+
+          --wait <TIME>
+              Wait so long, such as 30s or 10m, while another instance holds the database
 
       -h, --help
               Print help (see a summary with '-h')
@@ -143,6 +157,9 @@ fn commands_that_mirror() {
     Options:
           --task <REF>
               A task: its ID, `username~name` or `~name`; can be repeated, replaces the configured ones
+
+          --all-tasks
+              Every task of the account, as with `discover_tasks = true`
 
           --json
               Print what was found as JSON
@@ -163,6 +180,13 @@ fn commands_that_read() {
           --json
               Print JSON
 
+          --check
+              Exit with 75 when anything is stale or failing, or events were set aside
+
+          --max-age <TIME>
+              How old the last success of a task may be before it is stale, such as 10m or 6h; else
+              three times the configured poll_interval, at least 2m
+
       -h, --help
               Print help (see a summary with '-h')
     ");
@@ -178,8 +202,15 @@ fn commands_that_read() {
           --follow
               Go on with events as they are raised; waits for a database that does not exist yet
 
-          --since <SEQ>
-              Begin after the event with this number
+          --since <SEQ|TIME>
+              Begin after the event with this number, or with what was observed since a time:
+              2026-01-31, 2026-01-31T12:00:00Z (UTC without a zone), or 6h for the last six hours
+
+          --type <T>
+              Only events of this type, such as ACTOR.RUN.FAILED or FAILED; can be repeated
+
+          --status <S>
+              Only events by which a run came to this status, such as TIMED-OUT; can be repeated
 
           --limit <N>
               The last N events only; with --since, the first N
@@ -287,6 +318,9 @@ fn commands_that_need_no_mirror() {
           --task <REF>
               A task: its ID, `username~name` or `~name`; can be repeated, replaces the configured ones
 
+          --all-tasks
+              Every task of the account, as with `discover_tasks = true`
+
           --online
               Try the token, the tasks and the sinks' addresses too
 
@@ -311,8 +345,30 @@ fn commands_that_need_no_mirror() {
 
 #[test]
 fn what_is_generated() {
-    assert_snapshot!(own(&["completions"]), @"");
-    assert_snapshot!(own(&["man"]), @"");
+    assert_snapshot!(own(&["completions"]), @r"
+    Print a script that completes commands and flags in a shell
+
+    Usage: apify-mirror completions <SHELL>
+
+    Arguments:
+      <SHELL>
+              The shell
+
+              [possible values: bash, elvish, fish, powershell, zsh]
+
+    Options:
+      -h, --help
+              Print help
+    ");
+    assert_snapshot!(own(&["man"]), @r"
+    Print the manual page
+
+    Usage: apify-mirror man
+
+    Options:
+      -h, --help
+              Print help
+    ");
 }
 
 #[test]
@@ -420,8 +476,48 @@ fn every_help_ends_with_examples_that_are_right_and_exit_codes() {
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
         }
     }
-    assert_snapshot!(help(&["sync"])[2], @"");
-    assert_snapshot!(help(&[])[2], @"");
+    assert_snapshot!(help(&["sync"])[2], @r"
+    Examples:
+      # mirror a task into a new database
+      APIFY_TOKEN=... apify-mirror sync --task janedoe~my-task --db runs.db
+      # from cron, every five minutes; mails only when something is wrong
+      */5 * * * * /usr/bin/apify-mirror sync -q --config /etc/apify-mirror/config.toml
+      # every task of the account, with a summary for programs
+      apify-mirror sync --all-tasks --json
+      # wait for another instance instead of leaving the work to it
+      apify-mirror sync --wait 10m
+
+    Exit codes:
+      0   all is well
+      1   something unexpected
+      2   wrong usage
+      65  some task is not found or forbidden; the others were mirrored
+      69  another instance holds the database, and does the work; with -q nothing is printed
+      74  the database or the disk failed, or standard output cannot be written
+      75  temporary: the API is unreachable or throttles, or a sink is still owed events; try again
+      77  the token is missing or refused
+      78  the configuration is not valid
+    ");
+    assert_snapshot!(help(&[])[2], @r#"
+    Examples:
+      # see it work, without a token
+      apify-mirror demo
+      # mirror a task
+      APIFY_TOKEN=... apify-mirror sync --task janedoe~my-task --db runs.db
+      # ask a question
+      apify-mirror query --db runs.db "SELECT * FROM task_health"
+
+    Exit codes:
+      0   all is well
+      1   something unexpected
+      2   wrong usage
+      65  some task is not found or forbidden; the others were mirrored
+      69  another instance holds the database
+      74  the database or the disk failed, or standard output cannot be written
+      75  temporary: the API is unreachable or throttles, or the work was interrupted; try again
+      77  the token is missing or refused
+      78  the configuration is not valid
+    "#);
 }
 
 /// The words of a line up to a pipe or a redirection; quotes keep spaces.

@@ -224,6 +224,7 @@ fn shown(kept: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::plain;
     use insta::assert_snapshot;
 
     #[test]
@@ -243,14 +244,14 @@ mod tests {
             bytes_before: bytes,
             bytes_after: bytes.map(|bytes| bytes / 3),
         };
-        assert_snapshot!(text(&retention, &result(false, Some(3 << 30))), @r"
+        assert_snapshot!(plain(&text(&retention, &result(false, Some(3 << 30)))), @r"
                          kept for  pruned
         removed runs     90d           12
         events           forever    1,234
         dead deliveries  12h            0
         the database's file has 1.00 GiB, and had 3.00 GiB
         ");
-        assert_snapshot!(text(&Retention::default(), &result(true, None)), @r"
+        assert_snapshot!(plain(&text(&Retention::default(), &result(true, None))), @r"
                          kept for  would be pruned
         removed runs     forever                12
         events           forever             1,234

@@ -72,12 +72,15 @@ fn an_empty_mirror() {
         sinks: Vec::new(),
         other_objects: Vec::new(),
     };
-    assert_snapshot!(printed(&overview, &measure()), @"");
+    assert_snapshot!(printed(&overview, &measure()), @r"
+    problem  no task has been mirrored yet
+    remedy   run `apify-mirror sync`, or start `apify-mirror run`
+    ");
     let held = Measure {
         held: true,
         ..measure()
     };
-    assert_snapshot!(printed(&overview, &held), @"");
+    assert_snapshot!(printed(&overview, &held), @r"first sync: no task has been mirrored yet");
 }
 
 #[test]
@@ -88,7 +91,15 @@ fn a_mirror_that_is_well() {
         sinks: vec![sink("hook")],
         other_objects: Vec::new(),
     };
-    assert_snapshot!(printed(&overview, &measure()), @"");
+    assert_snapshot!(printed(&overview, &measure()), @r"
+    all well: 1 task, 1 sink
+
+    task                cursor     listed       rows  open  removed  last success  last audit  state
+    janedoe~my-task  1,234,567  1,234,567  1,234,570     2        3        5s ago   2h 3m ago  ok
+
+    sink  type     pending  dead  oldest  last delivery  state
+    hook  webhook        0     0       -      2m 0s ago  ok
+    ");
 }
 
 #[test]
@@ -124,7 +135,18 @@ fn tasks_in_several_states() {
         held: true,
         ..measure()
     };
-    assert_snapshot!(printed(&overview, &held), @"");
+    assert_snapshot!(printed(&overview, &held), @r"
+    problem  janedoe~日本: https://api.apify.com/v2: 503 (and 2 problems more)
+    remedy   find out more with `apify-mirror check --online`; what may pass is tried again by itself
+
+    task                cursor     listed       rows  open  removed  last success  last audit  state
+    janedoe~my-task  1,234,567  1,234,567  1,234,570     2        3  5s ago        2h 3m ago   ok
+    id-of-new                0          -          0     2        3  never         never       first sync
+    janedoe~日本     1,234,567  1,234,567  1,234,570     2        3  5s ago        2h 3m ago   failing
+    janedoe~日本: https://api.apify.com/v2: 503
+    janedoe~日本: 1,234 items of its list cannot be read, see the table unreadable_items
+    ~nothing: 404 record-not-found
+    ");
 }
 
 #[test]
@@ -149,7 +171,16 @@ fn a_mirror_that_nobody_keeps_current() {
         configured: Some(["id-of-my-task", "id-of-failed"].map(str::to_owned).into()),
         ..measure()
     };
-    assert_snapshot!(printed(&overview, &measure), @"");
+    assert_snapshot!(printed(&overview, &measure), @r"
+    problem  janedoe~my-task: was last polled successfully 5d 4h ago (and 1 problem more)
+    remedy   start `apify-mirror run`, or run `apify-mirror sync`; if that is done less often than every 2m 0s, give `--max-age`
+
+    task                cursor     listed       rows  open  removed  last success  last audit  state
+    janedoe~my-task  1,234,567  1,234,567  1,234,570     2        3     5d 4h ago   2h 3m ago  stale
+    janedoe~failed   1,234,567  1,234,567  1,234,570     2        3     5d 4h ago   2h 3m ago  failing, stale
+    janedoe~former   1,234,567  1,234,567  1,234,570     2        3     5d 4h ago   2h 3m ago  not configured
+    janedoe~failed: 503
+    ");
 }
 
 #[test]
@@ -179,7 +210,23 @@ fn sinks_in_several_states() {
         sinks: vec![failing, dead, recovered],
         other_objects: vec!["table notes".to_owned(), "view noted".to_owned()],
     };
-    assert_snapshot!(printed(&overview, &measure()), @"");
+    assert_snapshot!(printed(&overview, &measure()), @r"
+    problem  sink hook: cannot connect (and 1 problem more)
+    remedy   find out more with `apify-mirror check --online`; events are kept and tried again by themselves
+
+    task                cursor     listed       rows  open  removed  last success  last audit  state
+    janedoe~my-task  1,234,567  1,234,567  1,234,570     2        3        5s ago   2h 3m ago  ok
+
+    sink       type     pending  dead     oldest  last delivery  state
+    hook       webhook   12,345     0  9d 2h ago  2m 0s ago      failing
+    other      webhook        0     1          -  never          ok
+    recovered  webhook        0     0          -  2m 0s ago      ok
+    hook: cannot connect
+    other: some events were set aside
+    recovered: did not get 1,234 events, which the event log no longer had
+
+    also in the database: table notes, view noted
+    ");
 }
 
 #[test]
@@ -196,7 +243,59 @@ fn programs_get_what_is_wrong_beside_what_they_always_got() {
     let problems = measure().problems(&overview);
     let measure = measure();
     let json = report(&overview, &problems, &measure);
-    assert_snapshot!(serde_json::to_string_pretty(&json).unwrap(), @"");
+    assert_snapshot!(serde_json::to_string_pretty(&json).unwrap(), @r#"
+    {
+      "tasks": [
+        {
+          "id": "id-of-my-task",
+          "name": "my-task",
+          "username": "janedoe",
+          "cursor": 1234567,
+          "watermark": "2026-01-10T11:59:00.000Z",
+          "server_total": 1234567,
+          "rows": 1234570,
+          "open_runs": 2,
+          "removed": 3,
+          "unreadable_items": 0,
+          "first_sync_complete": true,
+          "last_success_at": "2026-01-10T11:00:00.000Z",
+          "last_success_age_seconds": 5,
+          "last_audit_at": "2026-01-10T09:57:00.000Z",
+          "audit_offset": null,
+          "state": "ok",
+          "last_error": null,
+          "last_error_at": null,
+          "stale": true,
+          "configured": null
+        }
+      ],
+      "unresolved": [],
+      "sinks": [
+        {
+          "name": "hook",
+          "type": "webhook",
+          "state": "ok",
+          "pending": 0,
+          "dead": 0,
+          "missed": 0,
+          "oldest": null,
+          "last_delivered_at": "2026-01-10T11:58:00.000Z",
+          "failing_since": null,
+          "last_error": null
+        }
+      ],
+      "other_objects": [],
+      "problems": [
+        {
+          "kind": "stale",
+          "subject": "janedoe~my-task",
+          "message": "was last polled successfully 1h 0m ago",
+          "remedy": "start `apify-mirror run`, or run `apify-mirror sync`; if that is done less often than every 2m 0s, give `--max-age`"
+        }
+      ],
+      "stale_after_seconds": 120
+    }
+    "#);
 }
 
 #[test]

@@ -303,6 +303,27 @@ mod tests {
         };
         let pass = pass(vec![busy], Vec::new());
         let json = to_json(&Summary::of(&pass, ExitCode::Ok)).unwrap();
-        assert_snapshot!(json, @"");
+        assert_snapshot!(json, @r#"
+        {
+          "exit_code": 0,
+          "tasks": [
+            {
+              "task_id": "id-of-my-task",
+              "task": "janedoe~my-task",
+              "result": "up to date",
+              "listed": 9,
+              "new": 7,
+              "changed": 0,
+              "removed": 0,
+              "events": 0,
+              "error": null
+            }
+          ],
+          "unresolved": [],
+          "sinks": [],
+          "requests": 1234,
+          "seconds": 5.678
+        }
+        "#);
     }
 }

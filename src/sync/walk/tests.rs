@@ -160,7 +160,7 @@ fn deletions_before_the_cursor_are_found_by_stepping_back() {
         assert!(next.ids.contains("new"), "{deleted}");
         assert_eq!(next.step, Step::End);
         assert!(next.requests <= 8, "{deleted}: {}", next.requests);
-        assert_eq!(next.corrections > 0, deleted > 1, "{deleted}");
+        assert!(next.corrections > 0, "{deleted}");
         shorter.entries.clear();
         let emptied = again(&mut shorter, &first);
         assert_eq!((emptied.step, emptied.cursor.offset), (Step::End, 0));
