@@ -156,19 +156,6 @@ impl ApiError {
         }
     }
 
-    /// Some error of a class, for tests of other modules.
-    #[cfg(test)]
-    pub(crate) fn for_tests(class: ErrorClass) -> Self {
-        Self {
-            class,
-            url: String::new(),
-            detail: String::new(),
-            retry_after: None,
-            never_connected: false,
-            is_record_not_found: false,
-        }
-    }
-
     /// An answer with an unsuccessful status.
     pub(super) fn from_status(
         url: &Url,

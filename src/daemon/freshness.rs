@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::tasks::Wanted;
 use crate::model::{Moment, Timestamp};
 
 /// How long a feed is fresh after a success, however often it is polled.
@@ -51,9 +50,10 @@ impl Freshness {
         }
     }
 
-    /// Takes which feeds are to be polled from now on.
-    pub(super) fn expect(&self, wanted: &Wanted) {
-        self.lock().expect(wanted);
+    /// Takes which feeds are to be polled from now on: those with these ids, `None` where tasks could not be discovered; and
+    /// whether some name leads to no task.
+    pub(super) fn expect(&self, ids: Option<BTreeSet<String>>, is_unresolved: bool) {
+        self.lock().expect(ids, is_unresolved);
     }
 
     /// Notes that a poll of the feed `id` has succeeded.
@@ -90,16 +90,13 @@ impl Freshness {
 }
 
 impl Feeds {
-    fn expect(&mut self, wanted: &Wanted) {
-        let discovery = usize::from(!wanted.complete);
-        self.is_unresolved = wanted.failures.len() > discovery;
+    fn expect(&mut self, ids: Option<BTreeSet<String>>, is_unresolved: bool) {
+        self.is_unresolved = is_unresolved;
         // While tasks cannot be discovered, those stay that were found before.
-        if !wanted.complete {
-            return;
+        if let Some(expected) = ids {
+            self.successes.retain(|id, _| expected.contains(id));
+            self.expected = Some(expected);
         }
-        let expected: BTreeSet<String> = wanted.tasks.iter().map(|task| task.id.clone()).collect();
-        self.successes.retain(|id, _| expected.contains(id));
-        self.expected = Some(expected);
     }
 
     fn succeeded(&mut self, id: &str, now: Moment) {
@@ -150,30 +147,15 @@ impl Successes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{ApiError, ErrorClass};
-    use crate::daemon::tasks::Failure;
-    use crate::model::Task;
 
-    fn wanted(tasks: &[&str], failures: usize, complete: bool) -> Wanted {
-        let task = |id: &&str| Task {
-            id: (*id).to_owned(),
-            ..Task::default()
-        };
-        let failure = |_| Failure {
-            reference: "~nothing".to_owned(),
-            error: ApiError::for_tests(ErrorClass::NotFound),
-        };
-        Wanted {
-            tasks: tasks.iter().map(task).collect(),
-            failures: (0..failures).map(failure).collect(),
-            complete,
-        }
+    fn ids(ids: &[&str]) -> Option<BTreeSet<String>> {
+        Some(ids.iter().map(|id| (*id).to_owned()).collect())
     }
 
     /// Feeds that succeeded at these seconds.
     fn feeds(expected: &[&str], successes: &[(&str, u64)]) -> Feeds {
         let mut feeds = Feeds::default();
-        feeds.expect(&wanted(expected, 0, true));
+        feeds.expect(ids(expected), false);
         for (id, second) in successes {
             let now = Moment {
                 wall: Timestamp::from_millis(0),
@@ -232,16 +214,16 @@ mod tests {
         let now = Duration::ZERO;
         let mut feeds = Feeds::default();
         assert!(!feeds.all_are_fresh(now), "nothing is known yet");
-        feeds.expect(&wanted(&[], 1, false));
+        feeds.expect(None, false);
         assert!(!feeds.all_are_fresh(now), "nothing was discovered yet");
-        feeds.expect(&wanted(&["a"], 0, true));
+        feeds.expect(ids(&["a"]), false);
         feeds.succeeded("a", Moment::default());
         assert!(feeds.all_are_fresh(now));
-        feeds.expect(&wanted(&["a"], 1, true));
+        feeds.expect(ids(&["a"]), true);
         assert!(!feeds.all_are_fresh(now), "a name leads to no task");
-        feeds.expect(&wanted(&[], 1, false));
+        feeds.expect(None, false);
         assert!(feeds.all_are_fresh(now), "the discovered ones stay");
-        feeds.expect(&wanted(&["b"], 0, true));
+        feeds.expect(ids(&["b"]), false);
         assert_eq!(
             feeds.successes.len(),
             0,

@@ -141,7 +141,9 @@ async fn supervise_feeds(context: Arc<Context>) -> Result<Infallible, RunError> 
         let references = u32::try_from(plan.tasks.len() + 1).unwrap_or(u32::MAX);
         pulse.back_after(context.longest(1).saturating_mul(references));
         let wanted = tasks::wanted(&context, &plan).await?;
-        context.freshness.expect(&wanted);
+        context
+            .freshness
+            .expect(wanted.ids(), wanted.has_unresolved());
         let all_are_known = wanted.failures.is_empty();
         for Failure { reference, error } in wanted.failures {
             if refused_at_the_start(&context, &error) {

@@ -1,6 +1,6 @@
 //! Finds the tasks to mirror: resolves references and discovers tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::context::{Context, Plan};
@@ -37,6 +37,20 @@ pub struct Wanted {
     pub failures: Vec<Failure>,
     /// Whether discovery succeeded, or was not needed.
     pub complete: bool,
+}
+
+impl Wanted {
+    /// The ids of all tasks; `None` where they could not be discovered.
+    pub fn ids(&self) -> Option<BTreeSet<String>> {
+        let ids = self.tasks.iter().map(|task| task.id.clone());
+        self.complete.then(|| ids.collect())
+    }
+
+    /// Whether some reference leads to no task.
+    pub fn has_unresolved(&self) -> bool {
+        let discovery = usize::from(!self.complete);
+        self.failures.len() > discovery
+    }
 }
 
 /// Resolves every configured reference, and discovers tasks if the plan asks for it. Two names of one task give one task.

@@ -107,7 +107,6 @@ fn the_log_is_filtered_by_time_type_and_status() {
         (["--type", "DONE"], "ACTOR.RUN.CREATED, "),
         (["--status", "CREATED"], "READY, "),
         (["--since", "yesterday"], "2026-01-31"),
-        (["--since", "-1"], "--since"),
     ] {
         Case::of(&[&["events"], &arguments[..]].concat())
             .bare()
