@@ -57,8 +57,8 @@ pub struct ClientOptions {
     pub concurrency: NonZeroUsize,
 }
 
-/// The right to hold one page in memory, which ends when this is dropped. All clones of a client together give [`MAX_PAGES`] at
-/// most, so that memory is bounded however many feeds there are, and however long their pages wait for the database.
+/// The right to hold one page in memory, which ends when this is dropped. All clones of a client together give few
+/// of them, so that memory is bounded however many feeds there are, and however long their pages wait for the database.
 #[derive(Debug)]
 pub struct Held {
     _permit: Option<OwnedSemaphorePermit>,

@@ -56,7 +56,7 @@ pub struct SinkCounters {
     pub delay_seconds: Histogram,
 }
 
-/// The outcomes of attempts, in the order of [`outcome`].
+/// The outcomes of attempts, in the order of `outcome`.
 const OUTCOMES: [&str; 5] = ["delivered", "failed", "rejected", "refused", "gone"];
 
 const NOTHING: Written = Written {
