@@ -46,7 +46,7 @@ struct Shown {
     /// Entries read of lists that are done.
     read: u64,
     /// When reading began: the first answer counts too.
-    began: Option<Instant>,
+    began: Instant,
     /// Not drawn where there is no terminal.
     bar: Option<ProgressBar>,
     told: Instant,
@@ -72,7 +72,7 @@ impl Progress {
             done: HashSet::new(),
             reading: HashMap::new(),
             read: 0,
-            began: None,
+            began: Instant::now(),
             bar: None,
             told: Instant::now(),
             next_line: FIRST_LINE,
@@ -93,11 +93,18 @@ impl Progress {
         self.lock().tasks = tasks;
     }
 
+    /// Says that a feed begins to be read, before its first request.
+    pub fn begin(&self) {
+        let mut shown = self.lock();
+        if shown.bar.is_none() {
+            shown.began = Instant::now();
+        }
+    }
+
     /// Shows that the feed of `task` is read, or audited, from the entry `from` up to the entry `at` of `total`.
     pub fn show(&self, task: &Task, from: u64, at: u64, total: Option<u64>) {
-        let mut shown = self.lock();
-        shown.began.get_or_insert_with(Instant::now);
         let Some(total) = total else { return };
+        let mut shown = self.lock();
         shown.add(&task.id, from, at, total);
         let (read, all) = shown.counts();
         if shown.bar.is_none() {
@@ -112,7 +119,9 @@ impl Progress {
     /// Shows that there is nothing to read of the task `id` for now, because all is read or because that failed.
     pub fn done(&self, id: &str) {
         let mut shown = self.lock();
-        if let Some(span) = shown.reading.remove(id) {
+        let span = shown.reading.remove(id);
+        // What was read before anything was worth showing is not part of it.
+        if let Some(span) = span.filter(|_| shown.bar.is_some()) {
             shown.read += span.at - span.from;
         }
         shown.done.insert(id.to_owned());
@@ -235,10 +244,7 @@ impl Shown {
     /// Entries read in a second, and how long the rest takes at that rate.
     fn rate(&self) -> (u64, Duration) {
         let (read, all) = self.counts();
-        let seconds = self
-            .began
-            .map_or(0.0, |began| began.elapsed().as_secs_f64());
-        let rate = read as f64 / seconds.max(0.001);
+        let rate = read as f64 / self.began.elapsed().as_secs_f64().max(0.001);
         let left = (all - read) as f64 / rate.max(0.001);
         (rate as u64, Duration::from_secs(left as u64))
     }
@@ -249,7 +255,6 @@ impl Shown {
         }
         self.reading.clear();
         self.read = 0;
-        self.began = None;
     }
 
     /// The line on the terminal: what is known of the work, and a message.

@@ -45,16 +45,18 @@ fn all_tasks_make_one_bar_that_counts_what_there_was_to_read() {
 #[test]
 fn the_rate_counts_from_the_first_request() {
     let progress = progress(1);
-    // Nothing is known of the list yet.
-    progress.show(&task("a"), 0, 0, None);
-    let ago = Instant::now().checked_sub(Duration::from_secs(10));
+    let ago = Instant::now() - Duration::from_secs(10);
     progress.lock().began = ago;
     progress.show(&task("a"), 0, 1_000, Some(5_000));
     let (rate, left) = progress.lock().rate();
     assert!((95..=100).contains(&rate), "{rate}");
     assert!((40..=43).contains(&left.as_secs()), "{left:?}");
+    // Another feed that begins meanwhile changes nothing.
+    progress.begin();
+    assert_eq!(progress.lock().began, ago);
     progress.done("a");
-    assert_eq!(progress.lock().began, None);
+    progress.begin();
+    assert!(progress.lock().began > ago);
 }
 
 #[test]
