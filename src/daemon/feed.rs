@@ -107,6 +107,7 @@ impl Feed {
     pub async fn poll(&mut self) -> Result<Poll, StoreError> {
         let mut tally = Tally::default();
         let from = self.position();
+        self.context.progress.begin();
         let mut command = self.machine.step(Input::Wake, Timestamp::now());
         loop {
             if let Command::Sleep { wait, outcome } = command {

@@ -2,13 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{
-    HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState,
-    ProgressStyle,
+    HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle,
 };
 
 use crate::model::Task;
@@ -47,7 +45,9 @@ struct Shown {
     reading: HashMap<String, Span>,
     /// Entries read of lists that are done.
     read: u64,
-    /// Not drawn where there is no terminal: it also knows the rate.
+    /// When reading began: the first answer counts too.
+    began: Instant,
+    /// Not drawn where there is no terminal.
     bar: Option<ProgressBar>,
     told: Instant,
     next_line: Duration,
@@ -72,6 +72,7 @@ impl Progress {
             done: HashSet::new(),
             reading: HashMap::new(),
             read: 0,
+            began: Instant::now(),
             bar: None,
             told: Instant::now(),
             next_line: FIRST_LINE,
@@ -92,6 +93,14 @@ impl Progress {
         self.lock().tasks = tasks;
     }
 
+    /// Says that a feed begins to be read, before its first request.
+    pub fn begin(&self) {
+        let mut shown = self.lock();
+        if shown.bar.is_none() {
+            shown.began = Instant::now();
+        }
+    }
+
     /// Shows that the feed of `task` is read, or audited, from the entry `from` up to the entry `at` of `total`.
     pub fn show(&self, task: &Task, from: u64, at: u64, total: Option<u64>) {
         let Some(total) = total else { return };
@@ -110,7 +119,9 @@ impl Progress {
     /// Shows that there is nothing to read of the task `id` for now, because all is read or because that failed.
     pub fn done(&self, id: &str) {
         let mut shown = self.lock();
-        if let Some(span) = shown.reading.remove(id) {
+        let span = shown.reading.remove(id);
+        // What was read before anything was worth showing is not part of it.
+        if let Some(span) = span.filter(|_| shown.bar.is_some()) {
             shown.read += span.at - span.from;
         }
         shown.done.insert(id.to_owned());
@@ -206,7 +217,6 @@ impl Shown {
             Some(bars) => bars.add(ProgressBar::no_length()),
             None => ProgressBar::hidden(),
         };
-        bar.set_style(style(self.counts().1 > 0));
         self.bar = Some(bar);
         if self.told.elapsed() >= MOST_BETWEEN {
             self.next_line = FIRST_LINE;
@@ -225,9 +235,18 @@ impl Shown {
     fn update(&self) {
         let (read, all) = self.counts();
         if let Some(bar) = &self.bar {
+            bar.set_style(self.style());
             bar.set_length(all);
             bar.set_position(read);
         }
+    }
+
+    /// Entries read in a second, and how long the rest takes at that rate.
+    fn rate(&self) -> (u64, Duration) {
+        let (read, all) = self.counts();
+        let rate = read as f64 / self.began.elapsed().as_secs_f64().max(0.001);
+        let left = (all - read) as f64 / rate.max(0.001);
+        (rate as u64, Duration::from_secs(left as u64))
     }
 
     fn end(&mut self) {
@@ -236,6 +255,20 @@ impl Shown {
         }
         self.reading.clear();
         self.read = 0;
+    }
+
+    /// The line on the terminal: what is known of the work, and a message.
+    fn style(&self) -> ProgressStyle {
+        let (rate, left) = self.rate();
+        let (rate, left) = (HumanCount(rate), HumanDuration(left));
+        let template = match self.counts().1 {
+            0 => "{msg}".to_owned(),
+            _ => format!(
+                "{{bar:20}} {{human_pos}} / {{human_len}} runs  {rate}/s  {left:#} left{{msg}}"
+            ),
+        };
+        let style = ProgressStyle::with_template(&template);
+        style.unwrap_or_else(|_| ProgressStyle::default_bar())
     }
 
     /// Tasks that are done, of how many.
@@ -255,7 +288,7 @@ impl Shown {
             rest += &format!("  retrying: {}", escape(error, MAX_ERROR));
         }
         let is_known = self.counts().1 > 0;
-        bar.set_style(style(is_known));
+        bar.set_style(self.style());
         bar.set_message(match is_known {
             true => rest,
             false => rest.trim_start().to_owned(),
@@ -268,11 +301,11 @@ impl Shown {
         let trouble = trouble.map(|error| escape(error, MAX_ERROR));
         let (read, all) = self.counts();
         match (&self.bar, trouble) {
-            (Some(bar), None) => tracing::info!(
+            (Some(_), None) => tracing::info!(
                 runs = read,
                 of = all,
-                runs_per_second = bar.per_sec().round() as u64,
-                left = %HumanDuration(bar.eta()),
+                runs_per_second = self.rate().0,
+                left = %HumanDuration(self.rate().1),
                 tasks_done = done,
                 tasks,
                 "reading"
@@ -288,20 +321,6 @@ impl Shown {
             (None, None) => {}
         }
     }
-}
-
-/// The line on the terminal: what is known of the work, and a message.
-fn style(is_known: bool) -> ProgressStyle {
-    let template = match is_known {
-        true => "{bar:20} {human_pos} / {human_len} runs  {rate}/s  {eta} left{msg}",
-        false => "{msg}",
-    };
-    let style = ProgressStyle::with_template(template);
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.with_key("rate", |state: &ProgressState, to: &mut dyn fmt::Write| {
-        // What cannot be drawn is drawn the next time.
-        let _ = write!(to, "{}", HumanCount(state.per_sec() as u64));
-    })
 }
 
 #[cfg(test)]

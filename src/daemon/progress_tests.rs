@@ -43,6 +43,23 @@ fn all_tasks_make_one_bar_that_counts_what_there_was_to_read() {
 }
 
 #[test]
+fn the_rate_counts_from_the_first_request() {
+    let progress = progress(1);
+    let ago = Instant::now() - Duration::from_secs(10);
+    progress.lock().began = ago;
+    progress.show(&task("a"), 0, 1_000, Some(5_000));
+    let (rate, left) = progress.lock().rate();
+    assert!((95..=100).contains(&rate), "{rate}");
+    assert!((40..=43).contains(&left.as_secs()), "{left:?}");
+    // Another feed that begins meanwhile changes nothing.
+    progress.begin();
+    assert_eq!(progress.lock().began, ago);
+    progress.done("a");
+    progress.begin();
+    assert!(progress.lock().began > ago);
+}
+
+#[test]
 fn what_ends_soon_is_not_shown() {
     let progress = progress(1);
     progress.show(&task("a"), 1_000_000, 1_000_000, Some(1_000_999));
