@@ -245,7 +245,7 @@ impl Shown {
     fn rate(&self) -> (u64, Duration) {
         let (read, all) = self.counts();
         let rate = read as f64 / self.began.elapsed().as_secs_f64().max(0.001);
-        let left = (all - read) as f64 / rate.max(0.001);
+        let left = all.saturating_sub(read) as f64 / rate.max(0.001);
         (rate as u64, Duration::from_secs(left as u64))
     }
 
