@@ -21,6 +21,9 @@ use crate::store::{FeedHealth, Reader, SinkStatus, StoreError};
 /// How long counting rows may take before a scrape shows the counts of an earlier one, or none.
 const COUNTED_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long counts are shown before they are found anew, however long that takes.
+const KEPT: Duration = Duration::from_secs(600);
+
 /// Answers scrapes.
 pub struct Metrics {
     context: Arc<Context>,
@@ -37,8 +40,8 @@ impl Metrics {
             context,
             counting,
             started: Timestamp::now(),
-            runs: Sparing::default(),
-            sinks: Sparing::default(),
+            runs: Sparing::kept_at_most(KEPT),
+            sinks: Sparing::kept_at_most(KEPT),
         }
     }
 

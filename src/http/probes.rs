@@ -15,6 +15,9 @@ use crate::daemon::Context;
 /// How long the database may take to answer.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long its answer, or its failure, counts.
+const KEPT: Duration = Duration::from_secs(1);
+
 /// Answers probes.
 #[derive(Debug)]
 pub struct Probes {
@@ -28,7 +31,7 @@ impl Probes {
     pub fn new(context: Arc<Context>) -> Self {
         Self {
             context,
-            answers: Sparing::default(),
+            answers: Sparing::kept_at_most(KEPT),
         }
     }
 

@@ -15,6 +15,8 @@ const KEPT: u32 = 50;
 pub struct Sparing<T> {
     known: watch::Sender<Option<Known<T>>>,
     turn: Arc<Mutex<()>>,
+    /// How long a value is kept at most.
+    longest: Duration,
 }
 
 #[derive(Debug)]
@@ -23,16 +25,16 @@ struct Known<T> {
     until: Instant,
 }
 
-impl<T> Default for Sparing<T> {
-    fn default() -> Self {
+impl<T: Send + Sync + 'static> Sparing<T> {
+    /// A value that is kept for `longest` at most, whatever it took to find.
+    pub fn kept_at_most(longest: Duration) -> Self {
         Self {
             known: watch::Sender::new(None),
             turn: Arc::default(),
+            longest,
         }
     }
-}
 
-impl<T: Send + Sync + 'static> Sparing<T> {
     /// The value, as it was when it was last found; `None` if it never was. Where it is time to find it again, waits for
     /// that, but no longer than `within`. `find` goes on when nobody waits any more; its `None` leaves what is known.
     pub async fn recent<F>(&self, within: Duration, find: impl FnOnce() -> F) -> Option<Arc<T>>
@@ -70,10 +72,12 @@ impl<T: Send + Sync + 'static> Sparing<T> {
             return true;
         }
         if let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
-            let (known, finding, began) = (self.known.clone(), find(), Instant::now());
+            let (known, longest) = (self.known.clone(), self.longest);
+            let (finding, began) = (find(), Instant::now());
             tokio::spawn(async move {
                 let found = finding.await;
-                let until = Instant::now() + began.elapsed() * KEPT;
+                let kept = began.elapsed().saturating_mul(KEPT).min(longest);
+                let until = Instant::now() + kept;
                 drop(turn);
                 known.send_modify(|known| {
                     if let Some(value) = found {
@@ -113,7 +117,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_value_is_found_again_after_fifty_times_its_cost() {
-        let (sparing, finds) = (Sparing::default(), Arc::default());
+        let (sparing, finds) = (Sparing::kept_at_most(60 * SECOND), Arc::default());
         let get = async || {
             sparing
                 .recent(2 * SECOND, count(&finds))
@@ -128,8 +132,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn no_value_is_kept_longer_than_that() {
+        let (sparing, finds) = (Sparing::kept_at_most(SECOND), Arc::default());
+        assert_eq!(
+            sparing.fresh(SECOND, count(&finds)).await.as_deref(),
+            Some(&1)
+        );
+        advance(SECOND).await;
+        assert_eq!(
+            sparing.fresh(SECOND, count(&finds)).await.as_deref(),
+            Some(&2)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn however_many_ask_one_finds() {
-        let (sparing, finds) = (Sparing::default(), Arc::default());
+        let (sparing, finds) = (Sparing::kept_at_most(60 * SECOND), Arc::default());
         let get = || sparing.recent(2 * SECOND, count(&finds));
         let (first, second, third) = tokio::join!(get(), get(), get());
         assert_eq!(
@@ -140,7 +158,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_longer_than_asked_and_what_is_known_stays() {
-        let (sparing, finds) = (Sparing::default(), Arc::default());
+        let (sparing, finds) = (Sparing::kept_at_most(60 * SECOND), Arc::default());
         let soon = SECOND / 2;
         assert_eq!(
             sparing.recent(soon, count(&finds)).await,
