@@ -16,9 +16,10 @@ use super::file::{
     refuse_what_is_no_file, require, require_trust,
 };
 use super::objects;
-use super::schema::{BUSY_TIMEOUT, SCHEMA_VERSION, check_schema, migrate, set_pragmas};
+use super::schema::{
+    BUSY_TIMEOUT, SCHEMA_VERSION, check_schema, migrate, prepare_space, set_pragmas,
+};
 use super::snapshot::{Snapshot, immutable_uri};
-use super::space;
 use crate::files::{For, Readers};
 use crate::store::error::{Failure, StoreError};
 
@@ -146,7 +147,7 @@ impl Db {
             prepare_once(&connection)?;
             let (mut connection, version) = examine(connection, path)?;
             if version == 0 {
-                space::prepare(&connection)?;
+                prepare_space(&connection)?;
             }
             set_pragmas(&connection, path)?;
             objects::check_names(&connection, version, path)?;

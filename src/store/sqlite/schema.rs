@@ -39,6 +39,14 @@ const PRAGMAS: [(&str, &str, &str); 6] = [
     ("cache_size", "-65536", "-65536"),
 ];
 
+/// `PRAGMA auto_vacuum` of a file whose free pages can be cut off.
+pub(super) const INCREMENTAL: i64 = 2;
+
+/// Lets a file without tables be one whose free pages can be cut off later.
+pub(super) fn prepare_space(connection: &Connection) -> Result<(), StoreError> {
+    Ok(connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?)
+}
+
 /// The schema's version; 0 for a new file.
 pub(super) fn check_schema(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;

@@ -3,9 +3,8 @@
 //! SQLite keeps the pages of deleted rows for later ones. In a file made by this version, whose pages know what refers to
 //! them (`auto_vacuum`), they can be cut off some at a time; a file of an earlier version has to be written anew once.
 
-use rusqlite::Connection;
-
 use super::connection::Db;
+use super::schema::{INCREMENTAL, prepare_space};
 use crate::store::error::StoreError;
 
 /// The pages that one step gives back, of 4 KiB: other writers must not wait long.
@@ -13,14 +12,6 @@ const STEP: u64 = 1_000;
 
 /// The free pages that are kept for what comes next.
 const KEPT: u64 = 1_000;
-
-/// `PRAGMA auto_vacuum` of a file whose pages can be cut off.
-const INCREMENTAL: i64 = 2;
-
-/// Lets a file without tables be one whose pages can be cut off later.
-pub(super) fn prepare(connection: &Connection) -> Result<(), StoreError> {
-    Ok(connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?)
-}
 
 impl Db {
     /// Gives some free pages back to the file system, unless there are few; returns whether there are more. A file of an
@@ -75,7 +66,7 @@ impl Db {
     /// # Errors
     /// When SQLite fails; then nothing has changed.
     pub fn rewrite(&mut self) -> Result<(), StoreError> {
-        prepare(&self.connection)?;
+        prepare_space(&self.connection)?;
         Ok(self.connection.execute_batch("VACUUM")?)
     }
 
@@ -89,6 +80,7 @@ impl Db {
 mod tests {
     use super::super::schema::{APPLICATION_ID, MIGRATIONS};
     use super::*;
+    use rusqlite::Connection;
     use std::path::Path;
 
     fn pages(db: &Db) -> u64 {
