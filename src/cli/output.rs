@@ -50,8 +50,25 @@ fn with_priority(
         return Cow::Borrowed(text);
     }
     let priority = priority(level);
-    let lines = text.split_inclusive('\n');
-    Cow::Owned(lines.map(|line| format!("{priority}{line}")).collect())
+    let parts = text.split_inclusive('\n').flat_map(parts);
+    Cow::Owned(parts.map(|part| format!("{priority}{part}")).collect())
+}
+
+/// The most bytes of a line in the journal, which divides one of more than 48 KiB by itself, and reads a priority from each
+/// part.
+const MAX_LINE: usize = 32 << 10;
+
+/// A line as lines that the journal does not divide.
+fn parts(mut line: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    while line.len() > MAX_LINE {
+        let boundary = (0..=MAX_LINE).rev().find(|at| line.is_char_boundary(*at));
+        let (part, rest) = line.split_at(boundary.unwrap_or_default());
+        parts.push(format!("{part}\n"));
+        line = rest;
+    }
+    parts.push(line.to_owned());
+    parts
 }
 
 /// Writes `text` to standard output. A reader that has ended, such as `head`, is no error.
@@ -182,5 +199,25 @@ pub fn wait_while_read(wait: Duration) -> io::Result<bool> {
             .intersects(PollFlags::ERR | PollFlags::HUP)),
         Err(Errno::INTR) => Ok(true),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_for_the_journal_is_longer_than_it_takes() {
+        assert_eq!(parts("short\n"), ["short\n"]);
+        let long = "ä".repeat(MAX_LINE) + "<0>\n";
+        let parts = parts(&long);
+        assert_eq!(parts.len(), 3);
+        assert!(
+            parts
+                .iter()
+                .all(|part| part.len() <= MAX_LINE + 1 && part.ends_with('\n'))
+        );
+        let whole: String = parts.iter().map(|part| part.trim_end()).collect();
+        assert_eq!(whole + "\n", long);
     }
 }

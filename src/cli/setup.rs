@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Uid, geteuid};
+
 use super::error::CliError;
 use super::globals::{Globals, TaskArgs};
 use super::{logging, settings};
@@ -49,8 +51,9 @@ impl Setup {
     ) -> Result<(Self, Settings), CliError> {
         let (settings, progress) = begin(globals, environment, tasks)?;
         // It would look for its configuration and its token again as that user.
-        refuse_for_root(&settings, "the daemon")?;
+        let me = refuse_for_root(&settings, "the daemon")?;
         let setup = Self::open(&settings, environment, progress, Events::Delivered).await?;
+        refuse_if_changed(&settings, me, "the daemon")?;
         Ok((setup, settings))
     }
 
@@ -64,9 +67,13 @@ impl Setup {
         progress: Progress,
         events: Events,
     ) -> Result<Self, CliError> {
-        if events != Events::Kept {
-            refuse_programs_for_root(settings)?;
-        }
+        let programs = (events != Events::Kept)
+            .then(|| programs(settings))
+            .flatten();
+        let programs = programs.as_deref();
+        let me = programs
+            .map(|what| refuse_for_root(settings, what))
+            .transpose()?;
         let token = find_token(settings.api.token_file.as_deref(), environment)?;
         let mut plan = plan(settings, environment, seed()).await?;
         match events {
@@ -79,6 +86,9 @@ impl Setup {
             Events::Kept => plan.subscriptions = Subscriptions::Unchanged,
         }
         let setup = Self::new(settings, &token, plan, progress).await?;
+        if let (Some(me), Some(what)) = (me, programs) {
+            refuse_if_changed(settings, me, what)?;
+        }
         let source = token_source(settings, environment);
         setup.context.client.set_token_source(source);
         Ok(setup)
@@ -105,30 +115,39 @@ impl Setup {
     }
 }
 
-/// Refuses to run programs of sinks where root would do so as another user, whose database it is: they would be on root's
-/// terminal, and have variables of root's environment.
-fn refuse_programs_for_root(settings: &Settings) -> Result<(), CliError> {
+/// The programs that sinks run, if any. As another user, they would be on root's terminal, and have variables of root's
+/// environment.
+fn programs(settings: &Settings) -> Option<String> {
     let mut sinks = settings.sinks.iter();
-    match sinks.find(|sink| sink.options.runs_programs()) {
-        Some(sink) => refuse_for_root(settings, &format!("the programs of the sink {}", sink.name)),
-        None => Ok(()),
-    }
+    let sink = sinks.find(|sink| sink.options.runs_programs())?;
+    Some(format!("the programs of the sink {}", sink.name))
 }
 
-/// Refuses to run `what` as root on the database of another user.
+/// Refuses to run `what` as root on the database of another user; returns who runs this.
 ///
 /// # Errors
 /// When root does.
-fn refuse_for_root(settings: &Settings, what: &str) -> Result<(), CliError> {
-    let path = &settings.database;
-    match master_of(path).map_err(StoreError::from)? {
-        None => Ok(()),
-        Some(owner) => Err(CliError::Store(StoreError::from(Untrusted::OfAnother {
-            path: path.clone(),
-            owner,
-            what: what.to_owned(),
-        }))),
+fn refuse_for_root(settings: &Settings, what: &str) -> Result<Uid, CliError> {
+    match master_of(&settings.database).map_err(StoreError::from)? {
+        None => Ok(geteuid()),
+        Some(owner) => Err(refused(settings, owner, what)),
     }
+}
+
+/// Refuses to run `what` where it turned out that the database is another user's than `before`.
+fn refuse_if_changed(settings: &Settings, before: Uid, what: &str) -> Result<(), CliError> {
+    match geteuid() {
+        now if now == before => Ok(()),
+        now => Err(refused(settings, now.as_raw(), what)),
+    }
+}
+
+fn refused(settings: &Settings, owner: u32, what: &str) -> CliError {
+    CliError::Store(StoreError::from(Untrusted::OfAnother {
+        path: settings.database.clone(),
+        owner,
+        what: what.to_owned(),
+    }))
 }
 
 /// Reads the settings and starts the log.

@@ -5,11 +5,11 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::names::folder;
-use super::trust::master_of;
+use super::trust::{check_opened, is_own_link, master_of};
 
 /// Who may read the database, besides its owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,15 +46,22 @@ pub fn create_new(path: &Path, options: &OpenOptions, mode: u32) -> io::Result<F
 }
 
 /// Opens the file at `path` as `options` say, or creates it as [`create_new`] does. No symbolic link is followed to create a
-/// file.
+/// file, and none of somebody else's to open one.
 ///
 /// # Errors
-/// When it can be neither opened nor created.
+/// When it can be neither opened nor created, or is one that somebody else has put there.
 pub fn open_or_create(path: &Path, options: &OpenOptions, mode: u32) -> io::Result<File> {
     match create_new(path, options, mode) {
         Ok(file) => Ok(file),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            options.open(path).map_err(|error| explain(path, error))
+            let mut open = options.clone();
+            // Somebody else's link may have taken the place of nothing.
+            if !is_own_link(path) {
+                open.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+            }
+            let file = open.open(path).map_err(|error| explain(path, error))?;
+            check_opened(path, &file).map_err(io::Error::other)?;
+            Ok(file)
         }
         Err(error) => Err(error),
     }
@@ -182,5 +189,22 @@ mod tests {
         assert!(!target.exists());
         std::fs::write(&target, "").unwrap();
         open_or_create(&link, &options, 0o600).unwrap();
+    }
+
+    #[test]
+    fn what_somebody_else_put_there_meanwhile_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("planted");
+        let mut options = OpenOptions::new();
+        options.append(true);
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        let error = open_or_create(&path, &options, 0o600).unwrap_err();
+        assert!(
+            error.to_string().contains("can be written by others"),
+            "{error}"
+        );
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        open_or_create(&path, &options, 0o600).unwrap();
     }
 }

@@ -11,4 +11,6 @@ pub(crate) use create::{create_new, open_or_create, publish, set_mode};
 pub(crate) use master::{For, act_as_master, as_caller, hide_memory};
 pub(crate) use names::{beside, folder};
 pub use trust::Untrusted;
-pub(crate) use trust::{Purpose, check, check_neighbours, master_of, read_to_string};
+pub(crate) use trust::{
+    Purpose, check, check_folders, check_neighbours, master_of, read_to_string,
+};

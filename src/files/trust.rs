@@ -402,6 +402,39 @@ pub fn check_neighbours(path: &Path) -> Result<(), Untrusted> {
     }
 }
 
+/// Checks that nobody else can replace what `path` leads to, or create a file beside it.
+///
+/// # Errors
+/// As for [`check_neighbours`].
+pub fn check_folders(path: &Path) -> Result<(), Untrusted> {
+    let user = User::current();
+    user.check_way(path, user.id)?;
+    check_neighbours(path)
+}
+
+/// Checks that the file that was opened at `path` can be trusted, whoever may have put it there meanwhile.
+///
+/// # Errors
+/// When it cannot, or cannot be looked at.
+pub fn check_opened(path: &Path, file: &File) -> Result<(), Untrusted> {
+    let (user, found) = (
+        User::current(),
+        file.metadata().map_err(Untrusted::io(path))?,
+    );
+    // What the system provides, such as /dev/null, keeps nothing.
+    match found.file_type().is_char_device() {
+        true => Ok(()),
+        false => user.check_file(path, &found, Purpose::Written, user.id),
+    }
+}
+
+/// Whether `path` is a symbolic link of the user's or root's own, which nobody else can exchange.
+pub fn is_own_link(path: &Path) -> bool {
+    let user = User::current();
+    let found = path.symlink_metadata();
+    found.is_ok_and(|found| found.is_symlink() && [0, user.id].contains(&found.uid()))
+}
+
 /// Where root runs this, and another user decides what the file at `path` is or what is beside it: that user. Whatever root
 /// opened there could be exchanged for a file of root's.
 ///

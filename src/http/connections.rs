@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 /// The open connections. Dropping this closes all of them.
@@ -13,6 +14,8 @@ pub struct Connections {
     tasks: JoinSet<()>,
     /// The oldest first.
     open: VecDeque<Connection>,
+    /// Told when one of them is not being answered any more.
+    idle: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -23,8 +26,12 @@ struct Connection {
 
 /// Whether a request of a connection is being answered, and not waited for, and not waiting for a client that does not read
 /// its answer.
-#[derive(Clone, Debug, Default)]
-pub struct Answering(Arc<AtomicUsize>);
+#[derive(Clone, Debug)]
+pub struct Answering {
+    requests: Arc<AtomicUsize>,
+    /// Told when a connection is not being answered any more.
+    idle: Arc<Notify>,
+}
 
 /// A request is being answered until this is dropped.
 #[derive(Debug)]
@@ -33,18 +40,19 @@ pub struct Turn(Answering);
 impl Answering {
     /// Begins to answer a request.
     pub fn begin(&self) -> Turn {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
         Turn(self.clone())
     }
 
     fn is_idle(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.requests.load(Ordering::Relaxed) == 0
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.idle.notify_one();
     }
 }
 
@@ -55,6 +63,7 @@ impl Connections {
             most,
             tasks: JoinSet::new(),
             open: VecDeque::new(),
+            idle: Arc::default(),
         }
     }
 
@@ -69,7 +78,12 @@ impl Connections {
             if let Some(connection) = idle.and_then(|place| self.open.remove(place)) {
                 connection.task.abort();
             } else {
-                self.ended().await;
+                // One that does not read its answer never ends, but is idle once there is one.
+                let idle = Arc::clone(&self.idle);
+                tokio::select! {
+                    () = self.ended() => {}
+                    () = idle.notified() => {}
+                }
             }
         }
     }
@@ -79,7 +93,10 @@ impl Connections {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let answering = Answering::default();
+        let answering = Answering {
+            requests: Arc::default(),
+            idle: Arc::clone(&self.idle),
+        };
         let task = self.tasks.spawn(serve(answering.clone()));
         self.open.push_back(Connection { task, answering });
         self.forget_ended();
@@ -167,6 +184,27 @@ mod tests {
         end.send(()).unwrap();
         connections.room().await;
         assert_eq!(connections.open.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_read_its_answer_gives_way_once_there_is_one() {
+        let mut connections = Connections::at_most(1);
+        let (answer, answered) = oneshot::channel::<()>();
+        connections.add(|answering| {
+            let turn = answering.begin();
+            async move {
+                let _ = answered.await;
+                drop(turn);
+                pending().await
+            }
+        });
+        {
+            let mut room = std::pin::pin!(connections.room());
+            assert!(timeout(Duration::from_secs(1), &mut room).await.is_err());
+            answer.send(()).unwrap();
+            room.await;
+        }
+        assert_eq!(connections.open.len(), 0);
     }
 
     #[tokio::test]

@@ -95,11 +95,11 @@ pub(super) fn act_as_master(path: &Path, duration: For) -> Result<(), StoreError
     Ok(files::act_as_master(path, duration)?)
 }
 
-/// Refuses a database of root's in a folder in which others may create files, where root only reads it: SQLite would write to
-/// what they put beside it.
+/// Refuses a database of root's where others can replace it or create files beside it, where root only reads it: SQLite would
+/// write to what they put there.
 pub(super) fn check_what_root_reads(path: &Path) -> Result<(), StoreError> {
     match me() {
-        0 => Ok(files::check_neighbours(path)?),
+        0 => Ok(files::check_folders(path)?),
         _ => Ok(()),
     }
 }
