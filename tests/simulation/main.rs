@@ -36,8 +36,8 @@ use apify_mirror::sync::Outcome;
 use hazards::{Hazard, Hazards};
 use mirror::Mirror;
 
-/// Number of histories played by default, which takes some seconds.
-const SEEDS: u64 = 300;
+/// Number of histories played by default, which takes most of a minute in a debug build.
+const SEEDS: u64 = 120;
 
 /// Number of polls during changes in each history.
 const POLLS: u64 = 20;
