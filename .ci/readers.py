@@ -1,8 +1,9 @@
-"""Compares what DuckDB, Datasette and sqlite-utils read from a mirror with what SQLite says: readers.py DATABASE METADATA."""
+"""Compares what DuckDB, Datasette and sqlite-utils read from a mirror with what SQLite says: readers.py DATABASE METADATA running|stopped."""
 
 import json
 import math
 import pathlib
+import re
 import sqlite3
 import subprocess
 import sys
@@ -10,10 +11,12 @@ import sys
 import duckdb
 import duckdb_extension_sqlite_scanner
 
-DATABASE, METADATA = sys.argv[1:]
+DATABASE, METADATA, DAEMON = sys.argv[1:]
 PROGRAMS = pathlib.Path(sys.executable).parent
 # DuckDB has SQLite run these, and gives their numbers as text: see docs/sql.md.
 AS_TEXT = {"open_runs", "task_health", "schedule_gaps", "overlapping_runs"}
+# Every run may change what is usual, and with it all their rows.
+BY_MEDIAN = {"schedule_gaps", "slow_runs"}
 # These say how long something has lasted until now.
 UNTIL_NOW = {"age_seconds", "overlap_seconds", "gap_minutes", "forecast_usd"}
 
@@ -67,6 +70,8 @@ def duckdb_agrees(names, rows):
 
 def compare(view, columns, expected, found):
     """The daemon may have added rows since SQLite read them: what SQLite read of the past must be there."""
+    if DAEMON == "running" and view in BY_MEDIAN:
+        return
     stable = [at for at, column in enumerate(columns) if column not in UNTIL_NOW]
     key = lambda row: tuple(canonical(row[at]) for at in stable)
     missing = {key(row) for row in expected} - {key(row) for row in found}
@@ -77,6 +82,9 @@ def compare(view, columns, expected, found):
 def canonical(value):
     if value is None:
         return None
+    # Versions of SQLite round computed times differently, by a millisecond.
+    if re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d{3}Z", str(value)):
+        return str(value)[:19]
     try:
         return f"{float(value):.3f}" if math.isfinite(float(value)) else str(value)
     except (TypeError, ValueError):
