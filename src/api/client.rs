@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, Url, redirect};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use super::counts::{Endpoint, RequestCounts};
 use super::error::{ApiError, ErrorClass};
+use super::held::{Held, Pages};
 use super::limits::{MAX_BODY, MAX_ERROR_BODY, MAX_HEADERS};
 use super::retry::RetryPolicy;
 use super::token::{Token, TokenDigest, TokenSource};
@@ -57,35 +58,6 @@ pub struct ClientOptions {
     pub concurrency: NonZeroUsize,
 }
 
-/// The right to hold one page in memory, which ends when this is dropped. All clones of a client together give few
-/// of them, so that memory is bounded however many feeds there are, and however long their pages wait for the database.
-#[derive(Debug)]
-pub struct Held {
-    _permit: Option<OwnedSemaphorePermit>,
-    /// Whether it lasts while runs are read singly.
-    is_kept: bool,
-}
-
-impl Held {
-    fn of(permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self {
-            _permit: permit,
-            is_kept: false,
-        }
-    }
-}
-
-/// The most pages in memory at once, of feeds that read and store them: twice as many as there may be attempts in flight, up to
-/// this.
-const MAX_PAGES: usize = 16;
-
-/// The most pages in memory at once, of feeds that read runs singly before they store them: as many as there may be attempts in
-/// flight, up to this.
-pub(super) const MAX_KEPT: usize = 8;
-
-/// How long a feed waits for the right to keep its page while it reads runs singly.
-const KEPT_WITHIN: Duration = Duration::from_secs(60);
-
 /// A client of the API. Clones share the connections and the limits.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -104,10 +76,8 @@ struct Inner {
     base_url: Url,
     rate: DefaultDirectRateLimiter,
     in_flight: Semaphore,
-    /// One for each page in memory. Who holds one may wait for `in_flight`, never the other way round.
-    pages: Arc<Semaphore>,
-    /// One for each page that waits for single reads, which may take long: other feeds go on with `pages`.
-    kept: Arc<Semaphore>,
+    /// Who holds a page may wait for `in_flight`, never the other way round.
+    pages: Pages,
     retry: RetryPolicy,
     /// The longest one attempt may take.
     timeout: Duration,
@@ -163,8 +133,6 @@ impl Client {
             .min(requests_per_second);
         let rate = RateLimiter::direct(Quota::per_second(requests_per_second).allow_burst(burst));
         let in_flight = Semaphore::new(concurrency.get());
-        let pages = Arc::new(Semaphore::new((2 * concurrency.get()).min(MAX_PAGES)));
-        let kept = Arc::new(Semaphore::new(concurrency.get().min(MAX_KEPT)));
         let inner = Inner {
             http,
             authorization: watch::Sender::new(header),
@@ -173,8 +141,7 @@ impl Client {
             base_url,
             rate,
             in_flight,
-            pages,
-            kept,
+            pages: Pages::new(concurrency.get()),
             retry,
             timeout,
             turn: (timeout / burst.get()).max(Duration::from_secs(1) / requests_per_second.get()),
@@ -188,35 +155,9 @@ impl Client {
         })
     }
 
-    /// Rights to hold pages, as many as are free now, up to `wanted`; one is always left, for a feed that has none.
-    pub fn try_hold(&self, wanted: usize) -> Vec<Held> {
-        let pages = &self.inner.pages;
-        let free = || {
-            let is_left = pages.available_permits() > 1;
-            let permit = is_left.then(|| Arc::clone(pages).try_acquire_owned().ok());
-            permit.flatten().map(|permit| Held::of(Some(permit)))
-        };
-        std::iter::from_fn(free).take(wanted).collect()
-    }
-
-    /// Changes rights to hold pages into one to keep them while runs are read singly, which can take long. Returns `None` if
-    /// there is none for a minute: the pages have to be dropped, and read again later.
-    pub async fn keep(&self, mut held: Vec<Held>) -> Option<Held> {
-        if held.last().is_some_and(|held| held.is_kept) {
-            return held.pop();
-        }
-        let kept = Arc::clone(&self.inner.kept).acquire_owned();
-        let kept = tokio::time::timeout(KEPT_WITHIN, kept).await;
-        drop(held);
-        Some(Held {
-            is_kept: true,
-            ..Held::of(kept.ok()?.ok())
-        })
-    }
-
-    async fn hold(&self) -> Held {
-        // An error would mean that it was closed, which nothing does.
-        Held::of(Arc::clone(&self.inner.pages).acquire_owned().await.ok())
+    /// The rights to hold pages.
+    pub fn pages(&self) -> &Pages {
+        &self.inner.pages
     }
 
     /// How long `requests` may take that are made at once, with all their attempts. Each waits for its turn again, and no
@@ -339,7 +280,7 @@ impl Client {
     ) -> Result<(Page, Held), ApiError> {
         let held = match held {
             Some(held) => held,
-            None => self.hold().await,
+            None => self.inner.pages.hold().await,
         };
         let url = self.runs_url(task_id, window)?;
         let page = self

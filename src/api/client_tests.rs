@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::client::{Client, ClientOptions, MAX_KEPT};
+use super::client::{Client, ClientOptions};
 use super::error::{ApiError, ErrorClass};
 use super::retry::RetryPolicy;
 use super::token::{Token, TokenSource};
@@ -423,9 +423,9 @@ async fn apifys_own_403_and_404_show_that_the_token_is_accepted() {
 async fn a_page_waits_for_the_right_to_hold_it() {
     let (server, task) = server().await;
     let client = client(&server.url());
-    let mut held = client.try_hold(1_000);
+    let mut held = client.pages().try_hold(1_000);
     let left = client.runs(&task, &ALL, None).await.unwrap();
-    assert!(client.try_hold(1).is_empty());
+    assert!(client.pages().try_hold(1).is_empty());
     let read = {
         let (client, task) = (client.clone(), task.clone());
         async move { client.runs(&task, &ALL, None).await }
@@ -439,20 +439,4 @@ async fn a_page_waits_for_the_right_to_hold_it() {
     // One that is there is used.
     let right = held.pop();
     client.runs(&task, &ALL, right).await.unwrap();
-}
-
-/// What is held for long is not held against others, and there is not much of it.
-#[tokio::test(start_paused = true)]
-async fn pages_that_are_kept_make_room_for_others() {
-    let client = client("http://127.0.0.1:1");
-    let all = client.try_hold(1_000).len();
-    let mut kept = Vec::new();
-    while let Some(page) = client.keep(client.try_hold(1)).await {
-        assert_eq!(client.try_hold(1_000).len(), all);
-        kept.push(page);
-    }
-    assert!((1..=MAX_KEPT).contains(&kept.len()), "{}", kept.len());
-    let again = client.keep(kept).await.unwrap();
-    drop(again);
-    client.keep(client.try_hold(1)).await.unwrap();
 }

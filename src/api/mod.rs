@@ -11,13 +11,15 @@ mod client;
 mod client_tests;
 mod counts;
 mod error;
+mod held;
 mod limits;
 mod retry;
 mod split;
 mod token;
 pub mod wire;
 
-pub use client::{Client, ClientOptions, Held};
+pub use client::{Client, ClientOptions};
 pub use counts::{Endpoint, RequestCounts};
 pub use error::{ApiError, ErrorClass};
+pub use held::{Held, Pages};
 pub use token::{InvalidToken, Token, TokenDigest, TokenSource};

@@ -15,21 +15,19 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use super::globals::Globals;
 use super::log_lines::{JournalLines, JsonLines, write_field};
-use super::output::{is_colored, print_log};
+use super::output::{is_colored, print_log, to_journal};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::model::Timestamp;
-use crate::options::Environment;
-use crate::systemd::is_journal;
 
 /// Starts the log, with the level of `settings` shifted by `-v` and `-q`; for the journal where standard error leads there.
 /// Every command calls this once.
-pub fn start(globals: &Globals, environment: &Environment, settings: &Settings) {
+pub fn start(globals: &Globals, settings: &Settings) {
     let level = shifted(settings.log_level, globals.verbosity());
     // Other libraries log warnings and errors only.
     let others = level.min(LevelFilter::WARN);
     let filter = EnvFilter::new(format!("{others},apify_mirror={level}"));
     let registry = tracing_subscriber::registry().with(filter);
-    let in_journal = is_journal(io::stderr(), environment);
+    let in_journal = to_journal().stderr;
     match settings.log_format {
         LogFormat::Text if in_journal => registry.with(journal(|| Line)).init(),
         LogFormat::Text => registry

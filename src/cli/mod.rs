@@ -34,7 +34,7 @@ use commands::{
 use error::CliError;
 pub use exit::ExitCode;
 use globals::{Color, Globals};
-use output::{is_colored, know_journal, line, print, print_error, show_error};
+use output::{find_journal, is_colored, line, print, print_error, show_error};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -137,7 +137,7 @@ pub fn main() -> ExitCode {
     let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    know_journal(&environment);
+    find_journal(&environment);
     match execute(&arguments, &environment) {
         Ok(code) => code,
         Err(error) => {

@@ -26,27 +26,34 @@ use crate::text::{MAX_SHOWN, escape, escape_json};
 #[error("standard output: {0}; what should have been printed there is incomplete")]
 pub struct Unwritable(#[from] io::Error);
 
-/// Which of the streams leads to the journal, where every line has a priority: without one before it, text of others could
+/// Which of the streams lead to the journal, where every line has a priority: without one before it, text of others could
 /// begin with one.
-static JOURNAL: OnceLock<[bool; 2]> = OnceLock::new();
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ToJournal {
+    /// Whether standard output does.
+    pub stdout: bool,
+    /// Whether standard error does.
+    pub stderr: bool,
+}
+
+static JOURNAL: OnceLock<ToJournal> = OnceLock::new();
 
 /// Finds out which streams lead to the journal, for all that is written later.
-pub fn know_journal(environment: &Environment) {
-    JOURNAL.get_or_init(|| {
-        [
-            is_journal(io::stdout(), environment),
-            is_journal(io::stderr(), environment),
-        ]
+pub fn find_journal(environment: &Environment) {
+    JOURNAL.get_or_init(|| ToJournal {
+        stdout: is_journal(io::stdout(), environment),
+        stderr: is_journal(io::stderr(), environment),
     });
 }
 
+/// Which of the streams lead to the journal, as far as that was found out.
+pub fn to_journal() -> ToJournal {
+    JOURNAL.get().copied().unwrap_or_default()
+}
+
 /// `text`, with a priority before each line where it goes to the journal.
-fn with_priority(
-    text: &str,
-    level: Level,
-    to_journal: impl Fn(&[bool; 2]) -> bool,
-) -> Cow<'_, str> {
-    if !JOURNAL.get().is_some_and(to_journal) {
+fn with_priority(text: &str, level: Level, is_journal: bool) -> Cow<'_, str> {
+    if !is_journal {
         return Cow::Borrowed(text);
     }
     let priority = priority(level);
@@ -90,7 +97,7 @@ pub fn print_styled(text: &str) -> Result<(), Unwritable> {
 
 fn print_at(level: Level, text: &str) {
     let text = for_stream(text, &io::stderr());
-    let text = with_priority(&text, level, |[_, stderr]| *stderr);
+    let text = with_priority(&text, level, to_journal().stderr);
     stdio::print_error(without_tokens(&text).as_bytes(), MESSAGE_WAITS);
 }
 
@@ -160,7 +167,7 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Unwritable> {
 /// # Errors
 /// When it cannot be written for any other reason.
 pub fn print_if_read(text: &str) -> Result<bool, Unwritable> {
-    match stdio::print(&with_priority(text, Level::INFO, |[stdout, _]| *stdout)) {
+    match stdio::print(&with_priority(text, Level::INFO, to_journal().stdout)) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Unwritable(error)),

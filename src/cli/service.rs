@@ -74,13 +74,9 @@ async fn feed_watchdog(liveness: &Liveness) -> Infallible {
             }
         }
         hung = overdue;
-        tokio::time::sleep(wait(within)).await;
+        // Well before it is due.
+        tokio::time::sleep(within / 3).await;
     }
-}
-
-/// The time between two messages, where systemd wants one `within` some time.
-fn wait(within: Duration) -> Duration {
-    within / 3
 }
 
 /// Logs that systemd could not be told something. The daemon goes on: systemd decides what follows.

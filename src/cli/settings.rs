@@ -1,14 +1,13 @@
 //! The settings that a command works with, and the log that goes with them.
 
-use std::io;
 use std::path::PathBuf;
 
 use super::error::CliError;
 use super::globals::{Globals, TaskArgs};
 use super::logging;
+use super::output::to_journal;
 use crate::config::{self, Settings};
 use crate::options::Environment;
-use crate::systemd::is_journal;
 
 /// The settings in effect: from the configuration file, the environment and the flags, those of `tasks` among them. Also gives
 /// the file, if there is one.
@@ -22,7 +21,7 @@ pub fn read(
 ) -> Result<(Settings, Option<PathBuf>), CliError> {
     let overrides = globals.overrides(tasks);
     let (settings, file) = config::load(globals.config.as_deref(), environment, overrides)?;
-    let settings = match is_journal(io::stdout(), environment) {
+    let settings = match to_journal().stdout {
         true => settings.for_the_journal(),
         false => settings,
     };
@@ -35,6 +34,6 @@ pub fn read(
 /// As for [`read`].
 pub fn load(globals: &Globals, environment: &Environment) -> Result<Settings, CliError> {
     let (settings, _) = read(globals, environment, &TaskArgs::default())?;
-    logging::start(globals, environment, &settings);
+    logging::start(globals, &settings);
     Ok(settings)
 }

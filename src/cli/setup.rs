@@ -161,7 +161,7 @@ pub fn begin(
 ) -> Result<(Settings, Progress), CliError> {
     let (settings, _) = settings::read(globals, environment, tasks)?;
     settings.require_tasks()?;
-    logging::start(globals, environment, &settings);
+    logging::start(globals, &settings);
     Ok((settings, globals.progress()))
 }
 

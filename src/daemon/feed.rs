@@ -297,7 +297,7 @@ impl Feed {
         held.clear();
         let client = &self.context.client;
         let first = windows.first().cloned();
-        let more = client.try_hold(windows.len().saturating_sub(1));
+        let more = client.pages().try_hold(windows.len().saturating_sub(1));
         let rights = std::iter::once(None).chain(more.into_iter().map(Some));
         let reads = windows.into_iter().zip(rights).map(|(window, right)| {
             let (client, id) = (client.clone(), self.task.id.clone());
@@ -323,7 +323,7 @@ impl Feed {
         if held.is_empty() {
             return true;
         }
-        let kept = self.context.client.keep(std::mem::take(held)).await;
+        let kept = self.context.client.pages().keep(std::mem::take(held)).await;
         if kept.is_none() {
             let task = self.task.label();
             tracing::warn!(

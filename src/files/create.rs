@@ -8,8 +8,9 @@ use std::path::Path;
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use super::master::master_of;
 use super::names::folder;
-use super::trust::{check_opened, is_own_link, master_of};
+use super::trust::{check_opened, is_own_link};
 
 /// Who may read the database, besides its owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

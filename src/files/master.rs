@@ -1,12 +1,16 @@
 //! Root on the files of another user: goes on as that user. Whatever root opened, created or gave away there by its name could
 //! be exchanged for a file of root's at any time.
 
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::unistd::{Uid, User, getegid, geteuid, getuid};
 
-use super::trust::{Untrusted, master_of};
+use super::trust::WRITE;
+use super::untrusted::Untrusted;
+use super::way::way;
 
 /// For how long root becomes another user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +19,29 @@ pub enum For {
     Good,
     /// Except for [`as_caller`].
     Reading,
+}
+
+/// Where root runs this, and another user decides what the file at `path` is or what is beside it: that user. Whatever root
+/// opened there could be exchanged for a file of root's.
+///
+/// # Errors
+/// When the way to the file cannot be looked at.
+pub fn master_of(path: &Path) -> Result<Option<u32>, Untrusted> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let way = way(path)?;
+    let foreign = way.iter().find(|(_, found)| found.uid() != 0);
+    // In a folder for all it is the owner of the file.
+    let is_for_all = way
+        .last()
+        .is_some_and(|(_, found)| found.mode() & WRITE != 0);
+    let file = path
+        .metadata()
+        .ok()
+        .filter(|found| is_for_all && found.uid() != 0);
+    let master = foreign.map(|(_, found)| found).or(file.as_ref());
+    Ok(master.map(Metadata::uid))
 }
 
 /// Where root runs this, and another user decides what lies at `path`, goes on as that user, in that user's own group.

@@ -1,20 +1,16 @@
 //! Whether a file can be trusted: nobody but the user and root may have written it, or be able to replace it.
 
-use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
-use rustix::io::Errno;
-use thiserror::Error;
 
 use super::names::folder;
-
-/// The most symbolic links followed to a file, as in the system.
-const MAX_LINKS: usize = 40;
+use super::untrusted::Untrusted;
+use super::way::way;
 
 /// The largest file that is read as a whole, in bytes.
 const MAX_LENGTH: usize = 1 << 20;
@@ -26,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The permission bits of a mode.
 const PERMISSIONS: u32 = 0o7777;
 /// Others than the owner may write.
-const WRITE: u32 = 0o022;
+pub(super) const WRITE: u32 = 0o022;
 /// Others than the owner may read, write or execute.
 const ANY: u32 = 0o077;
 /// In a folder that everybody may write to, each may only remove or rename what is their own.
@@ -43,99 +39,6 @@ pub enum Purpose {
     Credential,
     /// It is written. Root may write a service's files, in that service's own folder.
     Written,
-}
-
-/// A file that others could have written, could write or replace, or, if it holds a secret, read.
-#[derive(Debug, Error)]
-pub enum Untrusted {
-    /// It cannot be looked at.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// It belongs to another user than the one that runs this, or root.
-    #[error(
-        "{path} belongs to user {owner} (mode {mode:o}), who could have put anything there; it must belong to user {user}, who runs this, or to root: `chown {user} {path}` if you trust it, or use another"
-    )]
-    Foreign {
-        /// The file, its folder or a link to it.
-        path: PathBuf,
-        /// The user it belongs to.
-        owner: u32,
-        /// Its permission bits.
-        mode: u32,
-        /// The user who runs this.
-        user: u32,
-    },
-    /// Others may write it.
-    #[error(
-        "{path} can be written by others (owner {owner}, mode {mode:o}); take that right from them with `chmod {} {path}`{}",
-        if *.secret { "600" } else { "go-w" },
-        .replaces.as_ref().map_or_else(String::new, |file| format!(", or use another folder: who may write it can replace {}", file.display()))
-    )]
-    Writable {
-        /// The file, or a folder on the way to it.
-        path: PathBuf,
-        /// The user it belongs to.
-        owner: u32,
-        /// Its permission bits.
-        mode: u32,
-        /// Whether it holds a secret.
-        secret: bool,
-        /// The file, where `path` is a folder.
-        replaces: Option<PathBuf>,
-    },
-    /// Others may create files beside it, which would be believed.
-    #[error(
-        "{folder} can be written by others (owner {owner}, mode {mode:o}), and what they put beside {path} would be believed; move it into a folder of its own"
-    )]
-    Neighbours {
-        /// The file.
-        path: PathBuf,
-        /// The folder it is in.
-        folder: PathBuf,
-        /// The user whose that is.
-        owner: u32,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Root runs this, and another user decides what is there.
-    #[error(
-        "{path} is user {owner}'s, and root does not run {what} there, which that user could make something else; start that user's service, or run this as that user"
-    )]
-    OfAnother {
-        /// The file.
-        path: PathBuf,
-        /// The other user.
-        owner: u32,
-        /// What root does not run.
-        what: String,
-    },
-    /// It holds a secret, and others may read it.
-    #[error(
-        "{path} can be read by others (owner {owner}, mode {mode:o}) and holds a secret; restrict it with `chmod 600 {path}`"
-    )]
-    Readable {
-        /// The file.
-        path: PathBuf,
-        /// The user it belongs to.
-        owner: u32,
-        /// Its permission bits.
-        mode: u32,
-    },
-}
-
-impl Untrusted {
-    fn io(path: &Path) -> impl Fn(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io {
-            path: path.clone(),
-            source,
-        }
-    }
 }
 
 /// Reads the text of the file at `path`, if it can be trusted.
@@ -328,59 +231,6 @@ impl User {
     }
 }
 
-/// The folders and the links on the way to what `path` leads to, from the root on; the last one is the folder that it is in.
-fn way(path: &Path) -> Result<Vec<(PathBuf, Metadata)>, Untrusted> {
-    let io = |error| Untrusted::io(path)(error);
-    let absolute = std::path::absolute(path).map_err(io)?;
-    let names = |path: &Path| -> Vec<OsString> {
-        let names = path
-            .components()
-            .rev()
-            .filter(|part| *part != Component::RootDir);
-        names.map(|part| part.as_os_str().to_owned()).collect()
-    };
-    let (mut at, mut left, mut links) = (PathBuf::from("/"), names(&absolute), 0);
-    let root = at.symlink_metadata().map_err(io)?;
-    let mut way = vec![(at.clone(), root)];
-    while let Some(name) = left.pop() {
-        if name == ".." {
-            at.pop();
-            continue;
-        }
-        let next = at.join(&name);
-        let found = match next.symlink_metadata() {
-            // It is to be created, or has no name any more.
-            Err(error) if error.kind() == ErrorKind::NotFound && left.is_empty() => break,
-            result => result.map_err(io)?,
-        };
-        if found.is_symlink() {
-            links += 1;
-            if links > MAX_LINKS {
-                return Err(io(Errno::LOOP.into()));
-            }
-            let target = next.read_link().map_err(io)?;
-            if target.is_absolute() {
-                at = PathBuf::from("/");
-            }
-            left.extend(names(&target));
-        } else {
-            at.clone_from(&next);
-        }
-        if found.is_symlink() || found.is_dir() {
-            way.push((next, found));
-        }
-    }
-    // The last step may have been one back.
-    let is_in = if at.is_dir() {
-        at
-    } else {
-        folder(&at).to_owned()
-    };
-    let found = is_in.metadata().map_err(io)?;
-    way.push((is_in, found));
-    Ok(way)
-}
-
 /// Checks that nobody else can create a file beside the one at `path`, not even in a folder where each may only remove
 /// their own. Some programs believe whatever they find there.
 ///
@@ -433,29 +283,6 @@ pub fn is_own_link(path: &Path) -> bool {
     let user = User::current();
     let found = path.symlink_metadata();
     found.is_ok_and(|found| found.is_symlink() && [0, user.id].contains(&found.uid()))
-}
-
-/// Where root runs this, and another user decides what the file at `path` is or what is beside it: that user. Whatever root
-/// opened there could be exchanged for a file of root's.
-///
-/// # Errors
-/// When the way to the file cannot be looked at.
-pub fn master_of(path: &Path) -> Result<Option<u32>, Untrusted> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(None);
-    }
-    let way = way(path)?;
-    let foreign = way.iter().find(|(_, found)| found.uid() != 0);
-    // In a folder for all it is the owner of the file.
-    let is_for_all = way
-        .last()
-        .is_some_and(|(_, found)| found.mode() & WRITE != 0);
-    let file = path
-        .metadata()
-        .ok()
-        .filter(|found| is_for_all && found.uid() != 0);
-    let master = foreign.map(|(_, found)| found).or(file.as_ref());
-    Ok(master.map(Metadata::uid))
 }
 
 /// Whether the user `id` is the only one in `group`, by the lines of `/etc/passwd` and `/etc/group`.

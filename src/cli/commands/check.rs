@@ -55,7 +55,7 @@ pub async fn execute(
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
     let (settings, file) = settings::read(globals, environment, &args.tasks)?;
-    logging::start(globals, environment, &settings);
+    logging::start(globals, &settings);
     settings.require_tasks()?;
     let sinks = settings.resolved_sinks(environment)?;
     if let Some(path) = &settings.http.read_token_file {

@@ -68,7 +68,7 @@ pub async fn execute(args: &Args, globals: &Globals) -> Result<ExitCode, CliErro
         });
     }
     let settings = settings(globals)?;
-    logging::start(globals, &Environment::new(), &settings);
+    logging::start(globals, &settings);
     demo(settings, args.seconds, globals.progress()).await
 }
 

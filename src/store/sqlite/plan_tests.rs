@@ -7,6 +7,15 @@ use super::connection::Db;
 use super::reads::{COUNT, COUNT_BEFORE, NTH_BEFORE};
 use super::rows::{STARTED_WITHIN, WITHOUT_START};
 
+/// The steps by which SQLite answers a query.
+pub fn plan(db: &Db, sql: &str) -> Vec<String> {
+    let explain = format!("EXPLAIN QUERY PLAN {sql}");
+    let mut statement = db.connection.prepare(&explain).unwrap();
+    let nulls = vec![Null; statement.parameter_count()];
+    let steps = statement.query_map(params_from_iter(nulls), |row| row.get(3));
+    steps.unwrap().map(Result::unwrap).collect()
+}
+
 #[test]
 fn the_queries_of_a_poll_read_the_index_of_listed_runs() {
     let db = Db::in_memory().unwrap();
@@ -17,14 +26,7 @@ fn the_queries_of_a_poll_read_the_index_of_listed_runs() {
         STARTED_WITHIN,
         WITHOUT_START,
     ] {
-        let explain = format!("EXPLAIN QUERY PLAN {sql}");
-        let mut statement = db.connection.prepare(&explain).unwrap();
-        let nulls = vec![Null; statement.parameter_count()];
-        let plan: Vec<String> = statement
-            .query_map(params_from_iter(nulls), |row| row.get(3))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
+        let plan = plan(&db, sql);
         assert!(
             plan.len() == 1 && plan[0].contains("runs_listed (feed_id=? AND started_at"),
             "{sql}: {plan:?}"

@@ -1,9 +1,7 @@
 //! Pruning under SQLite: its transaction, its checks, and what it reads.
 
-use rusqlite::params_from_iter;
-use rusqlite::types::Null;
-
 use super::connection::Db;
+use super::plan_tests::plan;
 use super::prunable::Prunable;
 use crate::model::Retention;
 use crate::store::conformance::builders::{FEED, at, commit_of, task};
@@ -145,16 +143,7 @@ fn what_is_old_is_found_by_index() {
         (prunable.old_events(), "events_by_time (observed_at"),
         (Prunable::DEAD.to_owned(), "deliveries_dead (dead_at<?"),
     ] {
-        let mut statement = db
-            .connection
-            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
-            .unwrap();
-        let nulls = vec![Null; statement.parameter_count()];
-        let plan: Vec<String> = statement
-            .query_map(params_from_iter(nulls), |row| row.get(3))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
+        let plan = plan(&db, &sql);
         assert!(plan[0].contains(index), "{sql}: {plan:?}");
         let is_slow = |step: &String| step.contains("B-TREE") || step.starts_with("SCAN d");
         assert!(!plan.iter().any(is_slow), "{sql}: {plan:?}");
