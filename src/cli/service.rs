@@ -15,6 +15,9 @@ use crate::systemd;
 /// How often the line that `systemctl status` shows is made anew.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
+/// The shortest time between two messages to the watchdog, whatever it asks for.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
+
 /// Tells systemd, until it is dropped, that the daemon is alive, as long as every loop goes on, and what it mirrors; and once,
 /// that it stops, after `shutdown`.
 pub async fn report(context: Arc<Context>, shutdown: CancellationToken) -> Infallible {
@@ -60,14 +63,22 @@ fn status(feeds: &[FeedHealth]) -> String {
 }
 
 async fn feed_watchdog(liveness: &Liveness) -> Infallible {
-    let Some(within) = systemd::watchdog() else {
+    let Some(within) = systemd::watchdog().filter(|within| !within.is_zero()) else {
         return pending().await;
     };
     let mut hung = None;
+    let mut was_told = true;
     loop {
         let overdue = liveness.overdue();
         match &overdue {
-            None => tell(systemd::alive()),
+            None => {
+                let told = systemd::alive();
+                let is_told = told.is_ok();
+                if was_told {
+                    tell(told);
+                }
+                was_told = is_told;
+            }
             Some(_) if overdue == hung => {}
             Some(name) => {
                 tracing::error!("{name} hangs; the watchdog of systemd is not fed any more");
@@ -75,7 +86,7 @@ async fn feed_watchdog(liveness: &Liveness) -> Infallible {
         }
         hung = overdue;
         // Well before it is due.
-        tokio::time::sleep(within / 3).await;
+        tokio::time::sleep((within / 3).max(LEAST_PAUSE)).await;
     }
 }
 

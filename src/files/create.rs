@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, fcntl_getfl, fcntl_setfl, renameat_with};
 use rustix::io::Errno;
 
 use super::master::master_of;
@@ -56,12 +56,13 @@ pub fn open_or_create(path: &Path, options: &OpenOptions, mode: u32) -> io::Resu
         Ok(file) => Ok(file),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let mut open = options.clone();
-            // Somebody else's link may have taken the place of nothing.
-            if !is_own_link(path) {
-                open.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-            }
+            // Somebody else's link, or a pipe that nobody reads, may have taken the place of nothing.
+            let mut flags = OFlags::NONBLOCK;
+            flags.set(OFlags::NOFOLLOW, !is_own_link(path));
+            open.custom_flags(flags.bits().cast_signed());
             let file = open.open(path).map_err(|error| explain(path, error))?;
             check_opened(path, &file).map_err(io::Error::other)?;
+            fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
             Ok(file)
         }
         Err(error) => Err(error),
@@ -207,5 +208,10 @@ mod tests {
         );
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         open_or_create(&path, &options, 0o600).unwrap();
+        // A pipe that nobody reads is not waited for.
+        std::fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(CWD, &path, mode).unwrap();
+        open_or_create(&path, &options, 0o600).unwrap_err();
     }
 }

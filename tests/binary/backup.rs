@@ -68,6 +68,7 @@ fn what_exists_or_is_no_place_for_a_copy_is_refused() {
     missing.stderr("there is no database").check(&setup);
     setup.sync();
     std::fs::write(setup.dir.path().join("mine"), "mine").unwrap();
+    std::fs::write(setup.dir.path().join("planted.db-wal"), "").unwrap();
     let open = setup.dir.path().join("open");
     std::fs::create_dir(&open).unwrap();
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -86,6 +87,17 @@ fn what_exists_or_is_no_place_for_a_copy_is_refused() {
             Case::of(&["backup", "open/copy.db"])
                 .code(74)
                 .stderr("can be written by others"),
+            Case::of(&["backup", "runs.db-journal"])
+                .code(74)
+                .stderr("belongs to the database itself"),
+            Case::of(&["backup", "runs.db.lock"]).code(2),
+            Case::of(&["backup", "copies/"])
+                .code(74)
+                .stderr("name a file in it"),
+            // SQLite would take it for a part of the copy.
+            Case::of(&["backup", "planted.db"])
+                .code(2)
+                .stderr("planted.db-wal exists already"),
             Case::of(&["backup", ""]).code(2),
             Case::of(&["backup"]).code(2),
         ],
@@ -95,6 +107,9 @@ fn what_exists_or_is_no_place_for_a_copy_is_refused() {
         "mine"
     );
     assert_eq!(std::fs::read_dir(&open).unwrap().count(), 0);
+    for name in ["runs.db-journal", "copies", "planted.db"] {
+        assert!(!setup.dir.path().join(name).exists(), "{name}");
+    }
 }
 
 /// How often each event arrived in a file, by its id.

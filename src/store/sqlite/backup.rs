@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::connection::{Db, examine};
 use super::error::opening;
-use super::file::real;
+use super::file::{LOCK, beside, real};
 use super::snapshot::immutable_uri;
 use crate::files::{self, Purpose};
 use crate::store::error::{Failure, StoreError};
@@ -49,7 +49,8 @@ impl Db {
             path: to.to_owned(),
             source: error,
         };
-        let begun = files::as_caller(|| begin(to)).map_err(caller)??;
+        let own: Vec<PathBuf> = self.path().into_iter().flat_map(kept_beside).collect();
+        let begun = files::as_caller(|| begin(to, &own)).map_err(caller)??;
         let Begun {
             place,
             partial,
@@ -112,8 +113,26 @@ struct Begun {
     copy: RefCell<Connection>,
 }
 
-/// Creates the file of a copy that is to become `to`, and opens it.
-fn begin(to: &Path) -> Result<Begun, StoreError> {
+/// What belongs to the database at `path`, and is no place for a copy.
+fn kept_beside(path: &Path) -> Vec<PathBuf> {
+    let Ok(real) = real(path) else {
+        return Vec::new();
+    };
+    let lock = files::beside(&real, LOCK);
+    beside(&real).chain([lock]).collect()
+}
+
+/// Refuses a copy beside which something lies that SQLite would take for its own.
+fn refuse_neighbours(place: &Path) -> Result<(), StoreError> {
+    let mut beside = beside(place);
+    match beside.find(|path| path.symlink_metadata().is_ok()) {
+        Some(path) => Err(exists(&path)),
+        None => Ok(()),
+    }
+}
+
+/// Creates the file of a copy that is to become `to`, and opens it. None of `own` may be overwritten.
+fn begin(to: &Path, own: &[PathBuf]) -> Result<Begun, StoreError> {
     let io = |source| StoreError::Io {
         path: to.to_owned(),
         source,
@@ -121,9 +140,17 @@ fn begin(to: &Path) -> Result<Begun, StoreError> {
     if to.symlink_metadata().is_ok() {
         return Err(exists(to));
     }
+    if to.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(io(std::io::Error::other("is a folder; name a file in it")));
+    }
     files::check(to, Purpose::Written)?;
     // Links among the folders are fine; SQLite follows none.
     let place = real(to).map_err(io)?;
+    if own.contains(&place) {
+        let problem = "is what belongs to the database itself; name another file";
+        return Err(io(std::io::Error::other(problem)));
+    }
+    refuse_neighbours(&place)?;
     let partial = files::beside(&place, PARTIAL);
     match files::create_new(&partial, OpenOptions::new().write(true), MODE) {
         Ok(file) => drop(file),
@@ -154,6 +181,7 @@ fn end(to: &Path, place: &Path, partial: &Partial) -> Result<u64, StoreError> {
     };
     check(&partial.0)?;
     let size = partial.0.metadata().map_err(io)?.len();
+    refuse_neighbours(place)?;
     match files::publish(&partial.0, place) {
         Ok(()) => Ok(size),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(to)),

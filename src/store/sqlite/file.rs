@@ -67,8 +67,7 @@ pub(super) fn refuse_what_is_no_file(path: &Path) -> Result<(), StoreError> {
     }
     // Where that is not to be found out, SQLite says why.
     let Ok(real) = real(path) else { return Ok(()) };
-    let beside = BESIDE.iter().chain([&JOURNAL, &LOCK]);
-    let mut beside = beside.map(|suffix| files::beside(&real, suffix));
+    let mut beside = beside(&real).chain([files::beside(&real, LOCK)]);
     // A new database gets the owner of its folder.
     let found = std::fs::metadata(&real).or_else(|_| files::folder(&real).metadata());
     let trusted = [found.map_or(0, |found| found.uid()), 0, me()];
@@ -127,6 +126,12 @@ pub(super) fn one_name(path: &Path, names: u64) -> Result<(), StoreError> {
 /// What follows on the database's name in the names of the files that SQLite keeps beside it.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
+/// The files that SQLite keeps beside the database at `path`, or would believe if it found them there.
+pub(super) fn beside(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let suffixes = BESIDE.iter().chain([&JOURNAL]);
+    suffixes.map(|suffix| files::beside(path, suffix))
+}
+
 /// The same of the instance lock, which is no business of SQLite's.
 pub(super) const LOCK: &str = ".lock";
 
@@ -141,10 +146,8 @@ pub(super) fn require_trust(path: &Path) -> Result<(), StoreError> {
         path: path.to_owned(),
         source,
     })?;
-    let beside = BESIDE.iter().chain([&JOURNAL]);
-    let beside: Vec<PathBuf> = beside.map(|suffix| files::beside(&real, suffix)).collect();
-    for path in beside.iter().map(PathBuf::as_path).chain([path]) {
-        files::check(path, Purpose::Written)?;
+    for path in beside(&real).chain([path.to_owned()]) {
+        files::check(&path, Purpose::Written)?;
     }
     Ok(files::check_neighbours(path)?)
 }
