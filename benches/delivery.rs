@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use apify_mirror::api::{Client, ClientOptions, Token};
 use apify_mirror::daemon::{self, Context, Feed, Plan, Progress, SinkPlan, Subscriptions};
-use apify_mirror::model::{Retention, RunStatus, Seed, Task, Timestamp};
+use apify_mirror::model::{Details, Retention, RunStatus, Seed, Task, Timestamp};
 use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
 use apify_mirror::sinks::{
     Address, SecretSource, SigningKeys, SinkSettings, Start, WebhookOptions,
@@ -83,6 +83,7 @@ async fn plan(url: &str) -> Plan {
             audit_interval: None,
             read_ahead: 4,
             history_events: false,
+            details: Details::None,
             seed: Seed(1),
         },
         retention: Retention::default(),

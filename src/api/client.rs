@@ -75,6 +75,8 @@ struct Inner {
     accepted: AtomicBool,
     base_url: Url,
     rate: DefaultDirectRateLimiter,
+    /// The most attempts that `rate` lets begin in a second.
+    per_second: NonZeroU32,
     in_flight: Semaphore,
     /// Who holds a page may wait for `in_flight`, never the other way round.
     pages: Pages,
@@ -140,6 +142,7 @@ impl Client {
             accepted: AtomicBool::new(false),
             base_url,
             rate,
+            per_second: requests_per_second,
             in_flight,
             pages: Pages::new(concurrency.get()),
             retry,
@@ -171,6 +174,11 @@ impl Client {
         } = &*self.inner;
         let retries = retry.within + retry.max_retry_after + *timeout;
         retries.saturating_add(turn.saturating_mul(requests).saturating_mul(3))
+    }
+
+    /// The most attempts that may begin in a second, at least 1.
+    pub fn requests_per_second(&self) -> u32 {
+        self.inner.per_second.get()
     }
 
     /// How many attempts this client and its clones have made.

@@ -10,11 +10,12 @@ use reqwest::Url;
 use super::http::{self, HttpSettings};
 use super::network::check_variables;
 use crate::files::{Readers, Untrusted};
-use crate::model::{Retention, Seed};
+use crate::model::{Details, Retention, Seed};
 use crate::options::{
     DAY, Environment, HOUR, LOOKS_LIKE_A_TOKEN, Problem, Problems, Reader, SECOND, looks_like_token,
 };
 use crate::sinks::{self, SinkSettings};
+use crate::sync::MAX_SETTLE;
 use crate::web::is_loopback;
 
 /// Apify's own rate limit for each resource.
@@ -282,6 +283,13 @@ fn api(section: &mut Reader<'_>) -> Option<ApiSettings> {
     })
 }
 
+/// The policies for details, by name.
+const DETAILS: [(&str, Details); 3] = [
+    ("none", Details::None),
+    ("failed", Details::Failed),
+    ("all", Details::All),
+];
+
 fn sync(section: &mut Reader<'_>) -> crate::sync::Settings {
     let settings = crate::sync::Settings {
         poll_interval: section.duration(
@@ -293,10 +301,11 @@ fn sync(section: &mut Reader<'_>) -> crate::sync::Settings {
         page_size: section.number("page_size", 2..=1_000, 1_000),
         overlap: section.number("overlap", 0..=500, 20),
         watch_interval: section.duration("watch_interval", Duration::ZERO..=30 * DAY, 60 * SECOND),
-        settle: section.duration("settle", Duration::ZERO..=DAY, 60 * SECOND),
+        settle: section.duration("settle", Duration::ZERO..=MAX_SETTLE, 60 * SECOND),
         audit_interval: Some(section.duration("audit_interval", SECOND..=365 * DAY, 6 * HOUR)),
         read_ahead: 1,
         history_events: section.flag("history_events", false),
+        details: section.choice("details", &DETAILS, Details::None),
         seed: Seed::default(),
     };
     if settings.overlap >= settings.page_size {

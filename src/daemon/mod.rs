@@ -7,6 +7,7 @@
 mod audits;
 mod context;
 mod counters;
+mod details;
 mod error;
 mod feed;
 mod freshness;

@@ -7,12 +7,13 @@ use tokio::task::JoinSet;
 
 use super::audits::{AuditReport, RequestedAudit};
 use super::context::{Context, Plan};
+use super::details;
 use super::feed::Feed;
 use super::retention::{PRUNE_WITHIN, Pace, prune, release_space};
 use super::tasks::{self, Failure};
 use crate::api::{ApiError, ErrorClass};
 use crate::model::Task;
-use crate::store::{Pruned, SinkStatus, StoreError, Written};
+use crate::store::{DetailsSaved, Pruned, SinkStatus, StoreError, Written};
 use crate::sync::Outcome;
 
 /// The longest a pass delivers events. Remaining events stay due.
@@ -29,6 +30,8 @@ pub struct Report {
     pub owed: Vec<SinkStatus>,
     /// What was removed because it is no longer kept.
     pub pruned: Pruned,
+    /// What became of the details that were read.
+    pub details: DetailsSaved,
 }
 
 /// The result of a pass in one feed.
@@ -108,6 +111,7 @@ async fn pass_silently(context: Arc<Context>, scope: Scope) -> Result<Report, St
     context.progress.clear();
     // An audit prints its report to standard output; the next sync, or the daemon, delivers the events it raised.
     if scope == Scope::CatchUp {
+        report.details = details::read(&context).await?;
         deliver(&context, &plan).await?;
         report.owed = owed(&context, &plan).await?;
         let pace = Pace {

@@ -14,6 +14,7 @@ use tokio_util::task::JoinMap;
 
 use super::audits::{FeedRequests, Requests};
 use super::context::Context;
+use super::details::keep_reading;
 use super::error::RunError;
 use super::feed::Feed;
 use super::reload::Reload;
@@ -58,6 +59,7 @@ pub async fn run(
         error = retry_while_temporary(|| supervise_feeds(Arc::clone(&context))) => return Err(error),
         result = &mut sinks => return result,
         () = reloads => {}
+        never = keep_reading(Arc::clone(&context)) => match never {},
         never = keep_pruning(Arc::clone(&context)) => match never {},
         never = telling => match never {},
     }

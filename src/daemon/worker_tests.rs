@@ -16,7 +16,8 @@ use super::counters::Counters;
 use super::liveness::Liveness;
 use super::worker::Worker;
 use crate::model::{
-    AttemptOutcome, Due, Order, Registration, Seed, SinkLimits, Subscription, Task, Timestamp,
+    AttemptOutcome, Details, Due, Order, Registration, Seed, SinkLimits, Subscription, Task,
+    Timestamp,
 };
 use crate::sinks::Sink;
 use crate::store::{Reader, SinkState, SinkStatus, SqliteReader, SqliteStore, Store};
@@ -161,6 +162,7 @@ impl Setup {
             judgement: Judgement {
                 history: Baseline::Nothing,
                 settle: Duration::ZERO,
+                details: Details::None,
                 now,
                 asked_at: now,
             },

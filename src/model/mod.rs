@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, and nothing here imports another module.
 
+mod details;
 mod event;
 mod id;
 mod jitter;
@@ -12,6 +13,7 @@ mod status;
 mod task;
 mod time;
 
+pub use details::{DETAILS_WAIT, Details, MAX_DETAILS_ATTEMPTS, RunDetails, details_retry};
 pub use event::EventType;
 pub use id::{MAX_ID, is_path_part, is_usable_id};
 pub use jitter::Seed;

@@ -51,7 +51,11 @@ pub(super) fn detailed(run: &SimRun, task: &SimTask, user_id: &str) -> Value {
         );
         fields.insert(
             "stats".to_owned(),
-            json!({"restartCount": 0, "resurrectCount": 0, "computeUnits": 0.01}),
+            json!({
+                "restartCount": 0,
+                "durationMillis": run.finished_at.map(|at| at.since(run.started_at).as_millis() as u64),
+                "computeUnits": run.usage_milli_usd as f64 / 250.0,
+            }),
         );
         fields.insert(
             "options".to_owned(),

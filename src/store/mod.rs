@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod details;
 mod error;
 mod event_id;
 mod pruning;
@@ -17,6 +18,7 @@ mod states;
 mod traits;
 mod written;
 
+pub use details::{DetailsAnswer, DetailsDue, DetailsSaved};
 pub use error::{Failure, StoreError};
 pub use pruning::{PRUNE_CHUNK, PrunePosition, PruneStep, Pruned};
 pub use query::{Cell, Part, QueryError, View};

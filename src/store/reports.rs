@@ -224,6 +224,8 @@ pub struct EventFilter {
     pub types: Option<Vec<String>>,
     /// Events by which a run came to one of these statuses; `None` for all.
     pub statuses: Option<Vec<String>>,
+    /// Also events that wait for details of their runs, whose bodies may still change, and those after them.
+    pub waiting: bool,
 }
 
 /// An event of the log.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::details::{DetailsAnswer, DetailsDue, DetailsSaved};
 use super::error::StoreError;
 use super::pruning::{PrunePosition, PruneStep, Pruned};
 use super::reports::{
@@ -17,7 +18,9 @@ use super::reports::{
 };
 use super::states::Condition;
 use super::written::Committed;
-use crate::model::{Exchange, Exchanged, Registration, Retention, RunStatus, Task, Timestamp};
+use crate::model::{
+    Details, Exchange, Exchanged, Registration, Retention, RunStatus, Task, Timestamp,
+};
 use crate::sync::{Commit, Cursor, FeedState, Gap, OpenRuns, Stored};
 
 /// How often a feed that finds nothing new, or keeps failing with the same error, updates its row.
@@ -75,6 +78,9 @@ pub trait Store: Send + Sync {
     /// Applies `commit` to a feed that was opened: rows, their events, the deliveries that every subscription asks for,
     /// and the cursor.
     /// Unchanged rows are not written; a commit that finds nothing new writes at most a heartbeat.
+    ///
+    /// Where `judgement.details` asks for it, the event of a run that failed, by a list, waits until the details of the run are
+    /// stored, for [`DETAILS_WAIT`](crate::model::DETAILS_WAIT) at most: until then no sink and no reader gets it.
     ///
     /// An observation that must be confirmed is not stored, see [`Committed::unconfirmed`]. An item that cannot be read is
     /// kept, at most [`MAX_UNREADABLE`] of a feed, and logged once, until a run with its id is seen.
@@ -171,6 +177,29 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<PruneStep, StoreError>;
 
+    /// Runs whose details are to be read at `now`: some that events wait for and some others, at most as many as `limits` says,
+    /// in this order. Lets
+    /// events go that have waited for [`DETAILS_WAIT`](crate::model::DETAILS_WAIT), looks through a part of the runs that
+    /// were stored before details were wanted, and forgets runs whose details are not wanted any more.
+    async fn due_details(
+        &self,
+        details: Details,
+        limits: (usize, usize),
+        now: Timestamp,
+    ) -> Result<DetailsDue, StoreError>;
+
+    /// Stores the answers to single reads of runs whose details were due. The event of the end that they show gets them, if
+    /// it still waits; whatever the answer, the events of these runs wait no longer. An answer that shows a run in another
+    /// state than the stored one counts as failed, and changes nothing else. What failed is due again after growing waits.
+    async fn save_details(
+        &self,
+        answers: Vec<(String, DetailsAnswer)>,
+        now: Timestamp,
+    ) -> Result<DetailsSaved, StoreError>;
+
+    /// Lets all events go that wait for details; returns how many.
+    async fn release_events(&self, now: Timestamp) -> Result<u64, StoreError>;
+
     /// Gives a part of the space that is free within the database back to the file system; returns whether there is more to
     /// give back. Does nothing for a database that keeps its space.
     async fn release_space(&self) -> Result<bool, StoreError>;
@@ -194,7 +223,7 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Notifies whenever a commit has raised events. Changes by other processes are not notified.
+    /// Notifies whenever a commit has raised events, or events wait no longer for details. Changes by other processes are not notified.
     fn notifications(&self) -> watch::Receiver<u64>;
 }
 

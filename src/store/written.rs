@@ -17,6 +17,8 @@ pub struct Committed {
     pub unconfirmed: Vec<String>,
     /// Number of items that cannot be read and were not known.
     pub unreadable: u64,
+    /// How many events that waited for details of their runs wait no longer.
+    pub released: u64,
 }
 
 /// Counts of the changes of one or more commits.

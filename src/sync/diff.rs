@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::page::Seen;
-use crate::model::{EventType, Run, RunStatus, Timestamp};
+use crate::model::{Details, EventType, Run, RunStatus, Timestamp};
 
 /// Which kind of read showed a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,8 @@ pub struct Judgement {
     pub history: Baseline,
     /// How long a finished run is read again after its end.
     pub settle: Duration,
+    /// Of which runs that have ended the details are read.
+    pub details: Details,
     /// The current time, by the local clock.
     pub now: Timestamp,
     /// When it was requested, by the local clock: the answer may be as old as that.

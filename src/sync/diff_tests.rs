@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::diff::*;
 use super::page::Seen;
 use super::testing::LATEST;
-use crate::model::{Run, RunStatus, Timestamp};
+use crate::model::{Details, Run, RunStatus, Timestamp};
 
 const SETTLE: Duration = Duration::from_secs(60);
 
@@ -19,6 +19,7 @@ fn by(now: i64) -> Judgement {
     Judgement {
         history: Baseline::Nothing,
         settle: SETTLE,
+        details: Details::None,
         now: at(now),
         asked_at: at(now),
     }

@@ -6,7 +6,10 @@ use super::audit::{Audit, Covered, Gap};
 use super::cursor::Cursor;
 use super::diff::{Baseline, Judgement, Observed};
 use super::page::{Page, Seen, Unreadable, Window};
-use crate::model::{Seed, Timestamp};
+use crate::model::{Details, Seed, Timestamp};
+
+/// The longest time for which a run is read again after its end.
+pub const MAX_SETTLE: Duration = Duration::from_secs(24 * 3_600);
 
 /// How a feed is polled. The configuration validates every field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Settings {
     pub read_ahead: usize,
     /// Whether runs from before the first sync raise events too.
     pub history_events: bool,
+    /// Of which runs that have ended the details are read.
+    pub details: Details,
     /// This feed's seed for jitter.
     pub seed: Seed,
 }

@@ -9,7 +9,7 @@ use super::diff::Baseline;
 use super::machine::Machine;
 use super::page::{Entry, Listing, Page, Seen, Window};
 use super::protocol::{Command, FeedState, Input, OpenRuns, Outcome, Settings, Single};
-use crate::model::{Seed, Timestamp};
+use crate::model::{Details, Seed, Timestamp};
 
 /// The latest start that is believed.
 pub const LATEST: Timestamp = Timestamp::from_millis(i64::MAX);
@@ -76,6 +76,7 @@ pub fn settings() -> Settings {
         audit_interval: None,
         read_ahead: 4,
         history_events: false,
+        details: Details::None,
         seed: Seed(1),
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use apify_mirror::model::{Run, RunStatus, Timestamp};
-use apify_mirror::store::{Committed, EventFilter, Reader};
+use apify_mirror::store::{Committed, Reader};
 use apify_mirror::sync::{Baseline, Commit, Stored};
 use serde_json::Value;
 
 use super::account::Account;
 use super::ledger::Raised;
-use super::mirror::ready;
+use super::mirror::{EVERYTHING, ready};
 
 /// The number of events read from the log at once.
 const BATCH: u64 = 1_000;
@@ -111,7 +111,7 @@ impl Checks {
         let mut changed = BTreeSet::new();
         loop {
             let (events, _) =
-                ready(mirror.events_after(self.last_seq, &EventFilter::default(), BATCH)).unwrap();
+                ready(mirror.events_after(self.last_seq, &EVERYTHING, BATCH)).unwrap();
             if events.is_empty() {
                 break;
             }

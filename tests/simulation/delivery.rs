@@ -21,7 +21,7 @@ use apify_mirror::store::{Reader, Selection, SinkStatus, SqliteReader, SqliteSto
 use super::account::Account;
 use super::hazards::Hazard;
 use super::ledger::{Ledger, Raised};
-use super::mirror::ready;
+use super::mirror::{EVERYTHING, ready};
 use super::receiver::{Mood, answer};
 
 /// The longest that an attempt takes.
@@ -147,6 +147,17 @@ impl Deliveries {
             if let Some(worker) = &mut sink.worker {
                 worker.notified |= !events.is_empty();
             }
+        }
+    }
+
+    /// Notes that events no longer wait for details.
+    pub fn released(&mut self, events: u64) {
+        for worker in self
+            .sinks
+            .iter_mut()
+            .filter_map(|sink| sink.worker.as_mut())
+        {
+            worker.notified |= events > 0;
         }
     }
 
@@ -493,9 +504,19 @@ impl Deliveries {
             // Waking late is allowed, and avoids hours of polling every five seconds.
             account.wait(STRIDE_MS);
         }
-        self.sinks
-            .iter()
-            .for_each(|sink| sink.ledger.check_complete());
+        let logged = ready(reader.events_after(0, &EVERYTHING, u64::from(u32::MAX))).unwrap();
+        let logged = logged.0.into_iter().map(|event| (event.seq, event.payload));
+        let logged: BTreeMap<i64, String> = logged.collect();
+        for sink in &self.sinks {
+            sink.ledger.check_complete();
+            for (seq, body) in sink.ledger.bodies() {
+                let now = logged.get(seq);
+                assert!(
+                    now.is_none_or(|now| now == body),
+                    "{seq} changed to {now:?}"
+                );
+            }
+        }
     }
 }
 

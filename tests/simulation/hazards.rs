@@ -48,10 +48,12 @@ pub enum Hazard {
     OddStarts,
     /// Lists show some runs as they were some time ago.
     LaggingLists,
+    /// Details of runs are read, and events wait for them.
+    Details,
 }
 
 impl Hazard {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Ties,
         Self::Late,
         Self::Resurrection,
@@ -78,6 +80,7 @@ impl Hazard {
         Self::OddItems,
         Self::OddStarts,
         Self::LaggingLists,
+        Self::Details,
     ];
 
     /// Traits of a server that a history has throughout or not at all: each in two fifths of all histories.
@@ -120,6 +123,7 @@ impl Hazard {
             Self::OddItems => "odd-items",
             Self::OddStarts => "odd-starts",
             Self::LaggingLists => "lagging-lists",
+            Self::Details => "details",
         }
     }
 }
@@ -152,6 +156,9 @@ impl Hazards {
         }
         let mut rng = Rng::new(seed ^ 0x7a17);
         without.extend(Hazard::TRAITS.into_iter().filter(|_| !rng.chance(40.0)));
+        if rng.chance(50.0) {
+            without.insert(Hazard::Details);
+        }
         Self {
             without,
             polls,

@@ -102,6 +102,8 @@ fn mirrors_stay_equal_to_their_accounts() {
             "receiver mute",
             "configured again at once",
             "run pruned",
+            "details read",
+            "details put off",
         ];
         let names = Hazard::ALL.map(Hazard::name);
         let misbehaved = [
@@ -307,6 +309,7 @@ fn history(seed: u64, hazards: &Hazards, account: &mut Account) -> Totals {
     if hazards.rows_stay() {
         mirror.checks.raised(&mirror.reader, account);
     }
+    mirror.settle_details(account);
     mirror.settle_deliveries(account);
     // Playing it all again takes as long as the history, so only some are.
     if seed % 8 < 2 {

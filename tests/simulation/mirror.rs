@@ -5,14 +5,15 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use apify_mirror::model::{Retention, Seed, Task, Timestamp};
+use apify_mirror::model::{Details, Retention, RunStatus, Seed, Task, Timestamp};
 use apify_mirror::simulator::Rng;
 use apify_mirror::store::{
-    EventFilter, PrunePosition, Pruned, Reader, SqliteReader, SqliteStore, Store,
+    DetailsAnswer, EventFilter, PrunePosition, Pruned, Reader, SqliteReader, SqliteStore, Store,
 };
 use apify_mirror::sync::{
     Command, Commit, Input, Listing, Machine, Outcome, ReadFailure, Seen, Settings, Single,
 };
+use serde_json::Value;
 
 use super::account::{Account, FIGURES_SETTLE_MS};
 use super::check::Checks;
@@ -20,6 +21,14 @@ use super::delivery::Deliveries;
 use super::hazards::{Hazard, Hazards};
 use super::replay::Commits;
 use super::server::LONGEST_LAG_MS;
+
+/// All events, those included that wait for details of their runs.
+pub const EVERYTHING: EventFilter = EventFilter {
+    feeds: None,
+    types: None,
+    statuses: None,
+    waiting: true,
+};
 
 pub struct Mirror {
     pub store: SqliteStore,
@@ -55,6 +64,15 @@ pub fn ready<T>(call: impl Future<Output = T>) -> T {
     }
 }
 
+/// Of which runs the details are read in the history of `seed`.
+fn details_of(seed: u64, hazards: &Hazards) -> Details {
+    match (hazards.has(Hazard::Details), seed % 3) {
+        (false, _) => Details::None,
+        (true, 0) => Details::Failed,
+        (true, _) => Details::All,
+    }
+}
+
 /// Why a feed's poll ended early.
 enum Ended {
     /// The process died.
@@ -82,6 +100,7 @@ impl Mirror {
                 .then(|| Duration::from_millis(1_000 + rng.below(300_000))),
             read_ahead: 1 + rng.below(4) as usize,
             history_events: false,
+            details: details_of(seed, hazards),
             seed: Seed(seed),
         };
         let (store, reader) = SqliteStore::in_memory().unwrap();
@@ -160,6 +179,10 @@ impl Mirror {
     pub fn be_off(&mut self, account: &mut Account) {
         let ms = 1 + account.below(10 * 86_400_000);
         account.wait(ms as i64);
+        if account.misbehaves(Hazard::Details, 50.0) {
+            let policies = [Details::None, Details::Failed, Details::All];
+            self.settings.details = policies[account.below(3) as usize];
+        }
         self.restart(account);
     }
 
@@ -248,13 +271,83 @@ impl Mirror {
         self.checks.pruned(gone.into_iter().map(|(id, _)| id));
     }
 
+    /// Reads details that are due, as the daemon does beside everything else; returns whether there were any.
+    fn read_details(&mut self, account: &mut Account) -> bool {
+        let details = self.settings.details;
+        let due = ready(self.store.due_details(details, (3, 3), account.local_now())).unwrap();
+        self.deliveries.released(due.released);
+        let ids = match due.urgent.is_empty() {
+            true => due.others,
+            false => due.urgent,
+        };
+        let more = !ids.is_empty() || due.next.is_some_and(|next| next <= account.local_now());
+        let mut answers = Vec::new();
+        for id in ids {
+            let answer = match account.detail(&id) {
+                _ if account.misbehaves(Hazard::FailedReads, 10.0) => DetailsAnswer::Unavailable,
+                Single::Found(seen) => DetailsAnswer::Found(seen),
+                Single::Gone | Single::Failed => DetailsAnswer::Unreadable,
+            };
+            answers.push((id, answer));
+            account.happen(&self.reader);
+            self.deliveries.turn(&self.store, &self.reader, account);
+        }
+        if answers.is_empty() || account.misbehaves(Hazard::LockedStore, 2.0) {
+            return more;
+        }
+        let saved = ready(self.store.save_details(answers, account.local_now())).unwrap();
+        for (what, count) in [
+            ("details read", saved.read),
+            ("details put off", saved.put_off),
+        ] {
+            (0..count).for_each(|_| account.note(what, ""));
+        }
+        self.deliveries.released(saved.released);
+        more
+    }
+
+    /// Reads details until none are due, and checks that those of every run that ended are there, and that no event waits.
+    pub fn settle_details(&mut self, account: &mut Account) {
+        for _ in 0..50 {
+            let mut steps = 0;
+            while self.read_details(account) {
+                steps += 1;
+                assert!(steps < 10_000, "details that are read without end");
+            }
+            // As long as any wait before another attempt. The clock may have been set back by more since.
+            account.wait(3_700_000);
+        }
+        let held = "SELECT count(*) || '' FROM events WHERE held_until IS NOT NULL";
+        assert_eq!(
+            ready(self.store.ask_by_hand(held)).unwrap(),
+            "0",
+            "events that wait"
+        );
+        let rows =
+            "SELECT json_group_array(json_array(r.id, r.status, d.status_message, json(d.stats)))
+             FROM runs r LEFT JOIN run_details d ON d.run_id = r.id WHERE r.removed_at IS NULL";
+        let rows = ready(self.store.ask_by_hand(rows)).unwrap();
+        let rows: Vec<(String, String, Value, Value)> = serde_json::from_str(&rows).unwrap();
+        for (id, status, message, stats) in rows {
+            let is_wanted = self.settings.details.wants(&RunStatus::from_api(&status));
+            // Of a run that was hidden for long, the details may have been given up.
+            if !is_wanted || account.once_hidden.contains(&id) {
+                continue;
+            }
+            let shown = account.world.run_detail(&id).unwrap();
+            assert_eq!(message, shown["statusMessage"], "details of {id}");
+            if !account.has(Hazard::Unwatched) && !account.has(Hazard::ClockJumps) {
+                assert_eq!(stats, shown["stats"], "details of {id}");
+            }
+        }
+    }
+
     /// The numbers of the events in the log.
     fn logged(&self) -> BTreeSet<i64> {
-        let (events, _) = ready(self.reader.events_after(
-            0,
-            &EventFilter::default(),
-            u64::from(u32::MAX),
-        ))
+        let (events, _) = ready(
+            self.reader
+                .events_after(0, &EVERYTHING, u64::from(u32::MAX)),
+        )
         .unwrap();
         events.into_iter().map(|event| event.seq).collect()
     }
@@ -266,6 +359,9 @@ impl Mirror {
         }
         if account.misbehaves(Hazard::Pruning, 1.5) {
             self.prune(account);
+        }
+        if account.has(Hazard::Details) && account.below(4) == 0 {
+            self.read_details(account);
         }
         self.deliveries.turn(&self.store, &self.reader, account);
         let Self {

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use apify_mirror::model::{RunStatus, Task, Timestamp};
-use apify_mirror::store::{EventFilter, Reader, SqliteStore, Store};
+use apify_mirror::store::{Reader, SqliteStore, Store};
 use apify_mirror::sync::Commit;
 use serde_json::Value;
 
-use super::mirror::ready;
+use super::mirror::{EVERYTHING, ready};
 
 /// The commits of a history, in order, each with its feed.
 pub type Commits = Vec<(String, Commit)>;
@@ -78,7 +78,7 @@ fn play(commits: &[(String, Commit)]) -> Log {
         let written = ready(store.commit(feed, commit.clone())).unwrap();
         if written.written.events > 0 {
             let (events, through) =
-                ready(reader.events_after(last, &EventFilter::default(), 1_000_000)).unwrap();
+                ready(reader.events_after(last, &EVERYTHING, 1_000_000)).unwrap();
             last = through;
             for event in events {
                 let (id, meaning) = meaning(&event.payload, &ends);

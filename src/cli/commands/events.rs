@@ -267,6 +267,7 @@ impl Log {
             feeds: some(feeds),
             types: some(args.types.clone()),
             statuses: some(args.statuses.clone()),
+            waiting: false,
         };
         Ok(Some(Self { reader, filter }))
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::model::{
-    Exchange, FetchLimits, Order, Registration, Settled, Subscription, Task, Timestamp, Verdict,
+    Details, Exchange, FetchLimits, Order, Registration, Settled, Subscription, Task, Timestamp,
+    Verdict,
 };
 use crate::store::reports::{Selection, Which};
 use crate::sync::{
@@ -72,6 +73,7 @@ pub fn commit(now: i64, offset: u64, items: &[Value]) -> Commit {
         judgement: Judgement {
             history: Baseline::Nothing,
             settle: Duration::from_secs(60),
+            details: Details::None,
             now: at(now),
             asked_at: at(now),
         },

@@ -158,6 +158,7 @@ pub async fn events_are_selected_by_type_and_status(mirror: Mirror) {
             feeds: Some(vec![FEED.to_owned()]),
             types: some(types),
             statuses: some(statuses),
+            ..EventFilter::default()
         }
     };
     for (types, statuses, expected) in [

@@ -9,6 +9,7 @@ pub mod audit_requests;
 pub mod builders;
 pub mod commits;
 pub mod deliveries;
+pub mod details;
 pub mod events;
 pub mod feeds;
 pub mod health;
@@ -118,6 +119,16 @@ macro_rules! suite {
                 a_worker_is_told_of_retries_by_hand,
                 many_deliveries_are_changed_in_chunks,
                 a_delivery_dropped_in_flight_stays_dropped,
+            }
+            details {
+                the_event_of_a_run_that_failed_waits_for_its_details,
+                an_event_waits_no_longer_than_it_may_and_stays_as_it_went,
+                details_of_a_later_end_are_not_those_of_an_earlier_one,
+                figures_that_are_not_final_are_read_again,
+                a_single_read_by_a_poll_gives_details_at_once,
+                what_cannot_be_read_is_put_off_and_then_given_up,
+                runs_from_before_details_were_wanted_are_found_the_newest_first,
+                what_waits_is_not_pruned_and_details_go_with_their_runs,
             }
             pruning {
                 what_is_older_than_it_is_kept_is_pruned_and_nothing_else,

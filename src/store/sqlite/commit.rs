@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::connection::Db;
+use super::details;
 use super::events::EventWriter;
 use super::feeds::save_feed;
 use super::identities::identify;
@@ -13,9 +14,12 @@ use super::pruned::PrunedRuns;
 use super::repair::{ensure_task, tell_if_feed_is_lost};
 use super::rows::{self, RunRow};
 use super::unreadable::UnreadableItems;
+use crate::model::{DETAILS_WAIT, EventType};
 use crate::store::error::StoreError;
 use crate::store::written::Committed;
-use crate::sync::{Commit, Covered, Observed, leads_back, observe};
+use crate::sync::{
+    Commit, Covered, Judgement, Observed, Source, Stored, Transition, leads_back, observe,
+};
 
 impl Db {
     /// Applies `commit` to the feed of task `feed_id` atomically; it is on disk when this returns. Unchanged rows are not
@@ -85,6 +89,9 @@ impl Runs<'_> {
         }
         items.forget(id)?;
         let Some(change) = observe(stored, observed, &self.commit.judgement) else {
+            if let Some(stored) = stored {
+                self.save_details(stored, observed, false)?;
+            }
             return Ok(());
         };
         self.committed.written.count(change.difference);
@@ -97,13 +104,62 @@ impl Runs<'_> {
         self.pruned.forget(id)?;
         for (id, transition) in &raised {
             let run = &row.stored.run;
-            self.events
-                .write(run, id, transition, &observed.seen.json)?;
+            let held_until = self.held_until(transition, observed.source);
+            self.events.write(
+                run,
+                id,
+                transition,
+                &observed.seen.json,
+                held_until.as_deref(),
+            )?;
             let kind = transition.kind.clone();
             *self.committed.raised.entry(kind).or_default() += 1;
             self.committed.written.events += 1;
         }
-        Ok(())
+        let ended = stored.is_none_or(|stored| ends(stored, &row.stored));
+        self.save_details(&row.stored, observed, ended)
+    }
+
+    /// Until when an event waits for the details of its run, which a list does not have.
+    fn held_until(&self, transition: &Transition, source: Source) -> Option<String> {
+        let judgement = &self.commit.judgement;
+        match (&transition.kind, source) {
+            (EventType::Entered(status), Source::List) if judgement.details.holds(status) => {
+                Some(judgement.now.plus(DETAILS_WAIT).to_string())
+            }
+            _ => None,
+        }
+    }
+
+    /// Stores the details of a run that a single read showed; has those of one that `ended`, by a list, be read: at once if
+    /// it failed, as its event waits for them, else when its figures are final.
+    fn save_details(
+        &mut self,
+        stored: &Stored,
+        observed: &Observed,
+        ended: bool,
+    ) -> Result<(), StoreError> {
+        let Judgement { details, now, .. } = self.commit.judgement;
+        let run = &stored.run;
+        if !details.wants(&run.status) {
+            return Ok(());
+        }
+        if observed.source == Source::Detail {
+            if ended || details::is_asked(self.connection, &run.id)? {
+                let item = &observed.seen.json;
+                self.committed.released += details::save(self.connection, stored, item, now)?;
+            }
+            return Ok(());
+        }
+        if !ended {
+            return Ok(());
+        }
+        let due_at = match stored.settles_at {
+            Some(until) if !details.holds(&run.status) => until,
+            // Of those that ended before, the last come first.
+            _ => run.finished().map_or(now, |finished| finished.min(now)),
+        };
+        details::ask(self.connection, &run.id, &due_at.to_string())
     }
 
     /// Marks the runs that are gone, and those that the commit proves absent.
@@ -117,6 +173,12 @@ impl Runs<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a run that has ended is not as it was: it ended again, or is listed again.
+fn ends(before: &Stored, after: &Stored) -> bool {
+    let end = |stored: &Stored| (stored.run.status.clone(), stored.run.finished_at.clone());
+    before.removed || end(before) != end(after)
 }
 
 /// `observed`, as a run of `task` where it names none.

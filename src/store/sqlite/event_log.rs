@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, named_params};
 
 use super::connection::Db;
+use super::held::{last_event, last_readable};
 use crate::model::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::reports::{EventFilter, LoggedEvent};
@@ -25,10 +26,10 @@ impl Db {
         filter: &EventFilter,
         limit: u64,
     ) -> Result<(Vec<LoggedEvent>, i64), StoreError> {
-        let last: i64 = self
-            .connection
-            .prepare_cached("SELECT coalesce(max(seq), 0) FROM events")?
-            .query_row([], |row| row.get(0))?;
+        let last = match filter.waiting {
+            true => last_event(&self.connection)?,
+            false => last_readable(&self.connection)?,
+        };
         let sql = format!(
             "SELECT e.seq, e.payload FROM {SELECTED} AND e.seq > :after AND e.seq <= :last ORDER BY e.seq LIMIT :limit"
         );

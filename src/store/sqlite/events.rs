@@ -1,37 +1,51 @@
 //! Events as rows: their ids, their bodies, and their deliveries.
 
+use std::borrow::Cow;
+
 use rusqlite::{Connection, named_params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::numbers::{last_seq, save_last_seq};
 use super::outbox;
 use super::registrations::live;
-use crate::model::{EventType, Run, RunStatus, Subscription, Timestamp};
+use crate::model::{EventType, Run, RunDetails, RunStatus, Subscription, Timestamp};
 use crate::store::error::StoreError;
 use crate::sync::Transition;
 
 /// An event's body: Apify's own webhook body with additional fields.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
-    id: &'a str,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
     sequence: i64,
-    user_id: Option<&'a str>,
-    created_at: &'a str,
-    event_type: &'a str,
+    user_id: Option<Cow<'a, str>>,
+    created_at: Cow<'a, str>,
+    event_type: Cow<'a, str>,
     event_data: EventData<'a>,
-    status: &'a str,
-    previous_status: Option<&'a str>,
+    status: Cow<'a, str>,
+    previous_status: Option<Cow<'a, str>>,
     resource: &'a RawValue,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct EventData<'a> {
-    actor_id: Option<&'a str>,
-    actor_task_id: &'a str,
-    actor_run_id: &'a str,
+    actor_id: Option<Cow<'a, str>>,
+    actor_task_id: Cow<'a, str>,
+    actor_run_id: Cow<'a, str>,
+}
+
+/// An event's body with the details of its run; `None` if it is not as [`EventWriter`] writes it.
+pub fn with_details(payload: &str, details: &RunDetails) -> Option<String> {
+    let mut body: Body<'_> = serde_json::from_str(payload).ok()?;
+    let mut run: Map<String, Value> = serde_json::from_str(body.resource.get()).ok()?;
+    details.add_to(&mut run);
+    let resource = RawValue::from_string(Value::Object(run).to_string()).ok()?;
+    body.resource = &resource;
+    serde_json::to_string(&body).ok()
 }
 
 /// Writes events within one transaction, numbering them as it goes.
@@ -79,13 +93,15 @@ impl<'a> EventWriter<'a> {
         }
     }
 
-    /// Writes the event `id` of `run`, whose current JSON is `resource`.
+    /// Writes the event `id` of `run`, whose current JSON is `resource`. It goes to nobody while it waits for details, until
+    /// `held_until` at the latest.
     pub fn write(
         &mut self,
         run: &Run,
         id: &str,
         transition: &Transition,
         resource: &str,
+        held_until: Option<&str>,
     ) -> Result<(), StoreError> {
         let mut log = self.log()?;
         let kind = transition.kind.name();
@@ -93,32 +109,40 @@ impl<'a> EventWriter<'a> {
         let previous = transition.previous.as_ref().map(RunStatus::as_str);
         let json = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
         let body = Body {
-            id,
+            id: id.into(),
             sequence: log.next_seq,
-            user_id: run.user_id.as_deref(),
-            created_at: self.now,
-            event_type: &kind,
+            user_id: run.user_id.as_deref().map(Cow::from),
+            created_at: self.now.into(),
+            event_type: (&*kind).into(),
             event_data: EventData {
-                actor_id: run.act_id.as_deref(),
-                actor_task_id: task_id,
-                actor_run_id: &run.id,
+                actor_id: run.act_id.as_deref().map(Cow::from),
+                actor_task_id: task_id.into(),
+                actor_run_id: (&*run.id).into(),
             },
-            status: run.status.as_str(),
-            previous_status: previous,
+            status: run.status.as_str().into(),
+            previous_status: previous.map(Cow::from),
             resource: serde_json::from_str(resource).map_err(json)?,
         };
         let payload = serde_json::to_string(&body).map_err(json)?;
         let mut insert = self.connection.prepare_cached(
-            "INSERT INTO events (seq, id, run_id, task_id, type, previous_status, status, occurred_at, observed_at, payload)
-             VALUES (:seq, :id, :run, :task, :type, :previous, :status, :occurred, :now, :payload)",
+            "INSERT INTO events (seq, id, run_id, task_id, type, previous_status, status, occurred_at, observed_at, payload, held_until)
+             VALUES (:seq, :id, :run, :task, :type, :previous, :status, :occurred, :now, :payload, :held)",
         )?;
         insert.execute(named_params! {
             ":seq": log.next_seq, ":id": id, ":run": run.id, ":task": task_id, ":type": kind, ":previous": previous,
             ":status": run.status.as_str(), ":occurred": self.occurred_at(run, &transition.kind), ":now": self.now,
-            ":payload": payload,
+            ":payload": payload, ":held": held_until,
         })?;
         for Subscription { sink, .. } in log.live.iter().filter(|sink| sink.wants(&kind)) {
-            outbox::add(self.connection, sink, log.next_seq, &run.id, self.now)?;
+            let is_held = held_until.is_some();
+            outbox::add(
+                self.connection,
+                sink,
+                log.next_seq,
+                &run.id,
+                self.now,
+                is_held,
+            )?;
         }
         log.next_seq += 1;
         self.log = Some(log);

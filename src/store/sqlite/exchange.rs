@@ -182,16 +182,16 @@ fn copy_backlog(connection: &Connection, sink: &str, now: &str) -> Result<u64, S
     };
     let subscription = subscription(sink.to_owned(), filter)?;
     let mut statement = connection.prepare_cached(
-        "SELECT seq, run_id, type FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        "SELECT seq, run_id, type, held_until IS NOT NULL FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
     )?;
     let events = statement
         .query_map((copied, EXCHANGE_CHUNK as u64), |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
         })?
-        .collect::<Result<Vec<(i64, String, String)>, _>>()?;
-    for (seq, run_id, kind) in &events {
+        .collect::<Result<Vec<(i64, String, String, bool)>, _>>()?;
+    for (seq, run_id, kind, is_held) in &events {
         if subscription.wants(kind) {
-            add(connection, sink, *seq, run_id, now)?;
+            add(connection, sink, *seq, run_id, now, *is_held)?;
         }
     }
     let live = events.len() < EXCHANGE_CHUNK;

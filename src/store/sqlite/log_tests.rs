@@ -9,7 +9,7 @@ use super::connection::Db;
 use super::lock::InstanceLock;
 use super::snapshot::Snapshot;
 use super::writer::SqliteStore;
-use crate::model::{Task, Timestamp};
+use crate::model::{Details, Task, Timestamp};
 use crate::store::error::StoreError;
 use crate::store::traits::Store;
 use crate::sync::{Baseline, Commit, FeedState, Judgement};
@@ -93,6 +93,7 @@ fn the_commits_of_a_first_sync_let_the_log_grow() {
             judgement: Judgement {
                 history: Baseline::Nothing,
                 settle: Duration::ZERO,
+                details: Details::None,
                 now: Timestamp::default(),
                 asked_at: Timestamp::default(),
             },

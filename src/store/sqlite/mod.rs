@@ -17,6 +17,7 @@ mod connection;
 #[cfg(test)]
 mod connection_tests;
 mod deliveries;
+mod details;
 mod error;
 mod event_log;
 mod events;
@@ -25,6 +26,7 @@ mod executor;
 mod feeds;
 mod file;
 mod health;
+mod held;
 mod identities;
 mod lock;
 #[cfg(test)]

@@ -76,7 +76,11 @@ impl Db {
         let mut seqs = match limits.order {
             Order::Stream => self.seqs(
                 "SELECT seq FROM deliveries INDEXED BY deliveries_owed
-                 WHERE sink = ?1 AND dead_at IS NULL AND ?2 IS NOT NULL ORDER BY seq LIMIT ?3",
+                 WHERE sink = ?1 AND dead_at IS NULL AND ?2 IS NOT NULL
+                     AND seq < coalesce((SELECT min(d.seq) FROM events e INDEXED BY events_held
+                         JOIN deliveries d ON d.sink = ?1 AND d.seq = e.seq AND d.dead_at IS NULL
+                         WHERE e.held_until IS NOT NULL), 9223372036854775807)
+                 ORDER BY seq LIMIT ?3",
                 sink,
                 &now,
                 limit,
@@ -164,27 +168,29 @@ pub fn remove(connection: &Connection, sink: &str, seq: i64) -> Result<(), Store
     Ok(())
 }
 
-/// Adds the event `seq` of `run_id` to the outbox of `sink`: due at once, unless an earlier event of the run is owed.
+/// Adds the event `seq` of `run_id` to the outbox of `sink`: due at once, unless an earlier event of the run is owed, or it
+/// is held until there are details of the run.
 pub fn add(
     connection: &Connection,
     sink: &str,
     seq: i64,
     run_id: &str,
     now: &str,
+    is_held: bool,
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "INSERT INTO deliveries (sink, seq, run_id, due_at, owed_ms) SELECT ?1, ?2, ?3, iif(EXISTS (
+            "INSERT INTO deliveries (sink, seq, run_id, due_at, owed_ms) SELECT ?1, ?2, ?3, iif(?5 OR EXISTS (
                  SELECT 1 FROM deliveries INDEXED BY deliveries_by_run
                  WHERE sink = ?1 AND run_id = ?3 AND dead_at IS NULL), NULL, ?4),
                  coalesce((SELECT failed_ms FROM sinks WHERE name = ?1), 0)
              WHERE TRUE ON CONFLICT (sink, seq) DO NOTHING",
         )?
-        .execute((sink, seq, run_id, now))?;
+        .execute((sink, seq, run_id, now, is_held))?;
     Ok(())
 }
 
-/// Makes the oldest event of `run_id` that `sink` is owed due, unless it already is.
+/// Makes the oldest event of `run_id` that `sink` is owed due, unless it already is, or is held.
 pub fn promote(
     connection: &Connection,
     sink: &str,
@@ -195,7 +201,8 @@ pub fn promote(
         .prepare_cached(
             "UPDATE deliveries SET due_at = ?3 WHERE sink = ?1 AND due_at IS NULL AND seq = (
                  SELECT min(seq) FROM deliveries INDEXED BY deliveries_by_run
-                 WHERE sink = ?1 AND run_id = ?2 AND dead_at IS NULL)",
+                 WHERE sink = ?1 AND run_id = ?2 AND dead_at IS NULL)
+                 AND NOT EXISTS (SELECT 1 FROM events e WHERE e.seq = deliveries.seq AND e.held_until IS NOT NULL)",
         )?
         .execute((sink, run_id, now))?;
     Ok(())

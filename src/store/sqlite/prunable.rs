@@ -90,10 +90,11 @@ impl Prunable {
         (self.copied, &self.sinks, dead_before)
     }
 
-    /// Whether an event, called `e`, must be kept: some sink is owed it, or gave up on it, or somebody refers to it.
+    /// Whether an event, called `e`, must be kept: it waits for details, some sink is owed it, or gave up on it, or somebody
+    /// refers to it.
     fn event_is_kept(&self) -> String {
         format!(
-            "(e.seq > ?1 OR EXISTS (
+            "(e.seq > ?1 OR e.held_until IS NOT NULL OR EXISTS (
                  SELECT 1 FROM json_each(?2) s CROSS JOIN deliveries d ON d.sink = s.value AND d.seq = e.seq
                  WHERE ?3 IS NULL OR d.dead_at IS NULL OR d.dead_at >= ?3) OR {})",
             self.event_is_referred_to

@@ -5,6 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::details;
 use super::rows::{Marks, RunRow};
 use crate::model::{EventType, Run, RunStatus};
 use crate::store::error::StoreError;
@@ -79,6 +80,7 @@ pub fn prune_run(connection: &Connection, id: &str) -> Result<(), StoreError> {
              SELECT id, status, finished_at, last_end, event_count, other_events FROM runs WHERE id = ?1",
         )?
         .execute([id])?;
+    details::prune(connection, id)?;
     connection
         .prepare_cached("DELETE FROM runs WHERE id = ?1")?
         .execute([id])?;

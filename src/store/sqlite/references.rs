@@ -82,6 +82,6 @@ mod tests {
         let sql = "SELECT group_concat(s.name || ' ' || f.\"table\", ', ') FROM sqlite_schema s, pragma_foreign_key_list(s.name) f
              WHERE s.type = 'table' AND f.\"table\" IN ('runs', 'events', 'deliveries')";
         let found: String = db.connection.query_row(sql, [], |row| row.get(0)).unwrap();
-        assert_eq!(found, "events runs, deliveries events");
+        assert_eq!(found, "events runs, deliveries events, run_details runs");
     }
 }

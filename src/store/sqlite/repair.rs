@@ -78,8 +78,11 @@ impl Db {
     pub(super) fn free_stuck(&mut self, sink: &str, now: Timestamp) -> Result<bool, StoreError> {
         let stuck: Vec<String> = {
             let mut statement = self.connection.prepare_cached(
-                "SELECT run_id FROM deliveries INDEXED BY deliveries_by_run
-                 WHERE sink = ?1 AND dead_at IS NULL GROUP BY run_id HAVING max(due_at) IS NULL LIMIT ?2",
+                "SELECT run_id FROM (
+                     SELECT run_id, min(seq) AS first FROM deliveries INDEXED BY deliveries_by_run
+                     WHERE sink = ?1 AND dead_at IS NULL GROUP BY run_id HAVING max(due_at) IS NULL)
+                 WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.seq = first AND e.held_until IS NOT NULL)
+                 LIMIT ?2",
             )?;
             let rows = statement.query_map((sink, EXCHANGE_CHUNK as u64), |row| row.get(0))?;
             rows.collect::<Result<_, _>>()?

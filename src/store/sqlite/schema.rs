@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::store::error::StoreError;
 
 /// The schema's version, kept in `PRAGMA user_version`.
-pub const SCHEMA_VERSION: i64 = 7;
+pub const SCHEMA_VERSION: i64 = 8;
 
 /// Each step takes the schema from its index to the next version.
 pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
@@ -19,6 +19,7 @@ pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
     include_str!("schema/7.sql"),
+    include_str!("schema/8.sql"),
 ];
 
 /// How long to wait for another process's lock. Only another writer can hold one; readers never block a writer.

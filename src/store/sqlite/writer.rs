@@ -11,7 +11,8 @@ use super::executor::{Executor, Writer};
 use super::lock::InstanceLock;
 use super::reader::SqliteReader;
 use crate::files::Readers;
-use crate::model::{Exchange, Exchanged, Registration, Retention, Task, Timestamp};
+use crate::model::{Details, Exchange, Exchanged, Registration, Retention, Task, Timestamp};
+use crate::store::details::{DetailsAnswer, DetailsDue, DetailsSaved};
 use crate::store::error::StoreError;
 use crate::store::pruning::{PrunePosition, PruneStep};
 use crate::store::reports::Selection;
@@ -90,6 +91,17 @@ impl SqliteStore {
         self.executor.call(move |db| db.by_hand(&sql)).await
     }
 
+    /// The text that a query by hand gives. For simulations.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    #[doc(hidden)]
+    pub async fn ask_by_hand(&self, sql: &str) -> Result<String, StoreError> {
+        let sql = sql.to_owned();
+        let ask = move |db: &mut Db| Ok(db.connection.query_row(&sql, [], |row| row.get(0))?);
+        self.executor.call(ask).await
+    }
+
     /// Gives free space back to the file system as [`Store::release_space`] does, but keeps none.
     ///
     /// # Errors
@@ -113,6 +125,13 @@ impl SqliteStore {
     ) -> Result<(Self, Writer), StoreError> {
         let (executor, writer) = Executor::spawn("store", path, db, lock)?;
         Ok((Self::on(executor), writer))
+    }
+
+    /// Notifies of events that may be due.
+    fn notify(&self, events: u64) {
+        if events > 0 {
+            self.raised.send_modify(|raised| *raised += events);
+        }
     }
 
     fn on(executor: Executor) -> Self {
@@ -172,10 +191,7 @@ impl Store for SqliteStore {
             .executor
             .call(move |db| db.commit(&feed_id, &commit))
             .await?;
-        let events = committed.written.events;
-        if events > 0 {
-            self.raised.send_modify(|raised| *raised += events);
-        }
+        self.notify(committed.written.events + committed.released);
         Ok(committed)
     }
 
@@ -298,6 +314,35 @@ impl Store for SqliteStore {
         self.executor
             .call(move |db| db.prune(&retention, &from, now))
             .await
+    }
+
+    async fn due_details(
+        &self,
+        details: Details,
+        limits: (usize, usize),
+        now: Timestamp,
+    ) -> Result<DetailsDue, StoreError> {
+        let call = move |db: &mut Db| db.due_details(details, limits, now);
+        let due = self.executor.call(call).await?;
+        self.notify(due.released);
+        Ok(due)
+    }
+
+    async fn save_details(
+        &self,
+        answers: Vec<(String, DetailsAnswer)>,
+        now: Timestamp,
+    ) -> Result<DetailsSaved, StoreError> {
+        let call = move |db: &mut Db| db.save_details(&answers, now);
+        let saved = self.executor.call(call).await?;
+        self.notify(saved.released);
+        Ok(saved)
+    }
+
+    async fn release_events(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let released = self.executor.call(move |db| db.release_events(now)).await?;
+        self.notify(released);
+        Ok(released)
     }
 
     async fn release_space(&self) -> Result<bool, StoreError> {

@@ -161,6 +161,7 @@ impl Machine {
         let judgement = Judgement {
             history,
             settle: self.settings.settle,
+            details: self.settings.details,
             now,
             asked_at: self.asked_at,
         };

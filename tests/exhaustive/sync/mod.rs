@@ -27,7 +27,7 @@ mod plans;
 use std::fmt::Write;
 use std::time::Duration;
 
-use apify_mirror::model::Seed;
+use apify_mirror::model::{Details, Seed};
 use apify_mirror::sync::{Baseline, FeedState, Outcome, Settings};
 
 use account::{Account, NAMES, Run};
@@ -116,6 +116,7 @@ impl World {
             audit_interval: None,
             read_ahead: plan.read_ahead,
             history_events: false,
+            details: Details::None,
             seed: Seed(1),
         };
         let mut world = Self {

@@ -1,0 +1,203 @@
+//! Reads the details of runs that have ended, beside everything else.
+//!
+//! Runs whose events wait are read at once. The others wait until the feeds have had their share: together they get a part
+//! of the requests that may be made.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::context::Context;
+use crate::api::{ApiError, Client, ErrorClass};
+use crate::delivery::STORE_RETRY;
+use crate::model::{Details, Timestamp};
+use crate::store::{DetailsAnswer, DetailsSaved, StoreError};
+
+/// The most runs that are read at once.
+const AT_ONCE: usize = 8;
+
+/// Details that nobody waits for get one of so many of the requests that may be made.
+const SHARE: u32 = 4;
+
+/// The longest wait before looking for something to do, in case that the clock was set.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// The wait after reads none of which succeeded.
+const AFTER_FAILURE: Duration = Duration::from_secs(30);
+
+/// How often it is told what was read, while there is more.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// The longest that a pass reads details. The next goes on.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+
+/// Reads details as long as the daemon runs. What goes wrong is logged, and stops nothing else.
+pub(super) async fn keep_reading(context: Arc<Context>) -> Infallible {
+    let pulse = context.liveness.enter("the loop that reads details");
+    let mut plans = context.plan.subscribe();
+    let mut reading = Reading::new(&context);
+    loop {
+        let details = plans.borrow_and_update().sync.details;
+        let mut raised = context.store.notifications();
+        pulse.back_after(context.longest(AT_ONCE));
+        let wait = reading.step(details).await.unwrap_or_else(|error| {
+            let seconds = STORE_RETRY.as_secs();
+            tracing::error!("cannot store details of runs: {error}; trying again in {seconds} s");
+            Some(STORE_RETRY)
+        });
+        let wait = wait.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
+        pulse.back_after(wait);
+        tokio::select! {
+            () = sleep(wait) => {}
+            // Perhaps an event waits.
+            _ = raised.changed(), if details != Details::None => {}
+            _ = plans.changed() => {}
+        }
+    }
+}
+
+/// Reads details for a pass until none are due, for [`READ_WITHIN`] at most; then lets all events go that wait for any.
+///
+/// # Errors
+/// When the database fails.
+pub(super) async fn read(context: &Context) -> Result<DetailsSaved, StoreError> {
+    let details = context.plan().sync.details;
+    let until = Instant::now() + READ_WITHIN;
+    let mut reading = Reading::new(context);
+    // What becomes due later is for the next pass.
+    while let Some(wait) = reading.step(details).await?
+        && details != Details::None
+        && wait < AFTER_FAILURE
+        && Instant::now() + wait < until
+    {
+        sleep(wait).await;
+    }
+    context.store.release_events(Timestamp::now()).await?;
+    Ok(reading.all)
+}
+
+/// Reads details, and keeps the pace.
+struct Reading<'a> {
+    context: &'a Context,
+    /// From when on details may be read that nobody waits for.
+    others_from: Instant,
+    /// What was read, and what of it was not told yet.
+    all: DetailsSaved,
+    untold: DetailsSaved,
+    error: Option<ApiError>,
+    told_at: Instant,
+}
+
+impl<'a> Reading<'a> {
+    fn new(context: &'a Context) -> Self {
+        Self {
+            context,
+            others_from: Instant::now(),
+            all: DetailsSaved::default(),
+            untold: DetailsSaved::default(),
+            error: None,
+            told_at: Instant::now(),
+        }
+    }
+
+    /// Reads some of the details that are due; returns how long to wait before the next step, `None` if that is until
+    /// something happens.
+    async fn step(&mut self, details: Details) -> Result<Option<Duration>, StoreError> {
+        let store = &self.context.store;
+        let now = Timestamp::now();
+        let pause = self.others_from.saturating_duration_since(Instant::now());
+        let others = if pause.is_zero() { AT_ONCE } else { 0 };
+        let due = store.due_details(details, (AT_ONCE, others), now).await?;
+        let is_urgent = !due.urgent.is_empty();
+        let ids = if is_urgent { due.urgent } else { due.others };
+        if ids.is_empty() {
+            let next = due.next.map(|next| next.since(now));
+            self.tell_if(next.is_none_or(|next| next > LOOK_AGAIN));
+            return Ok(match pause.is_zero() {
+                true => next,
+                false => Some(next.map_or(pause, |next| next.max(pause))),
+            });
+        }
+        let answers = self.read(ids).await;
+        let requests = u32::try_from(answers.len()).unwrap_or(u32::MAX);
+        if !is_urgent {
+            let pace = Duration::from_secs(1) * SHARE * requests;
+            self.others_from = Instant::now() + pace / self.context.client.requests_per_second();
+        }
+        if answers.is_empty() {
+            // The token is refused: nothing is known of the runs.
+            return Ok(Some(LOOK_AGAIN));
+        }
+        let saved = store.save_details(answers, Timestamp::now()).await?;
+        self.all.add(saved);
+        self.untold.add(saved);
+        self.tell_if(self.told_at.elapsed() >= TELL_EVERY);
+        let none_succeeded = saved.read + saved.gone == 0 && self.error.is_some();
+        Ok(Some(if none_succeeded {
+            AFTER_FAILURE
+        } else {
+            Duration::ZERO
+        }))
+    }
+
+    /// Reads the runs `ids` at once; none of the answers count if the token is refused.
+    async fn read(&mut self, ids: Vec<String>) -> Vec<(String, DetailsAnswer)> {
+        let mut reads = JoinSet::new();
+        for id in ids {
+            let client: Client = self.context.client.clone();
+            reads.spawn(async move {
+                let answer = client.run(&id).await;
+                (id, answer)
+            });
+        }
+        let mut answers = Vec::with_capacity(reads.len());
+        while let Some(ended) = reads.join_next().await {
+            let (id, answer) = match ended {
+                Ok(read) => read,
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            };
+            let answer = match answer {
+                Ok(Some(seen)) => DetailsAnswer::Found(Box::new(seen)),
+                Ok(None) => DetailsAnswer::Unreadable,
+                Err(error) => {
+                    let class = error.class();
+                    self.error = Some(error);
+                    match class {
+                        ErrorClass::TokenRefused => return Vec::new(),
+                        ErrorClass::Temporary | ErrorClass::Throttled => DetailsAnswer::Unavailable,
+                        _ => DetailsAnswer::Unreadable,
+                    }
+                }
+            };
+            answers.push((id, answer));
+        }
+        answers
+    }
+
+    /// Tells what was read, if `now` is the time and there is anything to tell.
+    fn tell_if(&mut self, now: bool) {
+        let DetailsSaved {
+            read,
+            put_off,
+            given_up,
+            ..
+        } = self.untold;
+        if !now || read + put_off + given_up == 0 {
+            return;
+        }
+        match self.error.take() {
+            None => tracing::debug!(read, "read details of runs"),
+            Some(example) => tracing::warn!(
+                read,
+                put_off,
+                given_up,
+                "details of runs could not be read, such as {example}"
+            ),
+        }
+        self.untold = DetailsSaved::default();
+        self.told_at = Instant::now();
+    }
+}

@@ -1,0 +1,148 @@
+//! Events that wait for the details of their runs, and are nobody's until then.
+//!
+//! While `events.held_until` is set, a delivery of the event is not due, no reader gets it or a later one, and its body may
+//! change. It is cleared once, by what this file does in a transaction: then the body is final. No clock decides that alone,
+//! so that one that is set back changes no body that was delivered.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use super::connection::Db;
+use super::events::with_details;
+use super::outbox::promote;
+use super::rows::timestamp;
+use crate::model::{DETAILS_WAIT, Run, RunDetails, Timestamp};
+use crate::store::error::StoreError;
+
+/// The last event.
+pub fn last_event(connection: &Connection) -> Result<i64, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT coalesce(max(seq), 0) FROM events")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+/// The last event that anybody may read: the one before the first that waits.
+pub fn last_readable(connection: &Connection) -> Result<i64, StoreError> {
+    let first_held: Option<i64> = connection
+        .prepare_cached(
+            "SELECT min(seq) FROM events INDEXED BY events_held WHERE held_until IS NOT NULL",
+        )?
+        .query_row([], |row| row.get(0))?;
+    match first_held {
+        Some(held) => Ok(held - 1),
+        None => last_event(connection),
+    }
+}
+
+/// When the first of the events that wait has waited long enough.
+pub fn next_release(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
+    let next: Option<String> = connection
+        .prepare_cached(
+            "SELECT min(held_until) FROM events INDEXED BY events_held WHERE held_until IS NOT NULL",
+        )?
+        .query_row([], |row| row.get(0))?;
+    timestamp("events.held_until", next)
+}
+
+/// Lets all events go that have waited long enough at `now`; returns how many.
+pub fn release_those_that_waited(
+    connection: &mut Connection,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    // Longer than any may wait: written before the clock was set back.
+    let beyond = now.plus(DETAILS_WAIT);
+    release_where(connection, Some((now, beyond)), now)
+}
+
+impl Db {
+    /// Lets all events go, whatever they wait for; returns how many.
+    ///
+    /// # Errors
+    /// When SQLite fails; then nothing has changed.
+    pub fn release_events(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+        release_where(&mut self.connection, None, now)
+    }
+}
+
+fn release_where(
+    connection: &mut Connection,
+    waited: Option<(Timestamp, Timestamp)>,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let (until, beyond) = match waited {
+        Some((until, beyond)) => (Some(until.to_string()), Some(beyond.to_string())),
+        None => (None, None),
+    };
+    let runs: Vec<String> = {
+        let mut statement = connection.prepare_cached(
+            "SELECT DISTINCT run_id FROM events INDEXED BY events_held
+             WHERE held_until IS NOT NULL AND (?1 IS NULL OR held_until <= ?1 OR held_until > ?2)",
+        )?;
+        let runs = statement.query_map((until, beyond), |row| row.get(0))?;
+        runs.collect::<Result<_, _>>()?
+    };
+    if runs.is_empty() {
+        return Ok(0);
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut released = 0;
+    for run_id in &runs {
+        released += release_run(&transaction, run_id, None, now)?;
+    }
+    transaction.commit()?;
+    Ok(released)
+}
+
+/// Lets the events of a run go, with details where they tell of the end that these are of; returns how many.
+pub fn release_run(
+    connection: &Connection,
+    run_id: &str,
+    details: Option<(&Run, &RunDetails)>,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let mut released = 0;
+    while let Some(seq) = next_held(connection, run_id)? {
+        if let Some((run, details)) = details {
+            add_details(connection, seq, run, details)?;
+        }
+        connection
+            .prepare_cached("UPDATE events SET held_until = NULL WHERE seq = ?1")?
+            .execute([seq])?;
+        released += 1;
+    }
+    if released > 0 {
+        let mut sinks = connection.prepare_cached("SELECT name FROM sinks")?;
+        let sinks = sinks.query_map([], |row| row.get::<_, String>(0))?;
+        for sink in sinks {
+            promote(connection, &sink?, run_id, &now.to_string())?;
+        }
+    }
+    Ok(released)
+}
+
+fn next_held(connection: &Connection, run_id: &str) -> Result<Option<i64>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq FROM events INDEXED BY events_by_run WHERE run_id = ?1 AND held_until IS NOT NULL ORDER BY seq LIMIT 1",
+    )?;
+    Ok(statement.query_row([run_id], |row| row.get(0)).optional()?)
+}
+
+/// Adds details to the body of the event `seq`, if that is of the end that `run` shows.
+fn add_details(
+    connection: &Connection,
+    seq: i64,
+    run: &Run,
+    details: &RunDetails,
+) -> Result<(), StoreError> {
+    let payload: Option<String> = connection
+        .prepare_cached(
+            "SELECT payload FROM events WHERE seq = ?1 AND status = ?2 AND (?3 IS NULL OR occurred_at = ?3)",
+        )?
+        .query_row((seq, run.status.as_str(), &run.finished_at), |row| row.get(0))
+        .optional()?;
+    // One that somebody changed by hand is left as it is.
+    if let Some(payload) = payload.and_then(|payload| with_details(&payload, details)) {
+        connection
+            .prepare_cached("UPDATE events SET payload = ?2 WHERE seq = ?1")?
+            .execute((seq, payload))?;
+    }
+    Ok(())
+}
