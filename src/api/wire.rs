@@ -19,8 +19,9 @@ const MAX_ODD_BODY: usize = 4 << 10;
 /// Ends what is kept of an item of which not all is.
 const CUT: &str = "…";
 
-/// The largest position or count that is understood: the largest integer of SQLite.
-const MAX_POSITION: u64 = i64::MAX as u64;
+/// The largest position or count that is believed. No account has a trillion runs, and sums of such numbers stay within what
+/// a database can store.
+const MAX_POSITION: u64 = 1_000_000_000_000;
 
 /// Why a body cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::setup::{Setup, close};
 use super::styles::{BAD, GOOD, ODD};
 use super::table::counted;
 use crate::daemon::{self, Report, Scope, SinkPlan, UNFINISHED};
-use crate::store::{Pruned, SinkStatus};
+use crate::store::{DetailsSaved, Pruned, SinkStatus};
 use crate::sync::Outcome;
 
 /// A pass that was made.
@@ -91,6 +91,7 @@ impl Pass {
         let unfinished = self.report.feeds.iter().filter(|feed| feed.is_unfinished());
         let unfinished = unfinished.map(|feed| format!("{}: {UNFINISHED}", feed.task.label()));
         let owed = self.report.owed.iter().flat_map(owed);
+        let details = details(&self.report.details);
         let pruned = pruned(&self.report.pruned);
         let took = format!(
             "{} in {:.1} s",
@@ -98,7 +99,8 @@ impl Pass {
             self.took.as_secs_f64()
         );
         let lines = unresolved.chain(failed).chain(unfinished);
-        let lines = lines.chain(owed).chain(pruned).chain([took]);
+        let lines = lines.chain(owed).chain(details).chain(pruned);
+        let lines = lines.chain([took]);
         lines.map(line).collect()
     }
 
@@ -137,6 +139,18 @@ fn owed(sink: &SinkStatus) -> impl Iterator<Item = String> {
         )
     });
     pending.into_iter().chain(dead)
+}
+
+/// What became of details that were read, if any were.
+fn details(saved: &DetailsSaved) -> Option<String> {
+    let later = saved.put_off + saved.given_up;
+    (saved.read + later > 0).then(|| {
+        let mut line = format!("details of {} read", counted(saved.read, "run"));
+        if later > 0 {
+            line += &format!(", of {} not", counted(later, "run"));
+        }
+        line
+    })
 }
 
 /// What was removed, if anything was.

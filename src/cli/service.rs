@@ -11,6 +11,7 @@ use super::table::counted;
 use crate::daemon::{Context, Liveness};
 use crate::store::{Condition, FeedHealth};
 use crate::systemd;
+use crate::text::{MAX_SHOWN, escape};
 
 /// How often the line that `systemctl status` shows is made anew.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -36,9 +37,12 @@ pub async fn report(context: Arc<Context>, shutdown: CancellationToken) -> Infal
 async fn keep_status(context: &Context) -> Infallible {
     let mut told = String::new();
     loop {
-        // While the database does not answer, the log says so.
+        // In one line: whatever followed a newline would be another message to systemd.
         let line = context.reader.health().await;
-        let line = line.map_or_else(|error| error.to_string(), |health| status(&health.feeds));
+        let line = line.map_or_else(
+            |error| escape(error, MAX_SHOWN),
+            |health| status(&health.feeds),
+        );
         if line != told {
             tell(systemd::status(&line));
             told = line;

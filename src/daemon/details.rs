@@ -41,19 +41,22 @@ pub(super) async fn keep_reading(context: Arc<Context>) -> Infallible {
     let mut reading = Reading::new(&context);
     loop {
         let details = plans.borrow_and_update().sync.details;
-        let mut raised = context.store.notifications();
         pulse.back_after(context.longest(AT_ONCE));
-        let wait = reading.step(details).await.unwrap_or_else(|error| {
-            let seconds = STORE_RETRY.as_secs();
-            tracing::error!("cannot store details of runs: {error}; trying again in {seconds} s");
-            Some(STORE_RETRY)
-        });
-        let wait = wait.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
+        let wait = match reading.step(details).await {
+            Ok(Next::Due { after: wait } | Next::Later(Some(wait))) => wait.min(LOOK_AGAIN),
+            Ok(Next::Later(None)) => LOOK_AGAIN,
+            Err(error) => {
+                let seconds = STORE_RETRY.as_secs();
+                tracing::error!(
+                    "cannot store details of runs: {error}; trying again in {seconds} s"
+                );
+                STORE_RETRY
+            }
+        };
         pulse.back_after(wait);
         tokio::select! {
             () = sleep(wait) => {}
-            // Perhaps an event waits.
-            _ = raised.changed(), if details != Details::None => {}
+            () = context.details_asked.notified() => {}
             _ = plans.changed() => {}
         }
     }
@@ -68,21 +71,28 @@ pub(super) async fn read(context: &Context) -> Result<DetailsSaved, StoreError> 
     let until = Instant::now() + READ_WITHIN;
     let mut reading = Reading::new(context);
     // What becomes due later is for the next pass.
-    while let Some(wait) = reading.step(details).await?
-        && details != Details::None
-        && wait < AFTER_FAILURE
-        && Instant::now() + wait < until
+    while let Next::Due { after } = reading.step(details).await?
+        && Instant::now() + after < until
     {
-        sleep(wait).await;
+        sleep(after).await;
     }
     context.store.release_events(Timestamp::now()).await?;
     Ok(reading.all)
 }
 
+/// When the next step comes.
+enum Next {
+    /// There is more to do, after a pause for the pace.
+    Due { after: Duration },
+    /// Nothing can be done until so much time has passed, or something happens.
+    Later(Option<Duration>),
+}
+
 /// Reads details, and keeps the pace.
 struct Reading<'a> {
     context: &'a Context,
-    /// From when on details may be read that nobody waits for.
+    /// From when on any may be read, and from when on those that nobody waits for.
+    from: Instant,
     others_from: Instant,
     /// What was read, and what of it was not told yet.
     all: DetailsSaved,
@@ -95,6 +105,7 @@ impl<'a> Reading<'a> {
     fn new(context: &'a Context) -> Self {
         Self {
             context,
+            from: Instant::now(),
             others_from: Instant::now(),
             all: DetailsSaved::default(),
             untold: DetailsSaved::default(),
@@ -103,44 +114,59 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Reads some of the details that are due; returns how long to wait before the next step, `None` if that is until
-    /// something happens.
-    async fn step(&mut self, details: Details) -> Result<Option<Duration>, StoreError> {
+    /// Reads some of the details that are due.
+    async fn step(&mut self, details: Details) -> Result<Next, StoreError> {
         let store = &self.context.store;
         let now = Timestamp::now();
-        let pause = self.others_from.saturating_duration_since(Instant::now());
-        let others = if pause.is_zero() { AT_ONCE } else { 0 };
-        let due = store.due_details(details, (AT_ONCE, others), now).await?;
+        let left = |from: Instant| from.saturating_duration_since(Instant::now());
+        let (rest, pause) = (left(self.from), left(self.others_from));
+        let limits = match (rest.is_zero(), pause.is_zero()) {
+            // Events that have waited for too long are let go.
+            (false, _) => (0, 0),
+            (true, false) => (AT_ONCE, 0),
+            (true, true) => (AT_ONCE, AT_ONCE),
+        };
+        let due = store.due_details(details, limits, now).await?;
         let is_urgent = !due.urgent.is_empty();
         let ids = if is_urgent { due.urgent } else { due.others };
         if ids.is_empty() {
             let next = due.next.map(|next| next.since(now));
-            self.tell_if(next.is_none_or(|next| next > LOOK_AGAIN));
-            return Ok(match pause.is_zero() {
-                true => next,
-                false => Some(next.map_or(pause, |next| next.max(pause))),
+            return Ok(match next {
+                _ if !rest.is_zero() => Next::Later(Some(next.map_or(rest, |next| next.min(rest)))),
+                _ if !pause.is_zero() => Next::Due { after: pause },
+                Some(Duration::ZERO) => Next::Due {
+                    after: Duration::ZERO,
+                },
+                next => {
+                    self.tell();
+                    Next::Later(next)
+                }
             });
         }
         let answers = self.read(ids).await;
-        let requests = u32::try_from(answers.len()).unwrap_or(u32::MAX);
-        if !is_urgent {
-            let pace = Duration::from_secs(1) * SHARE * requests;
-            self.others_from = Instant::now() + pace / self.context.client.requests_per_second();
-        }
         if answers.is_empty() {
             // The token is refused: nothing is known of the runs.
-            return Ok(Some(LOOK_AGAIN));
+            self.from = Instant::now() + LOOK_AGAIN;
+            return Ok(Next::Later(Some(Duration::ZERO)));
+        }
+        if !is_urgent {
+            let requests = u32::try_from(answers.len()).unwrap_or(u32::MAX);
+            let pace = Duration::from_secs(1) * SHARE * requests;
+            self.others_from = Instant::now() + pace / self.context.client.requests_per_second();
         }
         let saved = store.save_details(answers, Timestamp::now()).await?;
         self.all.add(saved);
         self.untold.add(saved);
-        self.tell_if(self.told_at.elapsed() >= TELL_EVERY);
-        let none_succeeded = saved.read + saved.gone == 0 && self.error.is_some();
-        Ok(Some(if none_succeeded {
-            AFTER_FAILURE
-        } else {
-            Duration::ZERO
-        }))
+        if self.told_at.elapsed() >= TELL_EVERY {
+            self.tell();
+        }
+        if saved.read + saved.gone == 0 {
+            self.from = Instant::now() + AFTER_FAILURE;
+            return Ok(Next::Later(Some(Duration::ZERO)));
+        }
+        Ok(Next::Due {
+            after: Duration::ZERO,
+        })
     }
 
     /// Reads the runs `ids` at once; none of the answers count if the token is refused.
@@ -177,15 +203,15 @@ impl<'a> Reading<'a> {
         answers
     }
 
-    /// Tells what was read, if `now` is the time and there is anything to tell.
-    fn tell_if(&mut self, now: bool) {
+    /// Tells what was read, if there is anything to tell.
+    fn tell(&mut self) {
         let DetailsSaved {
             read,
             put_off,
             given_up,
             ..
         } = self.untold;
-        if !now || read + put_off + given_up == 0 {
+        if read + put_off + given_up == 0 {
             return;
         }
         match self.error.take() {

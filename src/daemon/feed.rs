@@ -164,7 +164,11 @@ impl Feed {
         let cursor = &self.machine.feed().cursor;
         Ok(match command {
             Command::Sleep { .. } => Input::Wake,
-            Command::LoadOpen { within } => Input::Open(store.open_runs(id, cursor, within).await?),
+            Command::LoadOpen { within, after } => Input::Open(
+                store
+                    .open_runs(id, cursor, within, after.as_deref())
+                    .await?,
+            ),
             Command::Locate(ids) => Input::Located(store.distances(id, cursor, &ids).await?),
             Command::LoadUnseen { gaps, except } => {
                 let unseen = store.unseen(id, &gaps, &except).await?;
@@ -185,7 +189,9 @@ impl Feed {
             },
             Command::Commit(commit) => {
                 let committed = self.context.commit(id, *commit).await?;
-                tally.held.clear();
+                if !self.machine.keeps_page() {
+                    tally.held.clear();
+                }
                 tally.written.add(committed.written);
                 let unconfirmed = committed.unconfirmed;
                 Input::Committed { unconfirmed }

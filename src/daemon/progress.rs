@@ -208,7 +208,8 @@ impl Shown {
     fn counts(&self) -> (u64, u64) {
         let spans = self.reading.values();
         spans.fold((self.read, self.read), |(read, all), span| {
-            (read + span.at - span.from, all + span.total - span.from)
+            let (span_read, span_all) = (span.at - span.from, span.total - span.from);
+            (read.saturating_add(span_read), all.saturating_add(span_all))
         })
     }
 

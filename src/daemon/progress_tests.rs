@@ -105,3 +105,12 @@ fn trouble_is_told_where_it_is_asked_for_and_ends() {
     progress.tell(true, trouble());
     assert_eq!(progress.lock().next_line, FIRST_LINE * 2);
 }
+
+#[test]
+fn counts_beyond_all_bounds_do_no_harm() {
+    let progress = progress(3);
+    for id in ["a", "b", "c"] {
+        progress.show(&task(id), 0, 1, Some(u64::MAX));
+    }
+    assert_eq!(counts(&progress), (3, u64::MAX));
+}

@@ -122,20 +122,26 @@ impl User {
         found: Option<&Metadata>,
         purpose: Purpose,
     ) -> Result<(), Untrusted> {
-        // What the system provides, such as /dev/null, keeps nothing.
-        let is_device = found.is_some_and(|found| found.file_type().is_char_device());
-        if is_device || purpose == Purpose::Credential {
+        if purpose == Purpose::Credential {
             return Ok(());
         }
         let service = self.service(path, found, purpose);
         if let Some(found) = found {
             self.check_file(path, found, purpose, service)?;
         }
-        // A pipe between two processes is in no folder.
-        if found.is_some_and(|found| !found.is_file()) {
-            return Ok(());
+        self.check_way(path, service)?;
+        // The way is that of what was checked, and not of what lay there for a moment.
+        match found.map(|found| (found, path.metadata())) {
+            None => Ok(()),
+            Some((found, Ok(now))) if (now.dev(), now.ino()) == (found.dev(), found.ino()) => {
+                Ok(())
+            }
+            Some((_, Err(error))) => Err(Untrusted::io(path)(error)),
+            Some(_) => {
+                let message = "was replaced by another file just now; run this again";
+                Err(Untrusted::io(path)(io::Error::other(message)))
+            }
         }
-        self.check_way(path, service)
     }
 
     /// Checks that nobody else can replace what `path` leads to: a folder on the way to it, a link, or where that leads.
@@ -168,9 +174,19 @@ impl User {
         purpose: Purpose,
         service: u32,
     ) -> Result<(), Untrusted> {
+        let kind = found.file_type();
+        // A terminal's slave is a device of whoever opened it, and says what they type into it.
+        if purpose == Purpose::Configuration && !kind.is_file() {
+            let message = "is no regular file";
+            return Err(Untrusted::io(path)(io::Error::other(message)));
+        }
         self.check_owner(path, found, service)?;
+        // What the system provides, such as /dev/null, keeps nothing, and what is written to a terminal is read there.
+        if kind.is_char_device() && (found.uid() == 0 || purpose == Purpose::Written) {
+            return Ok(());
+        }
         let (owner, mode) = (found.uid(), found.mode() & PERMISSIONS);
-        let rights = self.rights_of_others(found);
+        let rights = self.rights_of_others(path, found);
         if rights & WRITE != 0 {
             return Err(Untrusted::Writable {
                 path: path.to_owned(),
@@ -212,7 +228,7 @@ impl User {
 
     /// Checks that nobody else may write to `folder`, which is on the way to `path`.
     fn check_writers(self, path: &Path, folder: &Path, found: &Metadata) -> Result<(), Untrusted> {
-        if self.rights_of_others(found) & WRITE == 0 {
+        if self.rights_of_others(folder, found) & WRITE == 0 {
             return Ok(());
         }
         Err(Untrusted::Writable {
@@ -224,9 +240,10 @@ impl User {
         })
     }
 
-    /// The rights of others than the owner, without those of a group in which nobody else is.
-    fn rights_of_others(self, found: &Metadata) -> u32 {
-        let is_private = self.is_alone && found.gid() == self.group;
+    /// The rights of others than the owner to what is at `path`, without those of a group in which nobody else is.
+    fn rights_of_others(self, path: &Path, found: &Metadata) -> u32 {
+        // With an access control list, the bits of the group are those of everybody whom it names.
+        let is_private = self.is_alone && found.gid() == self.group && !has_list(path);
         found.mode() & if is_private { 0o007 } else { ANY }
     }
 }
@@ -241,7 +258,7 @@ pub fn check_neighbours(path: &Path) -> Result<(), Untrusted> {
     let Some((folder, found)) = way.last() else {
         return Ok(());
     };
-    match User::current().rights_of_others(found) & WRITE {
+    match User::current().rights_of_others(folder, found) & WRITE {
         0 => Ok(()),
         _ => Err(Untrusted::Neighbours {
             path: path.to_owned(),
@@ -271,11 +288,13 @@ pub fn check_opened(path: &Path, file: &File) -> Result<(), Untrusted> {
         User::current(),
         file.metadata().map_err(Untrusted::io(path))?,
     );
-    // What the system provides, such as /dev/null, keeps nothing.
-    match found.file_type().is_char_device() {
-        true => Ok(()),
-        false => user.check_file(path, &found, Purpose::Written, user.id),
-    }
+    user.check_file(path, &found, Purpose::Written, user.id)
+}
+
+/// Whether what is at `path` has an access control list.
+fn has_list(path: &Path) -> bool {
+    // A length of 0 asks for the size alone.
+    rustix::fs::getxattr(path, c"system.posix_acl_access", &mut [0_u8; 0]).is_ok()
 }
 
 /// Whether `path` is a symbolic link of the user's or root's own, which nobody else can exchange.
@@ -398,6 +417,78 @@ mod tests {
         }
         judge(other(), Path::new("/etc/passwd"), Purpose::Configuration).unwrap();
         judge(other(), Path::new("/dev/null"), Purpose::Written).unwrap();
+    }
+
+    #[test]
+    fn a_configuration_is_a_regular_file_and_a_terminal_of_others_is_nothing() {
+        let error = read_to_string(Path::new("/dev/null"), Purpose::Configuration).unwrap_err();
+        assert!(error.to_string().contains("no regular file"), "{error}");
+        judge(me(), Path::new("/dev/null"), Purpose::Secret).unwrap();
+        // Whoever opens a pseudo-terminal owns the device, and says what is read from it.
+        let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+        let master = rustix::pty::openpt(flags).unwrap();
+        rustix::pty::grantpt(&master).unwrap();
+        rustix::pty::unlockpt(&master).unwrap();
+        let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
+        let terminal = Path::new(name.to_str().unwrap());
+        judge(me(), terminal, Purpose::Written).unwrap();
+        judge(me(), terminal, Purpose::Configuration).unwrap_err();
+        if me().id == 0 {
+            std::os::unix::fs::chown(terminal, Some(4_294_001), None).unwrap();
+        }
+        for purpose in [Purpose::Secret, Purpose::Written] {
+            let message = judge(other(), terminal, purpose).unwrap_err();
+            assert!(message.contains("belongs to user"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_was_replaced_while_it_was_looked_at_is_refused() {
+        let dir = dir();
+        let (path, other) = (dir.path().join("f"), dir.path().join("other"));
+        file(&path, 0o600);
+        file(&other, 0o600);
+        let found = other.metadata().unwrap();
+        for purpose in [Purpose::Configuration, Purpose::Secret, Purpose::Written] {
+            let error = me().check(&path, Some(&found), purpose).unwrap_err();
+            assert!(error.to_string().contains("was replaced"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_private_group_is_none_where_a_list_names_others() {
+        let dir = dir();
+        let path = dir.path().join("f");
+        file(&path, 0o660);
+        let alone = User {
+            is_alone: true,
+            ..me()
+        };
+        let check = || {
+            let found = path.metadata().unwrap();
+            alone.check(&path, Some(&found), Purpose::Written)
+        };
+        check().unwrap();
+        // Version 2; the owner, user 4294001, the group, the mask and others, each with tag, rights and id.
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, rights, id) in [
+            (0x01, 6, u32::MAX),
+            (0x02, 6, 4_294_001),
+            (0x04, 0, u32::MAX),
+            (0x10, 6, u32::MAX),
+            (0x20, 0, u32::MAX),
+        ] {
+            list.extend(u16::to_le_bytes(tag));
+            list.extend(u16::to_le_bytes(rights));
+            list.extend(u32::to_le_bytes(id));
+        }
+        let name = c"system.posix_acl_access";
+        let set = rustix::fs::setxattr(&path, name, &list, rustix::fs::XattrFlags::empty());
+        // Some file systems have none.
+        if set.is_ok() {
+            let message = check().unwrap_err().to_string();
+            assert!(message.contains("can be written by others"), "{message}");
+        }
     }
 
     #[test]

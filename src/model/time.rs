@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+/// The first and the last instant that can be read and written: the beginning of year 0, and nearly the end of year 9999, where
+/// the text of times still sorts, and what jiff can express ends.
+const FIRST: i64 = -62_167_219_200_000;
+const LAST: i64 = 253_402_207_200_000;
+
 /// An instant in milliseconds since the Unix epoch, the precision of the API's times.
 ///
 /// `Display` writes the API's format, `2019-11-30T07:34:24.202Z`.
@@ -22,11 +27,14 @@ impl Timestamp {
         self.0
     }
 
-    /// Parses an ISO 8601 time with an offset or `Z`; `None` if `text` is not one.
+    /// Parses an ISO 8601 time with an offset or `Z`; `None` if `text` is not one, or lies beyond what `Display` can write.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>()
-            .ok()
-            .map(|at| Self(at.as_millisecond()))
+        Self::checked(text.parse::<jiff::Timestamp>().ok()?.as_millisecond())
+    }
+
+    /// The instant `millis` milliseconds after the Unix epoch, if `Display` can write it.
+    fn checked(millis: i64) -> Option<Self> {
+        (FIRST..=LAST).contains(&millis).then_some(Self(millis))
     }
 
     /// Reads a time that the API gives in another form than it documents, where only one instant can be meant: without a
@@ -41,7 +49,7 @@ impl Timestamp {
         let in_utc = || {
             let text: jiff::civil::DateTime = text.parse().ok().filter(|_| has_time)?;
             let at = jiff::tz::Offset::UTC.to_timestamp(text).ok()?;
-            Some(Self(at.as_millisecond()))
+            Self::checked(at.as_millisecond())
         };
         Self::parse(text)
             .or_else(in_utc)
@@ -65,7 +73,7 @@ impl Timestamp {
         };
         let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
         let number: i64 = digits.parse().ok().filter(|_| is_number)?;
-        Some(Self(number * unit))
+        Self::checked(number.checked_mul(unit)?)
     }
 
     /// Reads the local clock.
@@ -123,10 +131,10 @@ pub struct Moment {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
+        // Arithmetic can lead beyond what can be written, and whatever is written has to be read again.
+        match jiff::Timestamp::from_millisecond(self.0.clamp(FIRST, LAST)) {
             Ok(at) => write!(f, "{at:.3}"),
-            // Outside the years that ISO 8601 can express. Only saturated arithmetic results in such a value.
-            Err(_) => write!(f, "{}ms", self.0),
+            Err(_) => Err(fmt::Error),
         }
     }
 }
@@ -210,6 +218,38 @@ mod tests {
             json!(15_750_992_642_020_i64),
         ] {
             assert_eq!(Timestamp::text_from_api(&value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_written_can_be_read_and_sorts() {
+        let mut texts = Vec::new();
+        for millis in [
+            i64::MIN,
+            FIRST - 1,
+            FIRST,
+            0,
+            LAST - 1,
+            LAST,
+            LAST + 1,
+            i64::MAX,
+        ] {
+            let text = Timestamp::from_millis(millis).to_string();
+            let read = Timestamp::parse(&text).map(Timestamp::as_millis);
+            assert_eq!(read, Some(millis.clamp(FIRST, LAST)), "{text}");
+            texts.push(text);
+        }
+        assert!(texts.is_sorted(), "{texts:?}");
+        assert_eq!(texts[7], "9999-12-30T22:00:00.000Z");
+        for beyond in [
+            "9999-12-30T22:00:00.999Z",
+            "9999-12-31T23:59:59Z",
+            "-000001-12-31T23:59:59Z",
+        ] {
+            assert_eq!(Timestamp::parse(beyond), None, "{beyond}");
+            assert_eq!(Timestamp::from_api(&json!(beyond)), None, "{beyond}");
+            let local = beyond.trim_end_matches('Z');
+            assert_eq!(Timestamp::from_api(&json!(local)), None, "{local}");
         }
     }
 

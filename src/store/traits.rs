@@ -47,7 +47,9 @@ pub trait Store: Send + Sync {
     /// no run is history, as long as none has been read.
     async fn open_feed(&self, task: &Task, now: Timestamp) -> Result<FeedState, StoreError>;
 
-    /// The open runs of a feed, and how far behind the cursor the farthest of those within `within` entries lies.
+    /// The open runs of a feed, and how far behind the cursor the farthest of those within `within` entries lies. Where there
+    /// are more than [`MAX_OPEN`](crate::sync::MAX_OPEN), half of them are the newest, and half those whose ids come after
+    /// `after`, from the first on again after the last: so that whoever goes on after the last one read gets to all.
     ///
     /// Distances are counted in the mirror, so they include runs deleted since; the true distance is rarely larger.
     async fn open_runs(
@@ -55,6 +57,7 @@ pub trait Store: Send + Sync {
         feed_id: &str,
         cursor: &Cursor,
         within: u64,
+        after: Option<&str>,
     ) -> Result<OpenRuns, StoreError>;
 
     /// How far behind the cursor the runs `ids` lie, in entries, in no particular order; runs without a start are

@@ -17,6 +17,8 @@ pub struct Committed {
     pub unconfirmed: Vec<String>,
     /// Number of items that cannot be read and were not known.
     pub unreadable: u64,
+    /// How many runs it wants the details of to be read.
+    pub details_asked: u64,
     /// How many events that waited for details of their runs wait no longer.
     pub released: u64,
 }

@@ -44,6 +44,6 @@ pub use diff::{
 pub use machine::Machine;
 pub use page::{Entry, Listing, Page, Seen, Unreadable, Window};
 pub use protocol::{
-    Command, Commit, FeedState, Input, MAX_SETTLE, OpenRun, OpenRuns, Outcome, ReadFailure,
-    Settings, Single, Stall,
+    Command, Commit, FeedState, Input, MAX_OPEN, MAX_SETTLE, OpenRun, OpenRuns, Outcome,
+    ReadFailure, Settings, Single, Stall,
 };

@@ -11,6 +11,9 @@ use crate::model::{Details, Seed, Timestamp};
 /// The longest time for which a run is read again after its end.
 pub const MAX_SETTLE: Duration = Duration::from_secs(24 * 3_600);
 
+/// The most open runs that one poll loads.
+pub const MAX_OPEN: usize = 20_000;
+
 /// How a feed is polled. The configuration validates every field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -66,7 +69,7 @@ pub struct OpenRun {
     pub active: bool,
 }
 
-/// The runs that a poll must read again.
+/// The runs that a poll must read again, at most [`MAX_OPEN`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenRuns {
     /// All of them.
@@ -153,6 +156,8 @@ pub enum Command {
     LoadOpen {
         /// The distance behind the cursor that one page covers, in entries.
         within: u64,
+        /// Where there are more than [`MAX_OPEN`], those after this run come first, by id.
+        after: Option<String>,
     },
     /// Read these windows, at once if possible; answered by [`Input::Pages`].
     Read(Vec<Window>),

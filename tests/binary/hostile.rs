@@ -385,6 +385,56 @@ fn a_single_run_of_many_bytes_is_bounded() {
 }
 
 #[test]
+fn times_and_numbers_beyond_all_bounds_stop_no_mirror() {
+    const MOST: i64 = i64::MAX;
+    let hostile = Hostile::writing(move |path, stream| {
+        let run =
+            |id, start| format!(r#"{{"id":"{id}","status":"RUNNING","startedAt":"{start}"}}"#);
+        let items = [
+            run("a", "2026-03-01T10:00:00.000Z"),
+            "5".to_owned(),
+            run("b", "9999-12-30T22:00:00.000Z"),
+            "6".to_owned(),
+            run("c", "9999-12-30T22:00:00.999Z"),
+        ];
+        let body = match path {
+            path if path.contains("/runs?") => format!(
+                r#"{{"data":{{"total":{MOST},"offset":{MOST},"limit":{MOST},"items":[{}]}}}}"#,
+                items.join(",")
+            ),
+            path if path.contains("/actor-runs/") => {
+                format!(
+                    r#"{{"data":{}}}"#,
+                    run(&path[path.len() - 1..], "9999-12-30T22:00:00.999Z")
+                )
+            }
+            path => {
+                let id = path.rsplit_once("~").map_or("t", |(_, name)| name);
+                format!(r#"{{"data":{{"id":"{id}","createdAt":"9999-12-30T22:00:00.999Z"}}}}"#)
+            }
+        };
+        let head =
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ndate: Thu, 30 Dec 9999 22:00:00 GMT\r\n";
+        let length = body.len();
+        let answer = format!("{head}content-length: {length}\r\n\r\n{body}");
+        let _ = stream.write_all(answer.as_bytes());
+    });
+    for arguments in [["sync"], ["sync"], ["audit"], ["sync"]] {
+        let mut command = hostile.setup.command(&arguments);
+        command.env("APIFY_MIRROR_API__BASE_URL", &hostile.url);
+        command.env("APIFY_MIRROR_TASKS", "a~ta,a~tb,a~tc");
+        let output = command.output().unwrap();
+        // The server's answers show no way on, which is told; the database and the process hold.
+        assert!(
+            matches!(output.status.code(), Some(0 | 75)),
+            "{}",
+            stderr(&output)
+        );
+    }
+    Case::of(&["status"]).check(&hostile.setup);
+}
+
+#[test]
 fn a_list_of_tasks_without_end_is_given_up() {
     let hostile = Hostile::writing(|path, stream| {
         let offset = path.split(['=', '&']).nth(1).unwrap_or_default();

@@ -11,6 +11,7 @@ mod crashes;
 mod cron;
 mod daemon;
 mod delivery;
+mod details;
 mod disk;
 mod events;
 mod faults;

@@ -381,9 +381,10 @@ impl Mirror {
         let input = match command.take() {
             None => Input::Wake,
             Some(Command::Sleep { .. }) => unreachable!("a sleeping feed is not awake"),
-            Some(Command::LoadOpen { within }) => {
-                Input::Open(ready(store.open_runs(task, &machine.feed().cursor, within)).unwrap())
-            }
+            Some(Command::LoadOpen { within, after }) => Input::Open(
+                ready(store.open_runs(task, &machine.feed().cursor, within, after.as_deref()))
+                    .unwrap(),
+            ),
             Some(Command::Locate(ids)) => {
                 Input::Located(ready(store.distances(task, &machine.feed().cursor, &ids)).unwrap())
             }
@@ -524,13 +525,14 @@ impl Mirror {
             return;
         }
         let idle = self.requests - before;
-        let open = ready(
-            self.store
-                .open_runs(&feed.task, &feed.machine.feed().cursor, 1_000),
-        )
-        .unwrap()
-        .runs
-        .len();
+        let open =
+            ready(
+                self.store
+                    .open_runs(&feed.task, &feed.machine.feed().cursor, 1_000, None),
+            )
+            .unwrap()
+            .runs
+            .len();
         let watch = u64::from(self.settings.watch_interval.is_zero());
         // A page must begin before the newest entry and all that tie with it, or have no start, and show that nothing
         // follows. If it is too small for that, they are read by offset, in at most five rounds.
@@ -561,7 +563,13 @@ impl Mirror {
             () if ties + 1 >= shown.len() as u64 => 5,
             // Of a list as short as that, no page can be short.
             () if shown.len() < 3 || ties > 1 || !is_listed || account.lies_twice() => {
-                if account.lies_about_totals() { 5 } else { 2 }
+                // A total that is far too large has as many pages read at once as may be.
+                let ahead = self.settings.read_ahead as u64;
+                if account.lies_about_totals() {
+                    5.max(2 + ahead)
+                } else {
+                    2
+                }
             }
             () if account.gave_pairs() => 1,
             // So it is where the largest page is hardly larger than that, until the process has seen one.

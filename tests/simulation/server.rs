@@ -41,12 +41,17 @@ enum Claims {
     Anything,
 }
 
+/// The largest offset or count that is believed of an answer.
+const MOST: u64 = 1_000_000_000_000;
+
 /// How a start is shown.
 enum Shown {
     AsItIs,
     Nothing,
     Nonsense,
     Far,
+    /// Where years end that can be written.
+    Farthest,
 }
 
 /// How the server answers.
@@ -116,7 +121,8 @@ impl Server {
         match self.lot(id, 1) {
             0..6 => Shown::Nothing,
             6..10 => Shown::Nonsense,
-            10..14 => Shown::Far,
+            10..12 => Shown::Far,
+            12..14 => Shown::Farthest,
             _ => Shown::AsItIs,
         }
     }
@@ -147,6 +153,7 @@ impl Account {
             Shown::Nothing => item["startedAt"] = Value::Null,
             Shown::Nonsense => item["startedAt"] = json!("soon"),
             Shown::Far => item["startedAt"] = json!("2099-01-01T00:00:00.000Z"),
+            Shown::Farthest => item["startedAt"] = json!("9999-12-30T22:00:00.999Z"),
         }
         item
     }
@@ -325,7 +332,10 @@ impl Account {
             Totals::Absent => None,
             Totals::Stale => Some(stale),
             Totals::TooSmall => Some(self.rng.below(full.max(1))),
-            Totals::TooLarge => Some(full + 1 + self.rng.below(20)),
+            Totals::TooLarge => {
+                let most = *self.pick(&[20, 20, 20, MOST]);
+                Some(full + 1 + self.rng.below(most))
+            }
             Totals::PageEnd => Some(end),
         }
     }
@@ -337,7 +347,10 @@ impl Account {
             Claims::Zero => (Some(0), Some(1_000)),
             // It does not say so at the beginning, which leaves no way to begin.
             Claims::Anything if offset == 0 => (Some(0), Some(self.rng.below(2_000))),
-            Claims::Anything => (Some(self.rng.below(100)), Some(self.rng.below(2_000))),
+            Claims::Anything => {
+                let most = *self.pick(&[100, 100, 100, MOST]);
+                (Some(self.rng.below(most)), Some(self.rng.below(2_000)))
+            }
         }
     }
 

@@ -184,7 +184,7 @@ pub async fn a_run_that_names_another_task_belongs_to_the_feed_that_lists_it(mir
     }
     let open = mirror
         .store
-        .open_runs(FEED, &Cursor::default(), 1_000)
+        .open_runs(FEED, &Cursor::default(), 1_000, None)
         .await
         .unwrap();
     let expected = OpenRun {
@@ -198,7 +198,11 @@ pub async fn a_run_that_is_gone_is_marked_kept_and_no_longer_re_read(mirror: Mir
     mirror.start(&[]).await;
     let open_runs = async || {
         let cursor = Cursor::default();
-        let open = mirror.store.open_runs(FEED, &cursor, 1_000).await.unwrap();
+        let open = mirror
+            .store
+            .open_runs(FEED, &cursor, 1_000, None)
+            .await
+            .unwrap();
         open.runs.len()
     };
     let listed = commit(10, 1, &[run("a", 1, "RUNNING")]);

@@ -257,7 +257,13 @@ pub async fn what_cannot_be_read_is_put_off_and_then_given_up(mirror: Mirror) {
 
 pub async fn runs_from_before_details_were_wanted_are_found_the_newest_first(mirror: Mirror) {
     mirror.start(&[]).await;
-    let status = |n: usize| if n % 2 == 0 { "FAILED" } else { "SUCCEEDED" };
+    let status = |n: usize| {
+        if n.is_multiple_of(2) {
+            "FAILED"
+        } else {
+            "SUCCEEDED"
+        }
+    };
     let items: Vec<Value> = (0..2_500)
         .map(|n| ended(&format!("r{n}"), status(n), Some(n as i64)))
         .collect();
@@ -288,6 +294,26 @@ pub async fn runs_from_before_details_were_wanted_are_found_the_newest_first(mir
         left = due(&mirror, Details::All, 20_001).await;
     }
     assert_eq!(left.others[..2], ["r2499", "r2497"]);
+}
+
+pub async fn another_end_takes_its_details_even_if_nobody_wanted_any_then(mirror: Mirror) {
+    mirror.start(&[]).await;
+    let first = [ended("a", "FAILED", Some(8))];
+    mirror.commit(&listed(10, Details::Failed, &first)).await;
+    let answer = found(&read("a", "FAILED", Some(8), "first"));
+    save(&mirror, 100, &[("a", answer)]).await;
+    assert_eq!(
+        due(&mirror, Details::None, 100).await,
+        DetailsDue::default()
+    );
+    let running = confirmed(commit(110, 0, &[ended("a", "RUNNING", None)]));
+    mirror.commit(&running).await;
+    let again = [ended("a", "FAILED", Some(120))];
+    mirror.commit(&commit(130, 0, &again)).await;
+    // The first looks through the older runs.
+    due(&mirror, Details::Failed, 1_000).await;
+    let wanted = due(&mirror, Details::Failed, 1_000).await;
+    assert_eq!(wanted.others, ["a"]);
 }
 
 pub async fn what_waits_is_not_pruned_and_details_go_with_their_runs(mirror: Mirror) {

@@ -1,12 +1,14 @@
 //! What is kept of a feed from poll to poll, and what a poll asks of the mirror.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::builders::{FEED, at, commit, run, task};
 use super::mirror::Mirror;
 use crate::model::Task;
 use crate::store::states::Condition;
-use crate::sync::{Audit, Baseline, Commit, Cursor, FeedState, Gap, Watermark};
+use crate::sync::{Audit, Baseline, Commit, Cursor, FeedState, Gap, MAX_OPEN, Watermark};
 
 pub async fn a_new_feed_is_fresh_and_a_known_one_goes_on(mirror: Mirror) {
     let fresh = mirror.store.open_feed(&task(FEED), at(0)).await.unwrap();
@@ -221,7 +223,11 @@ pub async fn distances_are_counted_in_the_list_behind_the_watermark(mirror: Mirr
         (18, 18),
         (10, 0),
     ] {
-        let open = mirror.store.open_runs(FEED, &cursor, within).await.unwrap();
+        let open = mirror
+            .store
+            .open_runs(FEED, &cursor, within, None)
+            .await
+            .unwrap();
         assert_eq!((open.runs.len(), open.reach), (4, reach), "within {within}");
     }
     let ids = ["r30", "r3", "r31", "r49", "nobody"].map(str::to_owned);
@@ -268,4 +274,36 @@ pub async fn what_is_unseen_is_listed_within_bounds_and_without_a_start(mirror: 
         ["r0004"],
         "only listed"
     );
+}
+
+pub async fn of_very_many_open_runs_all_are_loaded_in_turn(mirror: Mirror) {
+    mirror.start(&[]).await;
+    let count = MAX_OPEN + 5_000;
+    let id = |n: usize| format!("r{:05}", (n * 7_919) % 100_000);
+    let items: Vec<_> = (0..count)
+        .map(|n| run(&id(n), n as i64, "RUNNING"))
+        .collect();
+    mirror.commit(&commit(1, count as u64, &items)).await;
+    let cursor = Cursor::default();
+    let load = async |after: Option<String>| {
+        let open = mirror.store.open_runs(FEED, &cursor, 10, after.as_deref());
+        let open = open.await.unwrap().runs;
+        assert!(open.len() <= MAX_OPEN);
+        open.into_iter().map(|open| open.id).collect::<Vec<_>>()
+    };
+    let newest: HashSet<String> = (count - MAX_OPEN / 2..count).map(id).collect();
+    let (mut seen, mut after) = (HashSet::new(), None);
+    for _ in 0..5 {
+        let open = load(after.clone()).await;
+        assert!(newest.iter().all(|id| open.contains(id)) || after.is_some());
+        // As a poll reads them singly: by id, after the one read last.
+        let mut later: Vec<&String> = open
+            .iter()
+            .filter(|id| after.as_ref().is_none_or(|after| *id > after))
+            .collect();
+        later.sort();
+        after = later.iter().take(8_000).next_back().map(|id| (*id).clone());
+        seen.extend(later.into_iter().take(8_000).cloned());
+    }
+    assert_eq!(seen.len(), count);
 }

@@ -62,6 +62,7 @@ macro_rules! suite {
                 an_audit_in_progress_is_kept_and_forgotten_with_the_commit,
                 distances_are_counted_in_the_list_behind_the_watermark,
                 what_is_unseen_is_listed_within_bounds_and_without_a_start,
+                of_very_many_open_runs_all_are_loaded_in_turn,
             }
             health {
                 a_database_answers_before_anything_is_in_it,
@@ -128,6 +129,7 @@ macro_rules! suite {
                 a_single_read_by_a_poll_gives_details_at_once,
                 what_cannot_be_read_is_put_off_and_then_given_up,
                 runs_from_before_details_were_wanted_are_found_the_newest_first,
+                another_end_takes_its_details_even_if_nobody_wanted_any_then,
                 what_waits_is_not_pruned_and_details_go_with_their_runs,
             }
             pruning {

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::connection::{Db, examine};
 use super::error::opening;
 use super::file::{LOCK, beside, real};
+use super::objects::{quoted, tables};
 use super::snapshot::immutable_uri;
 use crate::files::{self, Purpose};
 use crate::store::error::{Failure, StoreError};
@@ -144,6 +145,8 @@ fn begin(to: &Path, own: &[PathBuf]) -> Result<Begun, StoreError> {
         return Err(io(std::io::Error::other("is a folder; name a file in it")));
     }
     files::check(to, Purpose::Written)?;
+    // Whatever somebody put beside the copy later on would be believed.
+    files::check_neighbours(to)?;
     // Links among the folders are fine; SQLite follows none.
     let place = real(to).map_err(io)?;
     if own.contains(&place) {
@@ -195,7 +198,8 @@ fn exists(path: &Path) -> StoreError {
     }
 }
 
-/// Checks that a copy is a whole database of this version, without the files that SQLite would keep beside it.
+/// Checks that a copy is a whole database of this version, without the files that SQLite would keep beside it. Of the tables,
+/// only our own are read: those of others may compute their columns, without end.
 fn check(path: &Path) -> Result<(), StoreError> {
     let io = |source| StoreError::Io {
         path: path.to_owned(),
@@ -206,17 +210,23 @@ fn check(path: &Path) -> Result<(), StoreError> {
     let here = |error: rusqlite::Error| opening(error.into(), path);
     let connection = Connection::open_with_flags(uri, flags).map_err(here)?;
     let (connection, _) = examine(connection, path)?;
-    let found: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(here)?;
-    match found.as_str() {
-        "ok" => Ok(()),
-        _ => Err(StoreError::Database {
-            path: Some(path.to_owned()),
-            failure: Failure::Damaged,
-            detail: found,
-        }),
+    for table in tables()? {
+        let found: String = connection
+            .query_row(
+                &format!("PRAGMA quick_check({})", quoted(&table)),
+                [],
+                |row| row.get(0),
+            )
+            .map_err(here)?;
+        if found != "ok" {
+            return Err(StoreError::Database {
+                path: Some(path.to_owned()),
+                failure: Failure::Damaged,
+                detail: found,
+            });
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -117,6 +117,10 @@ impl Runs<'_> {
             self.committed.written.events += 1;
         }
         let ended = stored.is_none_or(|stored| ends(stored, &row.stored));
+        if stored.is_some_and(|stored| stored.run.status.is_terminal() && ended) {
+            // They are of another end. Whether any are wanted now does not matter.
+            details::remove(self.connection, &row.stored.run.id)?;
+        }
         self.save_details(&row.stored, observed, ended)
     }
 
@@ -159,6 +163,7 @@ impl Runs<'_> {
             // Of those that ended before, the last come first.
             _ => run.finished().map_or(now, |finished| finished.min(now)),
         };
+        self.committed.details_asked += 1;
         details::ask(self.connection, &run.id, &due_at.to_string())
     }
 

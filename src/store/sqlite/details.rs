@@ -300,8 +300,8 @@ fn forget(connection: &Connection, run_id: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes what is known of a run that is pruned.
-pub fn prune(connection: &Connection, run_id: &str) -> Result<(), StoreError> {
+/// Removes the details of a run, and no longer has them be read.
+pub fn remove(connection: &Connection, run_id: &str) -> Result<(), StoreError> {
     connection
         .prepare_cached("DELETE FROM run_details WHERE run_id = ?1")?
         .execute([run_id])?;

@@ -1,9 +1,11 @@
 //! The instance lock: one writer for each database.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::fs::OFlags;
 
 use super::file::{LOCK, act_as_master, real, require_trust};
 use crate::files::{self, For, Purpose};
@@ -59,9 +61,14 @@ impl InstanceLock {
 
     /// Whether another process holds the database at `path`; false where that cannot be found out.
     pub fn is_held(path: &Path) -> bool {
-        // What is no file, such as a pipe, may never be opened.
-        let lock = lock_path(path).ok().filter(|lock| lock.is_file());
-        let lock = lock.and_then(|lock| File::open(lock).ok());
+        // A pipe in its place is not waited for, and is no lock.
+        let open = |lock: PathBuf| {
+            let flags = OFlags::NONBLOCK.bits().cast_signed();
+            let opened = File::options().read(true).custom_flags(flags).open(lock);
+            opened.ok()
+        };
+        let is_file = |file: &File| file.metadata().is_ok_and(|found| found.is_file());
+        let lock = lock_path(path).ok().and_then(open).filter(is_file);
         lock.is_some_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 }

@@ -164,6 +164,16 @@ pub(super) fn is_ours(name: &str) -> Result<bool, StoreError> {
     Ok(ours(SCHEMA_VERSION)?.contains_key(&name.to_ascii_lowercase()))
 }
 
+/// The tables that this program makes.
+///
+/// # Errors
+/// When SQLite fails.
+pub(super) fn tables() -> Result<Vec<String>, StoreError> {
+    let ours = ours(SCHEMA_VERSION)?;
+    let tables = ours.iter().filter(|(_, object)| object.kind == "table");
+    Ok(tables.map(|(name, _)| name.clone()).collect())
+}
+
 /// A name as SQL writes it.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -80,7 +80,7 @@ pub fn prune_run(connection: &Connection, id: &str) -> Result<(), StoreError> {
              SELECT id, status, finished_at, last_end, event_count, other_events FROM runs WHERE id = ?1",
         )?
         .execute([id])?;
-    details::prune(connection, id)?;
+    details::remove(connection, id)?;
     connection
         .prepare_cached("DELETE FROM runs WHERE id = ?1")?
         .execute([id])?;

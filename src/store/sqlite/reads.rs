@@ -9,7 +9,7 @@ use super::rows;
 use crate::model::RunStatus;
 use crate::store::error::StoreError;
 use crate::store::traits::MAX_UNSEEN;
-use crate::sync::{Cursor, Gap, OpenRun, OpenRuns, Stored};
+use crate::sync::{Cursor, Gap, MAX_OPEN, OpenRun, OpenRuns, Stored};
 
 /// The start of the run that lies so many listed runs before a start.
 pub(super) const NTH_BEFORE: &str = "SELECT started_at FROM runs
@@ -23,8 +23,21 @@ pub(super) const COUNT: &str = "SELECT count(*) FROM runs
 pub(super) const COUNT_BEFORE: &str = "SELECT count(*) FROM runs
      WHERE feed_id = ?1 AND started_at >= ?2 AND started_at < ?3 AND removed_at IS NULL";
 
+/// Open runs of a feed, the newest first.
+const NEWEST_OPEN: &str = "SELECT id, status, started_at FROM runs
+     WHERE feed_id = ?1 AND is_open = 1 AND id > ?2 ORDER BY started_at DESC LIMIT ?3";
+
+/// Open runs of a feed from after an id on.
+const OPEN_BY_ID: &str = "SELECT id, status, started_at FROM runs INDEXED BY runs_open
+     WHERE feed_id = ?1 AND is_open = 1 AND id > ?2 ORDER BY id LIMIT ?3";
+
+/// Open runs, with their starts.
+type Open = Vec<(OpenRun, Option<String>)>;
+
 impl Db {
-    /// The open runs of a feed, and how far behind the cursor the farthest of those within `within` entries lies.
+    /// The open runs of a feed, and how far behind the cursor the farthest of those within `within` entries lies. Where there
+    /// are more than [`MAX_OPEN`], half of them are the newest, and half those whose ids come after `after`, or from the
+    /// first on.
     ///
     /// Distances are counted in the mirror, so they include runs deleted since; the true distance is rarely larger.
     ///
@@ -35,21 +48,21 @@ impl Db {
         feed_id: &str,
         cursor: &Cursor,
         within: u64,
+        after: Option<&str>,
     ) -> Result<OpenRuns, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT id, status, started_at FROM runs WHERE feed_id = ?1 AND is_open = 1 ORDER BY started_at",
-        )?;
-        let mut starts = Vec::new();
-        let mut runs = Vec::new();
-        let mut rows = statement.query([feed_id])?;
-        while let Some(row) = rows.next()? {
-            let status = RunStatus::from_api(&row.get::<_, String>(1)?);
-            runs.push(OpenRun {
-                id: row.get(0)?,
-                active: !status.is_terminal(),
-            });
-            starts.extend(row.get::<_, Option<String>>(2)?);
+        let mut open: Open = self.open_where(NEWEST_OPEN, feed_id, "", MAX_OPEN + 1)?;
+        if open.len() > MAX_OPEN {
+            open.truncate(MAX_OPEN / 2);
+            for after in [after.unwrap_or_default(), ""] {
+                let room = MAX_OPEN.saturating_sub(open.len());
+                open.extend(self.open_where(OPEN_BY_ID, feed_id, after, room)?);
+            }
+            let mut seen = HashSet::new();
+            open.retain(|(run, _)| seen.insert(run.id.clone()));
         }
+        let mut starts: Vec<String> = open.iter().filter_map(|(_, start)| start.clone()).collect();
+        starts.sort_unstable();
+        let runs = open.into_iter().map(|(run, _)| run).collect();
         if starts.is_empty() {
             return Ok(OpenRuns { runs, reach: 0 });
         }
@@ -67,6 +80,26 @@ impl Db {
             None => 0,
         };
         Ok(OpenRuns { runs, reach })
+    }
+
+    /// At most `limit` open runs of a feed with their starts, as a statement gives them.
+    fn open_where(
+        &self,
+        sql: &str,
+        feed_id: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Open, StoreError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map((feed_id, after, limit as u64), |row| {
+            let status = RunStatus::from_api(&row.get::<_, String>(1)?);
+            let run = OpenRun {
+                id: row.get(0)?,
+                active: !status.is_terminal(),
+            };
+            Ok((run, row.get(2)?))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// The stored run `id`.

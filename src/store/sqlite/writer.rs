@@ -154,10 +154,12 @@ impl Store for SqliteStore {
         feed_id: &str,
         cursor: &Cursor,
         within: u64,
+        after: Option<&str>,
     ) -> Result<OpenRuns, StoreError> {
         let (feed_id, cursor) = (feed_id.to_owned(), cursor.clone());
+        let after = after.map(str::to_owned);
         self.executor
-            .call(move |db| db.open_runs(&feed_id, &cursor, within))
+            .call(move |db| db.open_runs(&feed_id, &cursor, within, after.as_deref()))
             .await
     }
 
@@ -439,7 +441,7 @@ mod tests {
                 began.elapsed() < Duration::from_secs(60),
                 "the log is never written back"
             );
-            store.open_runs("task", &cursor, 10).await.unwrap();
+            store.open_runs("task", &cursor, 10, None).await.unwrap();
         }
     }
 

@@ -63,7 +63,6 @@ impl Machine {
                 .collect(),
             page,
             ends,
-            singles: Vec::new(),
         };
         if gaps.is_empty() {
             return self.audit_singles(page, now);
@@ -81,14 +80,18 @@ impl Machine {
         Command::ReadRuns(batch)
     }
 
+    /// Commits what single reads decide, before the page they belong to: they would take too much memory together. The audit's
+    /// cursor stays until the page is committed. A run that is stored by this was on the page, if without a start or
+    /// unreadable, so that the page does not prove it absent.
     pub(super) fn audit_runs(
         &mut self,
-        mut audited: AuditedPage,
+        audited: AuditedPage,
         runs: Vec<(String, Single)>,
         now: Timestamp,
     ) -> Command {
-        audited.singles.extend(runs);
-        self.audit_singles(audited, now)
+        let mut commit = self.empty_commit(self.feed.clone(), now);
+        commit.add_singles(runs);
+        self.commit(commit, NextStep::AuditSingles(Box::new(audited)))
     }
 
     /// The page, if what it does not show is proof.
@@ -96,15 +99,10 @@ impl Machine {
         page.filter(|_| !self.audit_disordered)
     }
 
-    /// Commits a page and everything it decides at once, so that an interrupted audit leaves nothing undecided behind
-    /// its cursor.
+    /// Commits a page, once everything that it leaves undecided is committed, so that an interrupted audit leaves nothing
+    /// undecided behind its cursor.
     fn audit_commit(&mut self, audited: AuditedPage, now: Timestamp) -> Command {
-        let AuditedPage {
-            page,
-            ends,
-            singles,
-            ..
-        } = audited;
+        let AuditedPage { page, ends, .. } = audited;
         let (Some(walk), Some(audit)) = (&self.audit_walk, &self.feed.audit) else {
             return self.fail_audit(now);
         };
@@ -137,7 +135,6 @@ impl Machine {
         };
         let mut commit = self.empty_commit(feed, now);
         commit.covered = self.proof(page.as_ref()).and_then(Covered::by);
-        commit.add_singles(singles);
         if let Some(page) = page {
             commit.add(page);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::base::Machine;
 use crate::model::Timestamp;
+use crate::sync::page::{Entry, Unreadable};
 use crate::sync::protocol::{
     Command, Commit, FeedState, Input, OpenRuns, Outcome, ReadFailure, Settings, Stall,
 };
@@ -516,4 +517,55 @@ fn entries_out_of_order_are_no_proof() {
     );
     let singles = requests.iter().filter(|request| request.starts_with("run"));
     assert_eq!(singles.collect::<Vec<_>>(), ["run r50"]);
+}
+
+#[test]
+fn what_single_reads_show_is_committed_in_batches_before_their_page() {
+    let list = List::of(0..100);
+    let hidden = |entry: Entry| match entry {
+        Entry::Run(seen) if (at(40)..at(60)).contains(&seen.started.unwrap()) => {
+            Entry::Unreadable(Unreadable {
+                id: Some(seen.run.id),
+                reason: String::new(),
+                body: String::new(),
+            })
+        }
+        other => other,
+    };
+    let settings = Settings {
+        page_size: 1_000,
+        ..settings()
+    };
+    let batch = settings.read_ahead;
+    let mut machine = Machine::new(settings, mirrored(&list));
+    machine.request_audit();
+    let poll = |command| match command {
+        Command::Read(windows) => list.pages(&windows),
+        other => stored(other),
+    };
+    testing::drive(&mut machine, || NOW, poll);
+    let mut commits = Vec::new();
+    let mut command = machine.step(Input::Wake, at(NOW));
+    while !matches!(command, Command::Sleep { .. }) {
+        let input = match command {
+            Command::Read(windows) => {
+                let mut page = list.answer(&windows[0]);
+                page.entries = page.entries.into_iter().map(hidden).collect();
+                Input::Pages(vec![page])
+            }
+            Command::LoadUnseen { .. } => Input::Unseen(Vec::new()),
+            Command::ReadRuns(ids) => list.runs(&ids),
+            Command::Commit(commit) => {
+                let audit = commit.feed.audit.as_ref();
+                let moves = audit.is_some_and(|audit| audit.cursor.offset > 0);
+                commits.push((commit.observed.len(), moves, machine.keeps_page()));
+                stored(Command::Commit(commit))
+            }
+            other => stored(other),
+        };
+        command = machine.step(input, at(NOW));
+    }
+    let (page, singles) = commits.split_last().unwrap();
+    assert_eq!(*page, (80, true, false), "{commits:?}");
+    assert_eq!(singles, vec![(batch, false, true); 20 / batch]);
 }

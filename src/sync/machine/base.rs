@@ -117,6 +117,16 @@ impl Machine {
         &self.feed
     }
 
+    /// Whether it keeps a page in memory beyond the commit that it asks for now: an audit commits what single reads show of a
+    /// page before the page itself.
+    pub fn keeps_page(&self) -> bool {
+        let next = match &self.state {
+            State::Committing { next, .. } => next,
+            _ => return false,
+        };
+        matches!(next, NextStep::AuditSingles(_))
+    }
+
     /// The offset that the audit in progress has reached, or else the one at which the last audit ended.
     pub fn audited(&self) -> u64 {
         self.audited

@@ -37,7 +37,10 @@ impl Machine {
             return self.read_singles(self.singles_to_read(), now);
         }
         let batch = self.next_batch(&mut remaining);
-        self.state = State::Behind { remaining };
+        self.state = State::Behind {
+            asked: batch.clone(),
+            remaining,
+        };
         Command::Read(batch)
     }
 
@@ -56,15 +59,14 @@ impl Machine {
     pub(super) fn behind(
         &mut self,
         pages: Vec<Page>,
-        remaining: Vec<Window>,
+        (asked, remaining): (Vec<Window>, Vec<Window>),
         now: Timestamp,
     ) -> Command {
         let mut commit = self.empty_commit(self.feed.clone(), now);
-        for page in pages {
+        for (window, page) in asked.iter().zip(pages) {
             self.mark_seen(&page);
-            let place = page.offset.unwrap_or_default();
             commit.add(Placed {
-                place,
+                place: window.offset,
                 begins: false,
                 page,
             });

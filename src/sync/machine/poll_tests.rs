@@ -493,6 +493,48 @@ fn runs_behind_the_cursor_are_stored_or_reported_gone() {
 }
 
 #[test]
+fn pages_behind_the_cursor_lie_where_they_were_asked_for_whatever_they_say() {
+    let mut list = List::of(0..5_000);
+    list.items.retain(|seen| seen.run.id != "r101");
+    let open = open(false, &["r100", "r101", "r102"], 0);
+    let mut machine = Machine::new(settings(), caught_up(4_999, 4_999));
+    let (mut places, mut asked) = (Vec::new(), Vec::new());
+    let answer = |command| match command {
+        Command::LoadOpen { .. } => Input::Open(open.clone()),
+        Command::Locate(_) => Input::Located(vec![4_899, 4_898, 4_897]),
+        Command::Read(windows)
+            if windows[0].offset < 1_000 && windows[0].listing == Listing::All =>
+        {
+            asked.push(windows[0].offset);
+            let odd = Page {
+                offset: Some(u64::MAX),
+                entries: vec![testing::undated("a"), nameless(), nameless()],
+                ..list.answer(&windows[0])
+            };
+            Input::Pages(vec![odd])
+        }
+        Command::Read(windows) => list.pages(&windows),
+        Command::ReadRuns(ids) => list.runs(&ids),
+        Command::Commit(commit) => {
+            places.extend(commit.unreadable.iter().map(|(place, _)| *place));
+            COMMITTED
+        }
+        other => stored(other),
+    };
+    drive(&mut machine, || NOW, answer);
+    assert_eq!(places, [asked[0] + 1, asked[0] + 2]);
+}
+
+/// An entry that is no run, and has no id.
+fn nameless() -> Entry {
+    Entry::Unreadable(Unreadable {
+        id: None,
+        reason: String::new(),
+        body: "5".to_owned(),
+    })
+}
+
+#[test]
 fn history_raises_no_events_unless_configured() {
     for (history_events, expected) in [(false, Baseline::UpTo(at(0))), (true, Baseline::Nothing)] {
         let mut machine = Machine::new(
@@ -680,7 +722,7 @@ fn pages_are_read_ahead_by_the_servers_page_size_after_one_joined() {
 fn a_limit_of_zero_is_ignored() {
     let mut machine = Machine::new(settings(), caught_up(50, 49));
     for _ in 0..2 {
-        let Command::LoadOpen { within: 750 } = machine.step(Input::Wake, at(NOW)) else {
+        let Command::LoadOpen { within: 750, .. } = machine.step(Input::Wake, at(NOW)) else {
             panic!()
         };
         let Command::Read(windows) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else {

@@ -3,7 +3,7 @@
 use crate::model::Timestamp;
 use crate::sync::cursor::Placed;
 use crate::sync::page::Window;
-use crate::sync::protocol::{FeedState, Outcome, Single};
+use crate::sync::protocol::{FeedState, Outcome};
 
 /// Which answer the machine is waiting for, and what for.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,8 @@ pub(super) enum State {
     Locating,
     /// Waiting for pages behind the cursor.
     Behind {
+        /// The windows that were requested.
+        asked: Vec<Window>,
         /// Windows still to request.
         remaining: Vec<Window>,
     },
@@ -65,7 +67,7 @@ pub(super) struct ActiveRead {
     pub since: Timestamp,
 }
 
-/// An answer that an audit accepted, and what single reads decided about the runs it does not cover.
+/// An answer that an audit accepted, and the runs that it does not decide.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct AuditedPage {
     /// The page; `None` where only the list's end was confirmed.
@@ -74,8 +76,6 @@ pub(super) struct AuditedPage {
     pub ends: bool,
     /// Runs still to request.
     pub remaining: Vec<String>,
-    /// What single reads have shown.
-    pub singles: Vec<(String, Single)>,
 }
 
 /// What follows a commit.
@@ -95,6 +95,8 @@ pub(super) enum NextStep {
     Singles { remaining: Vec<String> },
     /// End the poll.
     EndPoll(Outcome),
+    /// Read singly what is left to decide of a page of an audit, then commit it.
+    AuditSingles(Box<AuditedPage>),
     /// Read singly what must be confirmed, then sleep after a page of an audit.
     EndAuditPage(Outcome),
     /// Read these runs singly, then sleep after a page of an audit.

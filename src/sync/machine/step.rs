@@ -30,8 +30,8 @@ impl Machine {
             (State::Forward, Input::Pages(pages)) => self.forward(pages, now),
             (State::Active(read), Input::Pages(pages)) => self.active(read, pages, now),
             (State::Locating, Input::Located(distances)) => self.located(&distances, now),
-            (State::Behind { remaining }, Input::Pages(pages)) => {
-                self.behind(pages, remaining, now)
+            (State::Behind { asked, remaining }, Input::Pages(pages)) => {
+                self.behind(pages, (asked, remaining), now)
             }
             (State::Singles { remaining }, Input::Runs(runs)) => self.singles(runs, remaining, now),
             (State::Committing { feed, next }, Input::Committed { unconfirmed }) => {
@@ -73,6 +73,7 @@ impl Machine {
         // Less than a page, so that the page also shows what is new.
         Command::LoadOpen {
             within: u64::from(self.sizes.expected()) * 3 / 4,
+            after: self.last_single.clone(),
         }
     }
 
@@ -107,6 +108,7 @@ impl Machine {
             NextStep::Behind { remaining } => self.read_behind(remaining, now),
             NextStep::Singles { remaining } => self.read_singles(remaining, now),
             NextStep::EndPoll(outcome) => self.end_poll(outcome, now),
+            NextStep::AuditSingles(page) => self.audit_singles(*page, now),
             NextStep::EndAuditPage(outcome) => self.sleep(outcome, now),
             NextStep::AuditConfirm { remaining, outcome } => {
                 self.audit_confirm(remaining, outcome, now)

@@ -3,8 +3,8 @@
 //! The order of equal starts may differ from answer to answer, and a deletion shifts later entries, so one pass over the
 //! group may show one entry twice and another one never. It is read in rounds, each from an entry that certainly lies
 //! before it, until as many different entries are known as it has places. Before the walk goes past it, a round must
-//! also have shown nothing that the round before did not. After [`MAX_ROUNDS`] it goes past, and counts what it may have
-//! missed; an audit finds that.
+//! also have shown nothing that the round before did not. After [`MAX_ROUNDS`], or one with more entries than are
+//! remembered, it goes past, and counts what it may have missed; an audit finds that.
 //!
 //! Each page begins with an entry of the one before it. So the page that leads out of the group begins in the group, and
 //! what it shows beyond is what follows. A page that begins elsewhere leads nowhere.
@@ -24,6 +24,11 @@ const MAX_ROUNDS: u32 = 5;
 
 /// After this many pages in a row without any id, a read far beyond shows whether offsets are ignored.
 const MAX_BLANK: u32 = 10;
+
+/// Whether the walk goes past a group after this round, whatever it shows.
+fn is_last_round(group: &Group) -> bool {
+    group.round >= MAX_ROUNDS || group.is_full()
+}
 
 impl Walk {
     /// Begins a round over the group whose first entry is entry number `from` of an accepted page, and whose entries start
@@ -136,7 +141,8 @@ impl Walk {
         let end = placed.place.saturating_add(index as u64);
         let (places, read) = count(&group, end);
         let settled = read >= places && !group.news && group.places == Some(places);
-        if !(settled && begins) && group.round < MAX_ROUNDS {
+        let is_done = settled && begins;
+        if !is_done && !is_last_round(&group) {
             return self.next_round(group, places, known.asked());
         }
         if !begins {
@@ -164,7 +170,7 @@ impl Walk {
         let again = !group.news && group.places == Some(places);
         let at_once = self.start.is_poll && group.whole;
         let settled = read >= places && follows && (again || at_once);
-        if !settled && group.round < MAX_ROUNDS {
+        if !settled && !is_last_round(&group) {
             return self.next_round(group, places, limit);
         }
         self.cursor = Cursor {

@@ -19,6 +19,9 @@ pub(crate) struct Start {
     pub is_poll: bool,
 }
 
+/// The most entries of a group that are remembered. With more, the round that reads them is the last.
+pub(super) const MAX_GROUP: usize = 50_000;
+
 /// What the next answer is for.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Reading {
@@ -121,6 +124,10 @@ impl Group {
             {
                 continue;
             }
+            if self.is_full() {
+                self.news = true;
+                break;
+            }
             if entry.started().is_none() {
                 self.undated.insert(mark(entry).to_owned());
             }
@@ -142,6 +149,11 @@ impl Group {
             .to_owned();
         self.next = page.place.saturating_add(last.max(1) as u64);
         self.read_to = page.end();
+    }
+
+    /// Whether it has as many entries as can be remembered.
+    pub fn is_full(&self) -> bool {
+        self.ids.len().max(self.undated.len()) >= MAX_GROUP
     }
 
     /// Whether a page certainly begins with an entry of the group.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::testing::{at, entry, undated};
+use super::state::MAX_GROUP;
 use super::{PageSizes, Start, Step, Walk};
 use crate::sync::cursor::{Cursor, Placed, Watermark};
 use crate::sync::page::{Entry, Page, Unreadable, Window};
@@ -267,6 +268,29 @@ fn a_list_without_any_start_is_read_by_offset() {
     let mut list = List::of((0..10).map(|n| undated(&format!("u{n}"))).collect());
     let walked = from_the_beginning(&mut list, 3);
     assert_eq!((walked.step, walked.ids.len()), (Step::End, 10));
+}
+
+#[test]
+fn a_group_of_more_than_can_be_remembered_is_gone_past_in_one_round() {
+    let many = MAX_GROUP as i64 + 1_000;
+    let group = |at: Option<i64>| -> Vec<Entry> {
+        let entry = |n| match at {
+            Some(at) => entry(&format!("g{n}"), at),
+            None => undated(&format!("g{n}")),
+        };
+        (0..many).map(entry).collect()
+    };
+    for at in [Some(5), None] {
+        let mut entries = vec![entry("a", 1)];
+        entries.extend(group(at));
+        entries.push(entry("b", 9));
+        let mut list = List::of(entries);
+        let walked = from_the_beginning(&mut list, 1_000);
+        assert_eq!(walked.step, Step::End, "{at:?}");
+        assert!(walked.missed > 0, "{at:?}");
+        assert_eq!(walked.ids.len() as i64, many + 2, "{at:?}");
+        assert!(walked.requests < 60, "{at:?}: {}", walked.requests);
+    }
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl Feed {
             self.machine.take_corrections();
             let cursor = &self.machine.feed().cursor;
             let input = match command {
-                Command::LoadOpen { within } => Input::Open(mirror.open_runs(cursor, within)),
+                Command::LoadOpen { within, .. } => Input::Open(mirror.open_runs(cursor, within)),
                 Command::Locate(ids) => Input::Located(mirror.distances(cursor, &ids)),
                 Command::LoadUnseen { gaps, except } => {
                     Input::Unseen(mirror.unseen(&gaps, &except))
