@@ -58,9 +58,9 @@ pub struct Problem {
 pub struct Measure {
     /// The current time.
     pub now: Timestamp,
-    /// How old the last success of a feed may be.
+    /// How old the last success of a feed may be of which no interval between successes is known.
     pub limit: Duration,
-    /// Whether that was asked for, so that it also holds for a feed that has never succeeded.
+    /// Whether that was asked for, so that it holds for all feeds, also for one that has never succeeded.
     pub strict: bool,
     /// The tasks that are configured; `None` where that is not known, or where it is all.
     pub configured: Option<HashSet<String>>,
@@ -70,9 +70,9 @@ pub struct Measure {
     pub held: bool,
 }
 
-/// How old a success may be for a mirror that is polled every `poll_interval`: three times that, at least two minutes.
-pub fn default_limit(poll_interval: Duration) -> Duration {
-    LEAST.max(poll_interval * INTERVALS)
+/// How old a success may be where one comes every `interval`: three times that, at least two minutes.
+pub fn default_limit(interval: Duration) -> Duration {
+    LEAST.max(interval.saturating_mul(INTERVALS))
 }
 
 impl Measure {
@@ -82,6 +82,14 @@ impl Measure {
         Some(configured.contains(&task.id))
     }
 
+    /// How old the last success of a feed may be: as was asked for, or by the interval between its last successes.
+    pub fn limit_of(&self, task: &TaskStatus) -> Duration {
+        match task.success_interval_seconds {
+            Some(seconds) if !self.strict => default_limit(Duration::from_secs(seconds)),
+            _ => self.limit,
+        }
+    }
+
     /// Whether the last success of a feed is too old. One whose task is lost or not configured any more is not expected to
     /// succeed.
     pub fn is_stale(&self, task: &TaskStatus) -> bool {
@@ -89,7 +97,7 @@ impl Measure {
             return false;
         }
         match &task.last_success_at {
-            Some(at) => !self.is_within(self.limit, Some(at)),
+            Some(at) => !self.is_within(self.limit_of(task), Some(at)),
             None => self.expects_all(),
         }
     }
@@ -144,7 +152,7 @@ impl Measure {
             kind: Kind::Stale,
             subject: Some(name.clone()),
             message: "is configured, and has not been mirrored yet".to_owned(),
-            remedy: self.how_to_refresh(),
+            remedy: self.how_to_refresh(self.limit),
         })
     }
 
@@ -157,7 +165,7 @@ impl Measure {
         };
         let error = task.last_error.clone().unwrap_or_default();
         let is_stale = self.is_stale(task);
-        let tried_within = self.limit.max(TRIED_WITHIN);
+        let tried_within = self.limit_of(task).max(TRIED_WITHIN);
         let nobody_tries = is_stale && !self.is_within(tried_within, task.last_error_at.as_deref());
         let state = if self.is_configured(task) == Some(false) {
             None
@@ -175,7 +183,8 @@ impl Measure {
                 "" => String::new(),
                 error => format!(", then failed: {error}"),
             };
-            Some(problem(Kind::Stale, since + &why, self.how_to_refresh()))
+            let remedy = self.how_to_refresh(self.limit_of(task));
+            Some(problem(Kind::Stale, since + &why, remedy))
         } else {
             None
         };
@@ -191,8 +200,8 @@ impl Measure {
         state.into_iter().chain(unreadable)
     }
 
-    fn how_to_refresh(&self) -> String {
-        let limit = short(self.limit);
+    fn how_to_refresh(&self, limit: Duration) -> String {
+        let limit = short(limit);
         match self.held {
             true => format!(
                 "look at the log of the process that holds the mirror; if it polls less often than every {limit}, give `--max-age`"

@@ -33,6 +33,7 @@ fn polled(seconds: u64) -> TaskStatus {
         first_sync_complete: true,
         last_success_at: Some(at.to_string()),
         last_success_age_seconds: Some(seconds),
+        success_interval_seconds: None,
         last_audit_at: None,
         audit_offset: None,
         state: Condition::Ok,
@@ -99,6 +100,26 @@ fn the_limit_follows_the_interval_and_is_two_minutes_at_least() {
         let limit = Duration::from_secs(limit);
         assert_eq!(default_limit(Duration::from_secs(interval)), limit);
     }
+}
+
+#[test]
+fn the_limit_is_that_of_the_observed_interval_unless_another_was_asked_for() {
+    let hourly = |seconds| TaskStatus {
+        success_interval_seconds: Some(3_600),
+        ..polled(seconds)
+    };
+    let strict = Measure {
+        strict: true,
+        ..measure()
+    };
+    assert!(!measure().is_stale(&hourly(3 * 3_600)));
+    assert!(measure().is_stale(&hourly(3 * 3_600 + 1)));
+    assert!(strict.is_stale(&hourly(121)));
+    let often = TaskStatus {
+        success_interval_seconds: Some(1),
+        ..polled(120)
+    };
+    assert!(!measure().is_stale(&often), "two minutes at least");
 }
 
 #[test]

@@ -185,7 +185,7 @@ fn commands_that_read() {
 
           --max-age <TIME>
               How old the last success of a task may be before it is stale, such as 10m or 6h; else
-              three times the configured poll_interval, at least 2m
+              three times the interval between its successes, at least 2m
 
       -h, --help
               Print help (see a summary with '-h')

@@ -47,6 +47,8 @@ pub struct TaskStatus {
     pub last_success_at: Option<String>,
     /// How long ago that was, in seconds.
     pub last_success_age_seconds: Option<u64>,
+    /// The time between the last two successes, in seconds; to the minute while nothing changes.
+    pub success_interval_seconds: Option<u64>,
     /// When the last audit completed.
     pub last_audit_at: Option<String>,
     /// The next entry of the audit in progress.

@@ -65,8 +65,8 @@ pub struct Args {
     /// Exit with 75 when anything is stale or failing, or events were set aside
     #[arg(long)]
     check: bool,
-    /// How old the last success of a task may be before it is stale, such as 10m or 6h; else three times the configured
-    /// poll_interval, at least 2m
+    /// How old the last success of a task may be before it is stale, such as 10m or 6h; else three times the interval
+    /// between its successes, at least 2m
     #[arg(long, value_name = "TIME", value_parser = time)]
     max_age: Option<Duration>,
 }
@@ -80,7 +80,7 @@ struct Report<'a> {
     other_objects: &'a [String],
     /// The worst first.
     problems: &'a [Problem],
-    /// How old a success may be.
+    /// How old a success may be of a task of which no interval is known.
     stale_after_seconds: u64,
 }
 
@@ -90,6 +90,8 @@ struct Judged<'a> {
     #[serde(flatten)]
     status: &'a TaskStatus,
     stale: bool,
+    /// How old its last success may be.
+    stale_after_seconds: u64,
     /// Whether the configuration names its task; null where that is not known.
     configured: Option<bool>,
 }
@@ -147,6 +149,7 @@ fn report<'a>(overview: &'a Overview, problems: &'a [Problem], measure: &Measure
     let judged = overview.tasks.iter().map(|status| Judged {
         status,
         stale: measure.is_stale(status),
+        stale_after_seconds: measure.limit_of(status).as_secs(),
         configured: measure.is_configured(status),
     });
     Report {

@@ -25,6 +25,7 @@ fn task(name: &str) -> TaskStatus {
         first_sync_complete: true,
         last_success_at: Some("2026-01-10T11:59:55.000Z".to_owned()),
         last_success_age_seconds: Some(5),
+        success_interval_seconds: None,
         last_audit_at: Some("2026-01-10T09:57:00.000Z".to_owned()),
         audit_offset: None,
         state: Condition::Ok,
@@ -260,12 +261,14 @@ fn programs_get_what_is_wrong_beside_what_they_always_got() {
           "first_sync_complete": true,
           "last_success_at": "2026-01-10T11:00:00.000Z",
           "last_success_age_seconds": 5,
+          "success_interval_seconds": null,
           "last_audit_at": "2026-01-10T09:57:00.000Z",
           "audit_offset": null,
           "state": "ok",
           "last_error": null,
           "last_error_at": null,
           "stale": true,
+          "stale_after_seconds": 120,
           "configured": null
         }
       ],

@@ -307,3 +307,23 @@ pub async fn of_very_many_open_runs_all_are_loaded_in_turn(mirror: Mirror) {
     }
     assert_eq!(seen.len(), count);
 }
+
+pub async fn the_interval_between_successes_is_known_and_grows_slowly(mirror: Mirror) {
+    mirror.start(&[]).await;
+    let mut seen = Vec::new();
+    // Every five minutes from cron, then nobody for a week, then a daemon again.
+    for now in [1_000, 1_300, 1_600, 606_600, 606_900, 606_960, 606_970] {
+        mirror.commit(&commit(now, 0, &[])).await;
+        seen.push(mirror.task_status(now).await.success_interval_seconds);
+    }
+    let expected = [
+        None,
+        Some(300),
+        Some(300),
+        Some(1_200),
+        Some(300),
+        Some(60),
+        Some(60),
+    ];
+    assert_eq!(seen, expected);
+}

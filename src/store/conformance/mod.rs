@@ -63,6 +63,7 @@ macro_rules! suite {
                 distances_are_counted_in_the_list_behind_the_watermark,
                 what_is_unseen_is_listed_within_bounds_and_without_a_start,
                 of_very_many_open_runs_all_are_loaded_in_turn,
+                the_interval_between_successes_is_known_and_grows_slowly,
             }
             health {
                 a_database_answers_before_anything_is_in_it,

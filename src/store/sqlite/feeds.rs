@@ -98,8 +98,23 @@ fn created_at(connection: &Connection, id: &str) -> Result<Option<Timestamp>, St
 /// The parts of a `feeds` row that decide whether it must be written again.
 struct Health {
     last_success_at: Option<Timestamp>,
+    interval_ms: Option<u64>,
     failing: bool,
 }
+
+impl Health {
+    /// The time between successes, if one comes at `now`, in milliseconds. After a time in which nobody polled, it is not
+    /// believed to be more than four times as long as before.
+    fn interval_at(&self, now: Timestamp) -> Option<u64> {
+        let last = self.last_success_at?;
+        let since = u64::try_from(now.since(last).as_millis()).unwrap_or(u64::MAX);
+        let before = self.interval_ms.map(|before| before.max(MIN_INTERVAL_MS));
+        Some(before.map_or(since, |before| since.min(before.saturating_mul(4))))
+    }
+}
+
+/// A shorter time between successes does not keep a longer one from being believed.
+const MIN_INTERVAL_MS: u64 = 1_000;
 
 fn load_feed(
     connection: &Connection,
@@ -139,6 +154,7 @@ fn read_feed(row: &Row<'_>) -> Result<(FeedState, Health), StoreError> {
     };
     let health = Health {
         last_success_at: timestamp("feeds.last_success_at", row.get("last_success_at")?)?,
+        interval_ms: row.get("success_interval_ms")?,
         failing: row.get::<_, Option<String>>("last_error")?.is_some(),
     };
     Ok((feed, health))
@@ -171,10 +187,7 @@ fn read_cursor(row: &Row<'_>) -> Result<Cursor, StoreError> {
 }
 
 /// Whether the state of a feed must be written: it differs from `stored`, or a heartbeat is due.
-fn is_due(stored: Option<(FeedState, Health)>, commit: &Commit) -> bool {
-    let Some((stored, health)) = stored else {
-        return true;
-    };
+fn is_due(stored: &FeedState, health: &Health, commit: &Commit) -> bool {
     let Commit {
         feed, judgement, ..
     } = commit;
@@ -185,7 +198,7 @@ fn is_due(stored: Option<(FeedState, Health)>, commit: &Commit) -> bool {
     // A new `watched_at` alone is not worth a write: if it is lost, the next watch read only comes early.
     let unmoved = FeedState {
         watched_at: feed.watched_at,
-        ..stored
+        ..stored.clone()
     } == *feed;
     beat || !unmoved
 }
@@ -197,9 +210,14 @@ pub(super) fn save_feed(
     commit: &Commit,
     now: &str,
 ) -> Result<(), StoreError> {
-    if !is_due(load_feed(connection, feed_id)?, commit) {
+    let stored = load_feed(connection, feed_id)?;
+    if let Some((stored, health)) = &stored
+        && !is_due(stored, health, commit)
+    {
         return Ok(());
     }
+    let health = stored.map(|(_, health)| health).filter(|_| commit.finished);
+    let interval = health.and_then(|health| health.interval_at(commit.judgement.now));
     let wanted = &commit.feed;
     let watermark = wanted.cursor.watermark.as_ref();
     let until = match wanted.baseline {
@@ -209,15 +227,17 @@ pub(super) fn save_feed(
     connection
         .prepare_cached(
             "INSERT INTO feeds (id, kind, task_id, \"offset\", tail, watermark_started_at, watermark_id, baseline_known,
-                 baseline, all_history, first_sync_complete, server_total, last_watch_at, last_success_at, last_audit_at, next_audit_at)
+                 baseline, all_history, first_sync_complete, server_total, last_watch_at, last_success_at, last_audit_at, next_audit_at,
+                 success_interval_ms)
              VALUES (:feed, 'task', :feed, :offset, :tail, :started, :id, :known, :baseline, :all, :complete, :total, :watched,
-                 :success, :audited, :audit_due)
+                 :success, :audited, :audit_due, :interval)
              ON CONFLICT (id) DO UPDATE SET \"offset\" = excluded.\"offset\", tail = excluded.tail,
                  watermark_started_at = excluded.watermark_started_at, watermark_id = excluded.watermark_id,
                  baseline_known = excluded.baseline_known, baseline = excluded.baseline,
                  all_history = excluded.all_history, first_sync_complete = excluded.first_sync_complete, server_total = excluded.server_total,
                  last_watch_at = excluded.last_watch_at, last_audit_at = excluded.last_audit_at,
                  next_audit_at = excluded.next_audit_at,
+                 success_interval_ms = coalesce(excluded.success_interval_ms, success_interval_ms),
                  last_success_at = coalesce(excluded.last_success_at, last_success_at),
                  condition = iif(excluded.last_success_at IS NULL, condition, 'ok'),
                  last_error = iif(excluded.last_success_at IS NULL, last_error, NULL),
@@ -237,6 +257,7 @@ pub(super) fn save_feed(
             ":watched": wanted.watched_at.map(|at| at.to_string()),
             ":success": commit.finished.then_some(now),
             ":audited": wanted.audited_at.map(|at| at.to_string()),
+            ":interval": interval,
             ":audit_due": wanted.audit_due_at.map(|at| at.to_string()),
         })?;
     save_audit(connection, feed_id, wanted.audit.as_ref())

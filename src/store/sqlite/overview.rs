@@ -32,7 +32,7 @@ impl Db {
                  (SELECT count(*) FROM runs r WHERE r.feed_id = t.id AND r.removed_at IS NULL),
                  c.first_sync_complete, c.last_success_at, c.last_audit_at, a.\"offset\",
                  iif(c.condition = 'ok' AND NOT c.first_sync_complete, 'first sync', c.condition), c.last_error,
-                 c.last_error_at, (SELECT count(*) FROM unreadable_items u WHERE u.feed_id = c.id)
+                 c.last_error_at, (SELECT count(*) FROM unreadable_items u WHERE u.feed_id = c.id), c.success_interval_ms / 1000
              FROM feeds c JOIN tasks t ON t.id = c.task_id LEFT JOIN audits a ON a.feed_id = c.id ORDER BY t.username, t.name, t.id",
         )?;
         let tasks = statement.query_map([], |row| {
@@ -56,6 +56,7 @@ impl Db {
                 last_error: row.get(14)?,
                 last_error_at: row.get(15)?,
                 unreadable_items: row.get(16)?,
+                success_interval_seconds: row.get(17)?,
             })
         })?;
         Ok(tasks.collect::<Result<_, _>>()?)

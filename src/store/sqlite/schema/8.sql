@@ -30,6 +30,9 @@ CREATE TABLE details_scan (
     before   INTEGER NOT NULL
 ) STRICT;
 
+-- The time between the last two successes, to the minute while nothing changes.
+ALTER TABLE feeds ADD COLUMN success_interval_ms INTEGER;
+
 -- Set while the event waits for the details of its run: until then it goes to nobody, and its body may still change.
 ALTER TABLE events ADD COLUMN held_until TEXT;
 CREATE INDEX events_held ON events (seq) WHERE held_until IS NOT NULL;
