@@ -129,8 +129,8 @@ pub struct Context {
     pub freshness: Freshness,
     /// Notified when a task turns out to be gone: its reference may mean another by now.
     pub(super) lost: Notify,
-    /// Notified when a commit wants details of runs to be read.
-    pub(super) details_asked: Notify,
+    /// Changes when a commit wants details of runs to be read.
+    pub(super) details_asked: watch::Sender<u64>,
     /// The plan in force.
     pub(super) plan: watch::Sender<Arc<Plan>>,
     /// Held for reading by every commit, and for writing while a plan is put into force: a commit must not raise events
@@ -169,7 +169,7 @@ impl Context {
             counters: Counters::new(),
             freshness: Freshness::new(),
             lost: Notify::new(),
-            details_asked: Notify::new(),
+            details_asked: watch::Sender::new(0),
             plan: watch::Sender::new(Arc::new(plan.clone())),
             committing: RwLock::new(()),
         };
@@ -258,7 +258,9 @@ impl Context {
         let committed = self.store.commit(feed_id, commit).await?;
         self.counters.committed(&committed, began.elapsed());
         if committed.details_asked > 0 {
-            self.details_asked.notify_one();
+            let asked = committed.details_asked;
+            self.details_asked
+                .send_modify(|all| *all = all.wrapping_add(asked));
         }
         Ok(committed)
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::context::Context;
 use crate::api::{ApiError, Client, ErrorClass};
@@ -34,32 +34,58 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// The longest that a pass reads details. The next goes on.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// Reads details as long as the daemon runs. What goes wrong is logged, and stops nothing else.
+/// Reads details as long as the daemon runs, and lets events go that have waited for long enough, whatever becomes of the reads.
+/// What goes wrong is logged, and stops nothing else.
 pub(super) async fn keep_reading(context: Arc<Context>) -> Infallible {
-    let pulse = context.liveness.enter("the loop that reads details");
-    let mut plans = context.plan.subscribe();
-    let mut reading = Reading::new(&context);
+    tokio::select! {
+        never = keep_releasing(&context) => never,
+        never = read_on(&context) => never,
+    }
+}
+
+async fn keep_releasing(context: &Context) -> Infallible {
+    let mut asked = context.details_asked.subscribe();
     loop {
+        asked.mark_unchanged();
+        let now = Timestamp::now();
+        let wait = match context.store.release_overdue(now).await {
+            Ok((_, next)) => next.map_or(LOOK_AGAIN, |next| next.since(now)),
+            Err(error) => after(&error),
+        };
+        tokio::select! {
+            () = sleep(wait.min(LOOK_AGAIN)) => {}
+            _ = asked.changed() => {}
+        }
+    }
+}
+
+async fn read_on(context: &Context) -> Infallible {
+    let pulse = context.liveness.enter("the loop that reads details");
+    let (mut plans, mut asked) = (context.plan.subscribe(), context.details_asked.subscribe());
+    let mut reading = Reading::new(context);
+    loop {
+        asked.mark_unchanged();
         let details = plans.borrow_and_update().sync.details;
         pulse.back_after(context.longest(AT_ONCE));
         let wait = match reading.step(details).await {
             Ok(Next::Due { after: wait } | Next::Later(Some(wait))) => wait.min(LOOK_AGAIN),
             Ok(Next::Later(None)) => LOOK_AGAIN,
-            Err(error) => {
-                let seconds = STORE_RETRY.as_secs();
-                tracing::error!(
-                    "cannot store details of runs: {error}; trying again in {seconds} s"
-                );
-                STORE_RETRY
-            }
+            Err(error) => after(&error),
         };
         pulse.back_after(wait);
         tokio::select! {
             () = sleep(wait) => {}
-            () = context.details_asked.notified() => {}
+            _ = asked.changed() => {}
             _ = plans.changed() => {}
         }
     }
+}
+
+/// Logs that the database failed; returns how long to wait then.
+fn after(error: &StoreError) -> Duration {
+    let seconds = STORE_RETRY.as_secs();
+    tracing::error!("cannot store details of runs: {error}; trying again in {seconds} s");
+    STORE_RETRY
 }
 
 /// Reads details for a pass until none are due, for [`READ_WITHIN`] at most; then lets all events go that wait for any.
@@ -68,14 +94,16 @@ pub(super) async fn keep_reading(context: Arc<Context>) -> Infallible {
 /// When the database fails.
 pub(super) async fn read(context: &Context) -> Result<DetailsSaved, StoreError> {
     let details = context.plan().sync.details;
-    let until = Instant::now() + READ_WITHIN;
     let mut reading = Reading::new(context);
-    // What becomes due later is for the next pass.
-    while let Next::Due { after } = reading.step(details).await?
-        && Instant::now() + after < until
-    {
-        sleep(after).await;
-    }
+    let all_due = async {
+        // What becomes due later is for the next pass.
+        while let Next::Due { after } = reading.step(details).await? {
+            sleep(after).await;
+        }
+        Ok::<(), StoreError>(())
+    };
+    // What is being read when the time is over is read by the next pass.
+    timeout(READ_WITHIN, all_due).await.unwrap_or(Ok(()))?;
     context.store.release_events(Timestamp::now()).await?;
     Ok(reading.all)
 }
@@ -120,19 +148,16 @@ impl<'a> Reading<'a> {
         let now = Timestamp::now();
         let left = |from: Instant| from.saturating_duration_since(Instant::now());
         let (rest, pause) = (left(self.from), left(self.others_from));
-        let limits = match (rest.is_zero(), pause.is_zero()) {
-            // Events that have waited for too long are let go.
-            (false, _) => (0, 0),
-            (true, false) => (AT_ONCE, 0),
-            (true, true) => (AT_ONCE, AT_ONCE),
-        };
-        let due = store.due_details(details, limits, now).await?;
+        if !rest.is_zero() {
+            return Ok(Next::Later(Some(rest)));
+        }
+        let others = if pause.is_zero() { AT_ONCE } else { 0 };
+        let due = store.due_details(details, (AT_ONCE, others), now).await?;
         let is_urgent = !due.urgent.is_empty();
         let ids = if is_urgent { due.urgent } else { due.others };
         if ids.is_empty() {
             let next = due.next.map(|next| next.since(now));
             return Ok(match next {
-                _ if !rest.is_zero() => Next::Later(Some(next.map_or(rest, |next| next.min(rest)))),
                 _ if !pause.is_zero() => Next::Due { after: pause },
                 Some(Duration::ZERO) => Next::Due {
                     after: Duration::ZERO,
@@ -147,7 +172,7 @@ impl<'a> Reading<'a> {
         if answers.is_empty() {
             // The token is refused: nothing is known of the runs.
             self.from = Instant::now() + LOOK_AGAIN;
-            return Ok(Next::Later(Some(Duration::ZERO)));
+            return Ok(Next::Later(Some(LOOK_AGAIN)));
         }
         if !is_urgent {
             let requests = u32::try_from(answers.len()).unwrap_or(u32::MAX);
@@ -162,7 +187,7 @@ impl<'a> Reading<'a> {
         }
         if saved.read + saved.gone == 0 {
             self.from = Instant::now() + AFTER_FAILURE;
-            return Ok(Next::Later(Some(Duration::ZERO)));
+            return Ok(Next::Later(Some(AFTER_FAILURE)));
         }
         Ok(Next::Due {
             after: Duration::ZERO,

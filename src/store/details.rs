@@ -12,8 +12,6 @@ pub struct DetailsDue {
     pub others: Vec<String>,
     /// When there is more to do, if nothing happens until then. It may be past.
     pub next: Option<Timestamp>,
-    /// How many events wait no longer, as they have waited for too long.
-    pub released: u64,
 }
 
 /// The answer to a single read of a run for its details.

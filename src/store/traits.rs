@@ -181,9 +181,8 @@ pub trait Store: Send + Sync {
     ) -> Result<PruneStep, StoreError>;
 
     /// Runs whose details are to be read at `now`: some that events wait for and some others, at most as many as `limits` says,
-    /// in this order. Lets
-    /// events go that have waited for [`DETAILS_WAIT`](crate::model::DETAILS_WAIT), looks through a part of the runs that
-    /// were stored before details were wanted, and forgets runs whose details are not wanted any more.
+    /// in this order. Looks through a part of the runs that were stored before details were wanted, and forgets runs whose
+    /// details are not wanted any more.
     async fn due_details(
         &self,
         details: Details,
@@ -199,6 +198,11 @@ pub trait Store: Send + Sync {
         answers: Vec<(String, DetailsAnswer)>,
         now: Timestamp,
     ) -> Result<DetailsSaved, StoreError>;
+
+    /// Lets all events go that have waited for [`DETAILS_WAIT`](crate::model::DETAILS_WAIT); returns how many, and when the next
+    /// has.
+    async fn release_overdue(&self, now: Timestamp)
+    -> Result<(u64, Option<Timestamp>), StoreError>;
 
     /// Lets all events go that wait for details; returns how many.
     async fn release_events(&self, now: Timestamp) -> Result<u64, StoreError>;

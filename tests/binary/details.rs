@@ -110,6 +110,23 @@ fn an_event_goes_without_details_that_cannot_be_had() {
 }
 
 #[test]
+fn an_event_does_not_wait_for_an_answer_that_never_comes() {
+    let setup = Setup::with_runs(0);
+    let api = "[api]\ntimeout = \"1h\"\n";
+    setup.configure(&format!("{LOG}{api}{QUICK}details = \"all\"\n"));
+    let _daemon = Daemon::start_synced(&setup, setup.command(&["run"]));
+    let hang = Faults::matching("/actor-runs/", Fault::Hang);
+    setup.server.set_faults(hang);
+    let now = Timestamp::now();
+    let id = setup.server.world().create(&setup.task, now);
+    setup.server.world().finish(&id, RunStatus::TimedOut, now);
+    wait_until("its end is delivered", || delivered(&setup, &id).len() == 2);
+    let end = &delivered(&setup, &id)[1];
+    assert_eq!(end["eventType"], "ACTOR.RUN.TIMED_OUT");
+    assert_eq!(end["resource"]["exitCode"], Value::Null);
+}
+
+#[test]
 fn details_of_older_runs_are_read_at_a_low_rate() {
     let setup = Setup::with_runs(60);
     setup.configure(&format!(

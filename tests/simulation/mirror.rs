@@ -274,8 +274,9 @@ impl Mirror {
     /// Reads details that are due, as the daemon does beside everything else; returns whether there were any.
     fn read_details(&mut self, account: &mut Account) -> bool {
         let details = self.settings.details;
+        let (released, _) = ready(self.store.release_overdue(account.local_now())).unwrap();
+        self.deliveries.released(released);
         let due = ready(self.store.due_details(details, (3, 3), account.local_now())).unwrap();
-        self.deliveries.released(due.released);
         let ids = match due.urgent.is_empty() {
             true => due.others,
             false => due.urgent,

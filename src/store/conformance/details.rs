@@ -52,6 +52,10 @@ async fn due(mirror: &Mirror, details: Details, now: i64) -> DetailsDue {
         .unwrap()
 }
 
+async fn overdue(mirror: &Mirror, now: i64) -> (u64, Option<Timestamp>) {
+    mirror.store.release_overdue(at(now)).await.unwrap()
+}
+
 async fn save(mirror: &Mirror, now: i64, answers: &[(&str, DetailsAnswer)]) -> DetailsSaved {
     let answers = answers.iter();
     let answers = answers.map(|(id, answer)| ((*id).to_owned(), answer.clone()));
@@ -124,12 +128,10 @@ pub async fn an_event_waits_no_longer_than_it_may_and_stays_as_it_went(mirror: M
     mirror.start(&[HOOK]).await;
     let failed = [ended("a", "TIMED-OUT", Some(8))];
     mirror.commit(&listed(10, Details::All, &failed)).await;
-    let next = due(&mirror, Details::All, 11).await.next;
-    assert_eq!(next, Some(at(10 + WAIT)));
-    assert_eq!(due(&mirror, Details::All, 9 + WAIT).await.released, 0);
+    assert_eq!(overdue(&mirror, 11).await, (0, Some(at(10 + WAIT))));
+    assert_eq!(overdue(&mirror, 9 + WAIT).await.0, 0);
     assert_eq!(fetched(&mirror, 10 + WAIT).await, (vec![1], vec![1]));
-    // Also where nobody asks for details any more.
-    assert_eq!(due(&mirror, Details::None, 10 + WAIT).await.released, 1);
+    assert_eq!(overdue(&mirror, 10 + WAIT).await, (1, None));
     assert_eq!(fetched(&mirror, 10 + WAIT).await.0, [1, 2]);
     let late = found(&read("a", "TIMED-OUT", Some(8), "late"));
     let saved = save(&mirror, 11 + WAIT, &[("a", late)]).await;
@@ -139,7 +141,7 @@ pub async fn an_event_waits_no_longer_than_it_may_and_stays_as_it_went(mirror: M
     // A clock that was set back does not make it wait longer.
     let failed = [ended("b", "FAILED", Some(8))];
     mirror.commit(&listed(1_000, Details::All, &failed)).await;
-    assert_eq!(due(&mirror, Details::All, 500).await.released, 1);
+    assert_eq!(overdue(&mirror, 500).await, (1, None));
     // And what a pass leaves undone waits for nothing.
     let failed = [ended("c", "FAILED", Some(8))];
     mirror.commit(&listed(1_000, Details::All, &failed)).await;

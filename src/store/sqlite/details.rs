@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 
 use super::connection::Db;
-use super::held::{next_release, release_run, release_those_that_waited};
+use super::held::release_run;
 use super::rows::{self, timestamp};
 use crate::model::{
     Details, MAX_DETAILS_ATTEMPTS, RunDetails, RunStatus, Timestamp, details_retry,
@@ -18,8 +18,8 @@ use crate::sync::{MAX_SETTLE, Seen, Stored};
 const SCAN_CHUNK: i64 = 1_000;
 
 impl Db {
-    /// Runs whose details are to be read at `now`: at most so many that events wait for, and so many others. Lets events go
-    /// that have waited for too long, and looks through a part of the older runs where few others are due.
+    /// Runs whose details are to be read at `now`: at most so many that events wait for, and so many others. Looks through a part
+    /// of the older runs where few others are due.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -29,12 +29,7 @@ impl Db {
         (urgent, others): (usize, usize),
         now: Timestamp,
     ) -> Result<DetailsDue, StoreError> {
-        let released = release_those_that_waited(&mut self.connection, now)?;
-        let mut due = DetailsDue {
-            released,
-            next: next_release(&self.connection)?,
-            ..DetailsDue::default()
-        };
+        let mut due = DetailsDue::default();
         if details == Details::None {
             self.forget_scan()?;
             return Ok(due);

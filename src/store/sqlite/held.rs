@@ -32,27 +32,27 @@ pub fn last_readable(connection: &Connection) -> Result<i64, StoreError> {
     }
 }
 
-/// When the first of the events that wait has waited long enough.
-pub fn next_release(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
-    let next: Option<String> = connection
-        .prepare_cached(
-            "SELECT min(held_until) FROM events INDEXED BY events_held WHERE held_until IS NOT NULL",
-        )?
-        .query_row([], |row| row.get(0))?;
-    timestamp("events.held_until", next)
-}
-
-/// Lets all events go that have waited long enough at `now`; returns how many.
-pub fn release_those_that_waited(
-    connection: &mut Connection,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
-    // Longer than any may wait: written before the clock was set back.
-    let beyond = now.plus(DETAILS_WAIT);
-    release_where(connection, Some((now, beyond)), now)
-}
-
 impl Db {
+    /// Lets all events go that have waited long enough at `now`; returns how many, and when the next has.
+    ///
+    /// # Errors
+    /// When SQLite fails; then nothing has changed.
+    pub fn release_overdue(
+        &mut self,
+        now: Timestamp,
+    ) -> Result<(u64, Option<Timestamp>), StoreError> {
+        // Longer than any may wait: written before the clock was set back.
+        let beyond = now.plus(DETAILS_WAIT);
+        let released = release_where(&mut self.connection, Some((now, beyond)), now)?;
+        let next: Option<String> = self
+            .connection
+            .prepare_cached(
+                "SELECT min(held_until) FROM events INDEXED BY events_held WHERE held_until IS NOT NULL",
+            )?
+            .query_row([], |row| row.get(0))?;
+        Ok((released, timestamp("events.held_until", next)?))
+    }
+
     /// Lets all events go, whatever they wait for; returns how many.
     ///
     /// # Errors

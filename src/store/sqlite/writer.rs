@@ -325,9 +325,7 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> Result<DetailsDue, StoreError> {
         let call = move |db: &mut Db| db.due_details(details, limits, now);
-        let due = self.executor.call(call).await?;
-        self.notify(due.released);
-        Ok(due)
+        self.executor.call(call).await
     }
 
     async fn save_details(
@@ -339,6 +337,16 @@ impl Store for SqliteStore {
         let saved = self.executor.call(call).await?;
         self.notify(saved.released);
         Ok(saved)
+    }
+
+    async fn release_overdue(
+        &self,
+        now: Timestamp,
+    ) -> Result<(u64, Option<Timestamp>), StoreError> {
+        let call = move |db: &mut Db| db.release_overdue(now);
+        let (released, next) = self.executor.call(call).await?;
+        self.notify(released);
+        Ok((released, next))
     }
 
     async fn release_events(&self, now: Timestamp) -> Result<u64, StoreError> {
