@@ -282,10 +282,11 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Parses events from text with one JSON object per line.
+/// Parses events from text with one JSON object per line. The last line may still be being written.
 pub fn events(text: &str) -> Vec<Value> {
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let event = |line| serde_json::from_str(line).unwrap();
-    text.lines().map(event).collect()
+    whole.lines().map(event).collect()
 }
 
 /// The sequence numbers of events in text with one JSON object per line.
