@@ -77,6 +77,8 @@ struct Inner {
     rate: DefaultDirectRateLimiter,
     /// The most attempts that `rate` lets begin in a second.
     per_second: NonZeroU32,
+    /// The most attempts in flight.
+    at_once: NonZeroUsize,
     in_flight: Semaphore,
     /// Who holds a page may wait for `in_flight`, never the other way round.
     pages: Pages,
@@ -143,6 +145,7 @@ impl Client {
             base_url,
             rate,
             per_second: requests_per_second,
+            at_once: concurrency,
             in_flight,
             pages: Pages::new(concurrency.get()),
             retry,
@@ -179,6 +182,11 @@ impl Client {
     /// The most attempts that may begin in a second, at least 1.
     pub fn requests_per_second(&self) -> u32 {
         self.inner.per_second.get()
+    }
+
+    /// The most attempts in flight, at least 1.
+    pub fn concurrency(&self) -> usize {
+        self.inner.at_once.get()
     }
 
     /// How many attempts this client and its clones have made.

@@ -13,11 +13,14 @@ use tokio::time::{Instant, sleep, timeout};
 use super::context::Context;
 use crate::api::{ApiError, Client, ErrorClass};
 use crate::delivery::STORE_RETRY;
-use crate::model::{Details, Timestamp};
+use crate::model::{DETAILS_WAIT, Details, Timestamp};
 use crate::store::{DetailsAnswer, DetailsSaved, StoreError};
 
-/// The most runs that are read at once.
+/// The most runs that are read at once; at most half of the attempts that may be in flight, as feeds need the others.
 const AT_ONCE: usize = 8;
+
+/// How long a read may take, its turn included: nobody waits for longer.
+const WITHIN: Duration = DETAILS_WAIT;
 
 /// Details that nobody waits for get one of so many of the requests that may be made.
 const SHARE: u32 = 4;
@@ -151,8 +154,9 @@ impl<'a> Reading<'a> {
         if !rest.is_zero() {
             return Ok(Next::Later(Some(rest)));
         }
-        let others = if pause.is_zero() { AT_ONCE } else { 0 };
-        let due = store.due_details(details, (AT_ONCE, others), now).await?;
+        let at_once = (self.context.client.concurrency() / 2).clamp(1, AT_ONCE);
+        let others = if pause.is_zero() { at_once } else { 0 };
+        let due = store.due_details(details, (at_once, others), now).await?;
         let is_urgent = !due.urgent.is_empty();
         let ids = if is_urgent { due.urgent } else { due.others };
         if ids.is_empty() {
@@ -179,13 +183,15 @@ impl<'a> Reading<'a> {
             let pace = Duration::from_secs(1) * SHARE * requests;
             self.others_from = Instant::now() + pace / self.context.client.requests_per_second();
         }
+        let mut all = answers.iter();
+        let none_came = all.all(|(_, answer)| *answer == DetailsAnswer::Unavailable);
         let saved = store.save_details(answers, Timestamp::now()).await?;
         self.all.add(saved);
         self.untold.add(saved);
         if self.told_at.elapsed() >= TELL_EVERY {
             self.tell();
         }
-        if saved.read + saved.gone == 0 {
+        if none_came {
             self.from = Instant::now() + AFTER_FAILURE;
             return Ok(Next::Later(Some(AFTER_FAILURE)));
         }
@@ -200,7 +206,7 @@ impl<'a> Reading<'a> {
         for id in ids {
             let client: Client = self.context.client.clone();
             reads.spawn(async move {
-                let answer = client.run(&id).await;
+                let answer = timeout(WITHIN, client.run(&id)).await;
                 (id, answer)
             });
         }
@@ -211,9 +217,10 @@ impl<'a> Reading<'a> {
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             };
             let answer = match answer {
-                Ok(Some(seen)) => DetailsAnswer::Found(Box::new(seen)),
-                Ok(None) => DetailsAnswer::Unreadable,
-                Err(error) => {
+                Err(_) => DetailsAnswer::Unavailable,
+                Ok(Ok(Some(seen))) => DetailsAnswer::Found(Box::new(seen)),
+                Ok(Ok(None)) => DetailsAnswer::Unreadable,
+                Ok(Err(error)) => {
                     let class = error.class();
                     self.error = Some(error);
                     match class {

@@ -111,7 +111,11 @@ async fn pass_silently(context: Arc<Context>, scope: Scope) -> Result<Report, St
     context.progress.clear();
     // An audit prints its report to standard output; the next sync, or the daemon, delivers the events it raised.
     if scope == Scope::CatchUp {
-        report.details = details::read(&context).await?;
+        match details::read(&context).await {
+            Ok(saved) => report.details = saved,
+            // Nothing else depends on them.
+            Err(error) => tracing::error!("cannot store details of runs: {error}"),
+        }
         deliver(&context, &plan).await?;
         report.owed = owed(&context, &plan).await?;
         let pace = Pace {

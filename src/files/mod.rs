@@ -2,6 +2,7 @@
 //! created.
 
 mod create;
+mod fuse;
 mod master;
 mod names;
 mod trust;

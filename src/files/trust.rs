@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
+use super::fuse::server_of;
 use super::names::folder;
 use super::untrusted::Untrusted;
 use super::way::way;
@@ -46,10 +47,12 @@ pub enum Purpose {
 /// # Errors
 /// When it cannot, or cannot be read, or is not UTF-8.
 pub fn read_to_string(path: &Path, purpose: Purpose) -> Result<String, Untrusted> {
+    // Opening some devices has an effect of its own.
+    check(path, purpose)?;
     // Otherwise a pipe would only be opened once somebody writes to it.
     let file = File::options()
         .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
         .open(path)
         .map_err(Untrusted::io(path))?;
     let found = file.metadata().map_err(Untrusted::io(path))?;
@@ -156,12 +159,15 @@ impl User {
     }
 
     fn check_owner(self, path: &Path, found: &Metadata, service: u32) -> Result<(), Untrusted> {
-        if [0, self.id, service].contains(&found.uid()) {
+        let trusted = [0, self.id, service];
+        let server = server_of(found.dev());
+        let mut answerable = [Some(found.uid()), server].into_iter().flatten();
+        let Some(owner) = answerable.find(|user| !trusted.contains(user)) else {
             return Ok(());
-        }
+        };
         Err(Untrusted::Foreign {
             path: path.to_owned(),
-            owner: found.uid(),
+            owner,
             mode: found.mode() & PERMISSIONS,
             user: self.id,
         })
@@ -199,7 +205,7 @@ impl User {
         if purpose == Purpose::Secret && rights & ANY != 0 {
             // How root lets a service read a secret that it may not change.
             let is_given = owner == 0 && self.id != 0 && found.gid() == self.group;
-            if !is_given || mode & 0o007 != 0 {
+            if !is_given || mode & 0o007 != 0 || has_list(path) {
                 return Err(Untrusted::Readable {
                     path: path.to_owned(),
                     owner,

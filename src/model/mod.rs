@@ -6,6 +6,7 @@ mod details;
 mod event;
 mod id;
 mod jitter;
+mod mark;
 mod outbox;
 mod retention;
 mod run;
@@ -17,6 +18,7 @@ pub use details::{DETAILS_WAIT, Details, MAX_DETAILS_ATTEMPTS, RunDetails, detai
 pub use event::EventType;
 pub use id::{MAX_ID, is_path_part, is_usable_id};
 pub use jitter::Seed;
+pub(crate) use mark::Mark;
 pub use outbox::{
     AttemptOutcome, Due, EXCHANGE_CHUNK, Exchange, Exchanged, FetchLimits, Fetched, MAX_RETRY_WAIT,
     Order, Overdue, Registration, Settled, SinkLimits, Subscription, TEMPORARY_SINK, Verdict,

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params}
 
 use super::connection::Db;
 use super::held::release_run;
-use super::rows::{self, timestamp};
+use super::rows;
 use crate::model::{
     Details, MAX_DETAILS_ATTEMPTS, RunDetails, RunStatus, Timestamp, details_retry,
 };
@@ -46,7 +46,8 @@ impl Db {
             .connection
             .prepare_cached("SELECT min(due_at) FROM details_due WHERE due_at > ?1")?
             .query_row([now.to_string()], |row| row.get(0))?;
-        let later = timestamp("details_due.due_at", later)?;
+        // A time that somebody else wrote counts as past: then the run is read, and its row written anew.
+        let later = later.map(|at| Timestamp::parse(&at).unwrap_or(now));
         due.next = [due.next, later].into_iter().flatten().min();
         Ok(due)
     }
@@ -269,11 +270,12 @@ fn put_off(
     may_come: bool,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let attempts: Option<u32> = connection
+    let attempts: Option<i64> = connection
         .prepare_cached("SELECT attempts FROM details_due WHERE run_id = ?1")?
         .query_row([run_id], |row| row.get(0))
         .optional()?;
-    let attempts = attempts.unwrap_or(0).saturating_add(1);
+    let attempts = u32::try_from(attempts.unwrap_or(0).max(0)).unwrap_or(u32::MAX);
+    let attempts = attempts.saturating_add(1);
     if attempts >= MAX_DETAILS_ATTEMPTS && !may_come {
         forget(connection, run_id)?;
         return Ok(false);

@@ -8,8 +8,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::connection::Db;
 use super::events::with_details;
-use super::outbox::promote;
-use super::rows::timestamp;
+use super::outbox::promote_run_of;
 use crate::model::{DETAILS_WAIT, Run, RunDetails, Timestamp};
 use crate::store::error::StoreError;
 
@@ -32,8 +31,12 @@ pub fn last_readable(connection: &Connection) -> Result<i64, StoreError> {
     }
 }
 
+/// The most events that are let go in one transaction.
+const CHUNK: u64 = 500;
+
 impl Db {
-    /// Lets all events go that have waited long enough at `now`; returns how many, and when the next has.
+    /// Lets events go that have waited long enough at `now`, at most some hundred; returns how many, and when there are more
+    /// to let go.
     ///
     /// # Errors
     /// When SQLite fails; then nothing has changed.
@@ -43,52 +46,79 @@ impl Db {
     ) -> Result<(u64, Option<Timestamp>), StoreError> {
         // Longer than any may wait: written before the clock was set back.
         let beyond = now.plus(DETAILS_WAIT);
-        let released = release_where(&mut self.connection, Some((now, beyond)), now)?;
+        let released = self.release_chunk(Some((now, beyond)), now)?;
         let next: Option<String> = self
             .connection
             .prepare_cached(
                 "SELECT min(held_until) FROM events INDEXED BY events_held WHERE held_until IS NOT NULL",
             )?
             .query_row([], |row| row.get(0))?;
-        Ok((released, timestamp("events.held_until", next)?))
+        // One that somebody else wrote waits no longer.
+        let next = next.map(|at| Timestamp::parse(&at).unwrap_or(now));
+        Ok((released, next))
     }
 
     /// Lets all events go, whatever they wait for; returns how many.
     ///
     /// # Errors
-    /// When SQLite fails; then nothing has changed.
+    /// When SQLite fails; chunks already committed stay.
     pub fn release_events(&mut self, now: Timestamp) -> Result<u64, StoreError> {
-        release_where(&mut self.connection, None, now)
+        let mut released = 0;
+        loop {
+            match self.release_chunk(None, now)? {
+                0 => return Ok(released),
+                chunk => released += chunk,
+            }
+        }
+    }
+
+    /// Lets some events go: those that were to wait until the first of two times, or until after the second, or all.
+    fn release_chunk(
+        &mut self,
+        waited: Option<(Timestamp, Timestamp)>,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let (until, beyond) = match waited {
+            Some((until, beyond)) => (Some(until.to_string()), Some(beyond.to_string())),
+            None => (None, None),
+        };
+        let seqs: Vec<i64> = {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT seq FROM events INDEXED BY events_held
+                 WHERE held_until IS NOT NULL AND (?1 IS NULL OR held_until <= ?1 OR held_until > ?2) LIMIT ?3",
+            )?;
+            let seqs = statement.query_map((until, beyond, CHUNK), |row| row.get(0))?;
+            seqs.collect::<Result<_, _>>()?
+        };
+        if seqs.is_empty() {
+            return Ok(0);
+        }
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        release(&transaction, &seqs, now)?;
+        transaction.commit()?;
+        Ok(seqs.len() as u64)
     }
 }
 
-fn release_where(
-    connection: &mut Connection,
-    waited: Option<(Timestamp, Timestamp)>,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
-    let (until, beyond) = match waited {
-        Some((until, beyond)) => (Some(until.to_string()), Some(beyond.to_string())),
-        None => (None, None),
-    };
-    let runs: Vec<String> = {
-        let mut statement = connection.prepare_cached(
-            "SELECT DISTINCT run_id FROM events INDEXED BY events_held
-             WHERE held_until IS NOT NULL AND (?1 IS NULL OR held_until <= ?1 OR held_until > ?2)",
-        )?;
-        let runs = statement.query_map((until, beyond), |row| row.get(0))?;
-        runs.collect::<Result<_, _>>()?
-    };
-    if runs.is_empty() {
-        return Ok(0);
+/// Lets events go.
+fn release(connection: &Connection, seqs: &[i64], now: Timestamp) -> Result<(), StoreError> {
+    for seq in seqs {
+        connection
+            .prepare_cached("UPDATE events SET held_until = NULL WHERE seq = ?1")?
+            .execute([seq])?;
     }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut released = 0;
-    for run_id in &runs {
-        released += release_run(&transaction, run_id, None, now)?;
+    let mut sinks = connection.prepare_cached("SELECT name FROM sinks")?;
+    let sinks: Vec<String> = sinks
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for sink in &sinks {
+        for seq in seqs {
+            promote_run_of(connection, sink, *seq, &now.to_string())?;
+        }
     }
-    transaction.commit()?;
-    Ok(released)
+    Ok(())
 }
 
 /// Lets the events of a run go, with details where they tell of the end that these are of; returns how many.
@@ -98,31 +128,21 @@ pub fn release_run(
     details: Option<(&Run, &RunDetails)>,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let mut released = 0;
-    while let Some(seq) = next_held(connection, run_id)? {
-        if let Some((run, details)) = details {
-            add_details(connection, seq, run, details)?;
-        }
-        connection
-            .prepare_cached("UPDATE events SET held_until = NULL WHERE seq = ?1")?
-            .execute([seq])?;
-        released += 1;
-    }
-    if released > 0 {
-        let mut sinks = connection.prepare_cached("SELECT name FROM sinks")?;
-        let sinks = sinks.query_map([], |row| row.get::<_, String>(0))?;
-        for sink in sinks {
-            promote(connection, &sink?, run_id, &now.to_string())?;
+    let seqs: Vec<i64> = connection
+        .prepare_cached(
+            "SELECT seq FROM events INDEXED BY events_by_run WHERE run_id = ?1 AND held_until IS NOT NULL ORDER BY seq",
+        )?
+        .query_map([run_id], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    if let Some((run, details)) = details {
+        for seq in &seqs {
+            add_details(connection, *seq, run, details)?;
         }
     }
-    Ok(released)
-}
-
-fn next_held(connection: &Connection, run_id: &str) -> Result<Option<i64>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq FROM events INDEXED BY events_by_run WHERE run_id = ?1 AND held_until IS NOT NULL ORDER BY seq LIMIT 1",
-    )?;
-    Ok(statement.query_row([run_id], |row| row.get(0)).optional()?)
+    if !seqs.is_empty() {
+        release(connection, &seqs, now)?;
+    }
+    Ok(seqs.len() as u64)
 }
 
 /// Adds details to the body of the event `seq`, if that is of the end that `run` shows.

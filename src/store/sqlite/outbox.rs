@@ -207,3 +207,22 @@ pub fn promote(
         .execute((sink, run_id, now))?;
     Ok(())
 }
+
+/// Makes the oldest event that `sink` is owed of the run of the event `seq` due, as [`promote`] does.
+pub fn promote_run_of(
+    connection: &Connection,
+    sink: &str,
+    seq: i64,
+    now: &str,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE deliveries SET due_at = ?3 WHERE sink = ?1 AND due_at IS NULL AND seq = (
+                 SELECT min(d.seq) FROM deliveries d INDEXED BY deliveries_by_run
+                 WHERE d.sink = ?1 AND d.dead_at IS NULL
+                     AND d.run_id = (SELECT run_id FROM deliveries WHERE sink = ?1 AND seq = ?2))
+                 AND NOT EXISTS (SELECT 1 FROM events e WHERE e.seq = deliveries.seq AND e.held_until IS NOT NULL)",
+        )?
+        .execute((sink, seq, now))?;
+    Ok(())
+}

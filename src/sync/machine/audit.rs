@@ -1,5 +1,7 @@
 //! Audits, one page at a time between polls. [`crate::sync::audit`] defines what a page proves.
 
+use std::collections::BTreeSet;
+
 use super::base::{Machine, unreadable};
 use super::state::{AuditedPage, NextStep, State};
 use crate::model::Timestamp;
@@ -8,6 +10,10 @@ use crate::sync::cursor::Placed;
 use crate::sync::page::{Entry, Page};
 use crate::sync::protocol::{Command, FeedState, Outcome, Single, Stall};
 use crate::sync::walk::{Start, Step, Walk};
+
+/// The most runs that an audit has seen since it last decided something. There are only more if more than that have equal
+/// starts.
+const MAX_UNDECIDED: usize = 100_000;
 
 /// The most pages of one audit. Only a list that grows as fast as it is read has more.
 const MAX_AUDIT_READS: u32 = 100_000;
@@ -53,8 +59,12 @@ impl Machine {
         let page = accepted.pop();
         self.audit_disordered |= page.as_ref().is_some_and(|page| !is_sorted(page));
         let gaps = audit.gaps(self.proof(page.as_ref()), ends);
-        let mut except = self.audited_last.clone();
-        except.extend(page.as_ref().into_iter().flat_map(ids));
+        if self.audited_last.len() > MAX_UNDECIDED {
+            return self.abandon_audit(Stall::NoProgress, now);
+        }
+        let shown = page
+            .as_ref()
+            .map_or_else(BTreeSet::new, |page| ids(page).collect());
         let page = AuditedPage {
             remaining: page
                 .iter()
@@ -67,6 +77,7 @@ impl Machine {
         if gaps.is_empty() {
             return self.audit_singles(page, now);
         }
+        let except = self.audited_last.union(&shown).cloned().collect();
         self.state = State::AuditUnseen(page);
         Command::LoadUnseen { gaps, except }
     }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::state::{NextStep, State};
-use crate::model::Timestamp;
+use crate::model::{Mark, Timestamp};
 use crate::sync::cursor::Placed;
 use crate::sync::diff::{Baseline, Judgement, Observed, Source};
 use crate::sync::page::{Entry, Page};
-use crate::sync::protocol::{Command, Commit, FeedState, Outcome, Settings, Single};
+use crate::sync::protocol::{Command, Commit, FeedState, MAX_OPEN, Outcome, Settings, Single};
 use crate::sync::walk::{PageSizes, Walk};
 
 /// How often an entry that a list shows unreadable is read singly, in one process.
@@ -29,7 +29,7 @@ pub struct Machine {
     /// The reads of the audit in progress.
     pub(super) audit_walk: Option<Walk>,
     /// Entries without a start that certainly lie before the watermark.
-    pub(super) before: BTreeSet<String>,
+    pub(super) before: BTreeSet<Mark>,
     /// The run that the first read of the first sync showed as the newest, until the baseline is stored. Later on, whatever
     /// came before it in the list may have been deleted.
     pub(super) newest: Option<String>,
@@ -72,7 +72,7 @@ pub struct Machine {
     /// The end of the last page that an audit accepted.
     pub(super) audited: u64,
     /// The ids that the audit has seen since it last decided something.
-    pub(super) audited_last: Vec<String>,
+    pub(super) audited_last: BTreeSet<String>,
 }
 
 impl Machine {
@@ -108,7 +108,7 @@ impl Machine {
             audit_reads: 0,
             audit_disordered: false,
             audited,
-            audited_last: Vec::new(),
+            audited_last: BTreeSet::new(),
         }
     }
 
@@ -152,7 +152,7 @@ impl Machine {
                 self.unreadable.clear();
             }
             let reads = self.unreadable.entry(id.to_owned()).or_default();
-            if *reads < MAX_UNREADABLE_READS {
+            if *reads < MAX_UNREADABLE_READS && self.unseen.len() < MAX_OPEN {
                 *reads += 1;
                 self.unseen.insert(id.to_owned(), false);
             }

@@ -43,6 +43,7 @@ impl Machine {
 
     pub(super) fn end_poll(&mut self, outcome: Outcome, now: Timestamp) -> Command {
         self.failures = 0;
+        self.walk = None;
         let nominal = if outcome == Outcome::Behind {
             Duration::ZERO
         } else {

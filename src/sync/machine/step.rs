@@ -3,7 +3,7 @@
 use super::base::Machine;
 use super::state::{NextStep, State};
 use crate::model::Timestamp;
-use crate::sync::protocol::{Command, Input, OpenRuns, Outcome};
+use crate::sync::protocol::{Command, Input, MAX_OPEN, OpenRuns, Outcome};
 
 impl Machine {
     /// Takes one input at the local time `now` and returns the next command.
@@ -98,8 +98,10 @@ impl Machine {
         if let NextStep::EndAuditPage(outcome) = next {
             return self.audit_confirm(unconfirmed, outcome, now);
         }
+        // What is left out shows itself again in a later poll.
+        let room = MAX_OPEN.saturating_sub(self.unseen.len());
         let unconfirmed = unconfirmed.into_iter().map(|id| (id, false));
-        self.unseen.extend(unconfirmed);
+        self.unseen.extend(unconfirmed.take(room));
         match next {
             NextStep::Forward => self.read_forward(),
             NextStep::AfterForward => self.after_forward(now),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::sizes::PageSizes;
 use super::state::{FAR_BEYOND, Group, Last, Reading, Start, Step, ids};
+use crate::model::Mark;
 use crate::sync::cursor::{Cursor, Placed};
 use crate::sync::page::{Listing, Page, Window};
 use crate::sync::protocol::Stall;
@@ -21,7 +22,7 @@ pub(crate) struct Walk {
     /// The page accepted last.
     pub(super) last: Option<Last>,
     /// The ids of the list's first page, as this walk saw it.
-    pub(super) first_page: Option<Vec<Option<String>>>,
+    pub(super) first_page: Option<Vec<Option<Mark>>>,
     /// How far the pages accepted so far reach.
     pub(super) furthest: u64,
     pub(super) barren: u32,
@@ -32,7 +33,7 @@ pub(crate) struct Walk {
     /// A group whose rounds are not over while its beginning is read again.
     pub(super) group: Option<Group>,
     /// Marks of entries without a start that certainly lie before the watermark.
-    pub(super) before: BTreeSet<String>,
+    pub(super) before: BTreeSet<Mark>,
     /// Entries of groups that were gone past without being read completely.
     pub(super) missed: u64,
     /// How often it read further back, since that was last asked.
@@ -41,7 +42,7 @@ pub(crate) struct Walk {
 
 impl Walk {
     /// A walk from `cursor` on. `before` are entries that the walk before this one knew to lie before the watermark.
-    pub fn new(cursor: Cursor, start: Start, before: BTreeSet<String>) -> Self {
+    pub fn new(cursor: Cursor, start: Start, before: BTreeSet<Mark>) -> Self {
         Self {
             cursor,
             reading: Reading::Idle,
@@ -60,7 +61,7 @@ impl Walk {
     }
 
     /// Entries without a start that certainly lie before the watermark.
-    pub fn before(&self) -> &BTreeSet<String> {
+    pub fn before(&self) -> &BTreeSet<Mark> {
         &self.before
     }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use super::base::Walk;
 use super::sizes::PageSizes;
 use super::state::{Group, Reading, Step, count};
-use crate::model::Timestamp;
+use crate::model::{Mark, Timestamp};
 use crate::sync::cursor::{Cursor, Placed};
 use crate::sync::page::{Listing, Page, Window};
 use crate::sync::protocol::Stall;
@@ -40,7 +40,7 @@ impl Walk {
             from: page.place.saturating_add(from as u64),
             anchored: self.cursor.offset.saturating_sub(self.cursor.tail),
             next: page.end(),
-            last: String::new(),
+            last: Mark::default(),
             read_to: page.place,
             ids: BTreeSet::new(),
             undated: BTreeSet::new(),

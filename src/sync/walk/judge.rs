@@ -3,7 +3,7 @@
 use super::base::Walk;
 use super::sizes::PageSizes;
 use super::state::{After, Last, Reading, Step, ids, mark};
-use crate::model::Timestamp;
+use crate::model::{Mark, Timestamp};
 use crate::sync::cursor::{Cursor, Placed};
 use crate::sync::page::{Entry, Listing, Page, Window};
 use crate::sync::protocol::Stall;
@@ -69,7 +69,7 @@ impl Walk {
         let (Some(first), ids) = (&self.first_page, ids(page)) else {
             return false;
         };
-        let has_all = |more: &[Option<String>], fewer: &[Option<String>]| {
+        let has_all = |more: &[Option<Mark>], fewer: &[Option<Mark>]| {
             fewer.iter().all(|id| more.contains(id))
         };
         page.offset != Some(window.offset)
@@ -92,7 +92,7 @@ impl Walk {
     fn follows_stretch(&self, page: &Page) -> bool {
         let first_start = page.entries.iter().find_map(Entry::started);
         let leads_on = first_start.is_some() && first_start == started(&self.cursor);
-        let is_known = |first: &Entry| self.before.contains(mark(first));
+        let is_known = |first: &Entry| self.before.contains(&mark(first));
         page.entries
             .first()
             .is_some_and(|first| is_known(first) && (first.id().is_some() || leads_on))

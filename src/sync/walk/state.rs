@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::Timestamp;
+use crate::model::{Mark, Timestamp};
 use crate::sync::cursor::Placed;
 use crate::sync::page::{Entry, Page, Window};
 use crate::sync::protocol::Stall;
@@ -44,7 +44,7 @@ pub(super) enum Reading {
 pub(super) struct Last {
     pub asked: u64,
     pub place: u64,
-    pub ids: Vec<Option<String>>,
+    pub ids: Vec<Option<Mark>>,
 }
 
 impl Last {
@@ -84,13 +84,13 @@ pub(super) struct Group {
     /// The offset to read next.
     pub next: u64,
     /// What tells the entry read last, with which the next page should begin, from others.
-    pub last: String,
+    pub last: Mark,
     /// The offset up to which this round has read.
     pub read_to: u64,
     /// The ids known, of all rounds.
-    pub ids: BTreeSet<String>,
+    pub ids: BTreeSet<Mark>,
     /// The marks of its entries without a start.
-    pub undated: BTreeSet<String>,
+    pub undated: BTreeSet<Mark>,
     /// Entries of this round that have no id.
     pub nameless: u64,
     /// Whether this round has shown an entry that the rounds before have not.
@@ -129,10 +129,10 @@ impl Group {
                 break;
             }
             if entry.started().is_none() {
-                self.undated.insert(mark(entry).to_owned());
+                self.undated.insert(mark(entry));
             }
             match entry.id() {
-                Some(id) => self.news |= self.ids.insert(id.to_owned()),
+                Some(id) => self.news |= self.ids.insert(Mark::of(id)),
                 None => {
                     let is_repeated = page.place.saturating_add(n as u64) < self.read_to;
                     self.nameless += u64::from(!is_repeated);
@@ -140,13 +140,7 @@ impl Group {
             }
         }
         let last = page.page.entries.len().saturating_sub(1);
-        self.last = page
-            .page
-            .entries
-            .last()
-            .map(mark)
-            .unwrap_or_default()
-            .to_owned();
+        self.last = page.page.entries.last().map(mark).unwrap_or_default();
         self.next = page.place.saturating_add(last.max(1) as u64);
         self.read_to = page.end();
     }
@@ -163,7 +157,10 @@ impl Group {
             .is_some_and(|first| match first.started() {
                 Some(started) => Some(started) == self.at,
                 None => {
-                    mark(first) == self.last || first.id().is_some_and(|id| self.ids.contains(id))
+                    mark(first) == self.last
+                        || first
+                            .id()
+                            .is_some_and(|id| self.ids.contains(&Mark::of(id)))
                 }
             })
     }
@@ -183,15 +180,15 @@ pub(super) fn count(group: &Group, end: u64) -> (u64, u64) {
 }
 
 /// What tells an entry from others: its id, or what it looks like.
-pub(super) fn mark(entry: &Entry) -> &str {
-    match entry {
+pub(super) fn mark(entry: &Entry) -> Mark {
+    Mark::of(match entry {
         Entry::Run(seen) => &seen.run.id,
         Entry::Unreadable(item) => item.id.as_deref().unwrap_or(&item.body),
-    }
+    })
 }
 
-/// The ids of the entries of a page, in order.
-pub(super) fn ids(page: &Page) -> Vec<Option<String>> {
-    let id = |entry: &Entry| entry.id().map(str::to_owned);
+/// The marks of the ids of the entries of a page, in order.
+pub(super) fn ids(page: &Page) -> Vec<Option<Mark>> {
+    let id = |entry: &Entry| entry.id().map(Mark::of);
     page.entries.iter().map(id).collect()
 }
