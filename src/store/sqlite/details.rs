@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params};
 
 use super::connection::Db;
 use super::held::release_run;
@@ -16,6 +16,15 @@ use crate::sync::{MAX_SETTLE, Seen, Stored};
 
 /// How many rows of runs are looked through at once for details to be read.
 const SCAN_CHUNK: i64 = 1_000;
+
+/// A text, or its bytes where somebody else wrote what is none.
+type Text = Result<String, Vec<u8>>;
+
+/// Reads a column of text.
+fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Text> {
+    let bytes = row.get_ref(column)?.as_bytes()?.to_vec();
+    Ok(String::from_utf8(bytes).map_err(|error| error.into_bytes()))
+}
 
 impl Db {
     /// Runs whose details are to be read at `now`: at most so many that events wait for, and so many others. Looks through a part
@@ -57,8 +66,9 @@ impl Db {
             "SELECT DISTINCT e.run_id FROM events e INDEXED BY events_held JOIN details_due d ON d.run_id = e.run_id
              WHERE e.held_until IS NOT NULL AND d.due_at <= ?1 LIMIT ?2",
         )?;
-        let ids = statement.query_map((now.to_string(), limit as u64), |row| row.get(0))?;
-        Ok(ids.collect::<Result<_, _>>()?)
+        let ids = statement.query_map((now.to_string(), limit as u64), |row| text(row, 0))?;
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        Ok(ids.into_iter().flat_map(Result::ok).collect())
     }
 
     /// Due runs, those that ended last first, and whether others whose details are not wanted any more were forgotten.
@@ -71,24 +81,32 @@ impl Db {
         let mut rows = self.details_between(None, now, limit)?;
         // Due later than anything can be: written before the clock was set back.
         rows.append(&mut self.details_between(Some(now.plus(2 * MAX_SETTLE)), now, limit)?);
-        let is_wanted = |status: &Option<String>| {
+        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+        for (id, status) in rows {
             let status = status.as_deref().map(RunStatus::from_api);
-            status.is_some_and(|status| details.wants(&status))
-        };
-        let (wanted, unwanted): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|(_, status)| is_wanted(status));
-        let any = !unwanted.is_empty();
-        if any {
+            match id {
+                Ok(id) if status.is_some_and(|status| details.wants(&status)) => wanted.push(id),
+                Ok(id) => unwanted.push(id.into_bytes()),
+                Err(id) => {
+                    let shown = String::from_utf8_lossy(&id);
+                    tracing::warn!(run = %shown, "removed a row of details_due whose run_id is no text");
+                    unwanted.push(id);
+                }
+            }
+        }
+        if !unwanted.is_empty() {
             let transaction = self
                 .connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for (id, _) in &unwanted {
-                forget(&transaction, id)?;
+            for id in &unwanted {
+                transaction
+                    .prepare_cached("DELETE FROM details_due WHERE run_id = CAST(?1 AS TEXT)")?
+                    .execute([id])?;
             }
             transaction.commit()?;
         }
-        let wanted = wanted.into_iter().map(|(id, _)| id).take(limit);
-        Ok((wanted.collect(), any))
+        wanted.truncate(limit);
+        Ok((wanted, !unwanted.is_empty()))
     }
 
     /// Runs whose details are due after `after`, or else by `now`; at most `limit`, the last first, with the statuses of those
@@ -98,7 +116,7 @@ impl Db {
         after: Option<Timestamp>,
         now: Timestamp,
         limit: usize,
-    ) -> Result<Vec<(String, Option<String>)>, StoreError> {
+    ) -> Result<Vec<(Text, Option<String>)>, StoreError> {
         let due = if after.is_some() {
             "d.due_at > ?1"
         } else {
@@ -108,9 +126,11 @@ impl Db {
             "SELECT d.run_id, r.status FROM details_due d LEFT JOIN runs r ON r.id = d.run_id AND r.removed_at IS NULL
              WHERE {due} ORDER BY d.due_at DESC LIMIT ?2"
         ))?;
-        let rows = statement
-            .query_map((after.unwrap_or(now).to_string(), limit as u64), |row| {
-                Ok((row.get(0)?, row.get(1)?))
+        let rows =
+            statement.query_map((after.unwrap_or(now).to_string(), limit as u64), |row| {
+                let status = row.get_ref(1)?.as_bytes_or_null()?;
+                let status = status.map(|status| String::from_utf8_lossy(status).into_owned());
+                Ok((text(row, 0)?, status))
             })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

@@ -1,7 +1,8 @@
 //! Rows deleted by hand, and what earlier versions left.
 
 use super::connection::Db;
-use crate::model::{Exchange, TEMPORARY_SINK, Verdict};
+use crate::model::{Details, Exchange, TEMPORARY_SINK, Verdict};
+use crate::store::DetailsAnswer;
 use crate::store::conformance::builders::{
     FEED, HOOK, at, commit, commit_of, confirmed, exchange, of_event, registration, run, settled,
     task,
@@ -247,4 +248,59 @@ fn what_an_earlier_version_owed_to_standard_output_is_taken_over() {
     db.open_temporary(&registration(TEMPORARY_SINK, false), at(40))
         .unwrap();
     assert_eq!(db.subscriptions().unwrap().len(), 3);
+}
+
+/// Whoever may write the database may write odd rows, which stop neither details nor deliveries.
+#[test]
+fn rows_about_details_that_somebody_else_wrote_stop_nothing() {
+    let mut db = db();
+    let mut step = commit_of(10, &[("a", "FAILED"), ("b", "FAILED"), ("c", "FAILED")]);
+    step.judgement.details = Details::Failed;
+    db.commit(FEED, &step).unwrap();
+    db.by_hand(
+        "UPDATE details_due SET due_at = 'x' WHERE run_id = 'a';
+         UPDATE details_due SET attempts = -1 WHERE run_id = 'b';
+         INSERT INTO details_due (run_id, due_at) VALUES (CAST(x'ff' AS TEXT), '2000'), ('nobody', 'y');
+         UPDATE events SET held_until = 'x' WHERE run_id = 'a' AND held_until IS NOT NULL;
+         INSERT INTO details_scan (only_row, policy, before) VALUES (1, 'failed', -5)",
+    )
+    .unwrap();
+    let (mut asked, mut released) = (Vec::new(), 0);
+    for second in 11..200 {
+        released += db.release_overdue(at(second)).unwrap().0;
+        let due = db.due_details(Details::Failed, (2, 2), at(second)).unwrap();
+        for id in due.urgent.into_iter().chain(due.others) {
+            let answer = [(id.clone(), DetailsAnswer::Unavailable)];
+            released += db.save_details(&answer, at(second)).unwrap().released;
+            asked.push(id);
+        }
+    }
+    asked.sort();
+    asked.dedup();
+    assert_eq!(
+        (asked, released),
+        (vec!["a".into(), "b".into(), "c".into()], 3)
+    );
+    let mut owed = due(&mut db, 200);
+    owed.sort_unstable();
+    assert_eq!(owed, [1, 3, 5], "the first of each run");
+}
+
+/// Events that wait are let go some at a time, however many of them are of one run.
+#[test]
+fn very_many_events_that_wait_are_let_go_in_parts() {
+    let mut db = db();
+    see(&mut db, 10, &[("a", "READY")]);
+    db.by_hand(
+        "WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
+         INSERT INTO events (seq, id, run_id, task_id, type, status, occurred_at, observed_at, payload, held_until)
+         SELECT n, 'e' || n, 'a', 'task', 'x', 'x', '', '', '{}', '2000' FROM n",
+    )
+    .unwrap();
+    let (mut parts, mut released) = (0, 0);
+    while let (part @ 1.., _) = db.release_overdue(at(20)).unwrap() {
+        assert!(part <= 500);
+        (parts, released) = (parts + 1, released + part);
+    }
+    assert_eq!((parts, released), (6, 2_999));
 }

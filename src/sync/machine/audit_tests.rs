@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::base::Machine;
 use crate::model::Timestamp;
-use crate::sync::page::{Entry, Unreadable};
+use crate::sync::page::{Entry, Page, Unreadable};
 use crate::sync::protocol::{
     Command, Commit, FeedState, Input, OpenRuns, Outcome, ReadFailure, Settings, Stall,
 };
@@ -568,4 +568,42 @@ fn what_single_reads_show_is_committed_in_batches_before_their_page() {
     let (page, singles) = commits.split_last().unwrap();
     assert_eq!(*page, (80, true, false), "{commits:?}");
     assert_eq!(singles, vec![(batch, false, true); 20 / batch]);
+}
+
+#[test]
+fn an_audit_of_equal_starts_without_end_is_given_up() {
+    let same = |from: u64| {
+        let run = |n| item(&format!("r{n}"), 5, "SUCCEEDED");
+        (from..from + 1_000).map(run).map(Entry::Run).collect()
+    };
+    let mut machine = Machine::new(settings(), mirrored(&List::of(0..1)));
+    machine.request_audit();
+    let poll = |command| match command {
+        Command::Read(windows) => List::of(0..1).pages(&windows),
+        other => stored(other),
+    };
+    testing::drive(&mut machine, || NOW, poll);
+    let mut pages = 0;
+    loop {
+        let answer = |command| match command {
+            Command::Read(windows) => {
+                pages += 1;
+                Input::Pages(vec![Page {
+                    offset: Some(windows[0].offset),
+                    limit: Some(1_000),
+                    total: None,
+                    desc: Some(false),
+                    entries: same(windows[0].offset),
+                }])
+            }
+            Command::LoadUnseen { .. } => Input::Unseen(Vec::new()),
+            other => stored(other),
+        };
+        let (_, outcome) = testing::drive(&mut machine, || NOW, answer);
+        if outcome != Outcome::Auditing {
+            assert_eq!(outcome, Outcome::Stalled(Stall::NoProgress));
+            break;
+        }
+    }
+    assert!((100..200).contains(&pages), "{pages}");
 }
