@@ -37,7 +37,7 @@ use hazards::{Hazard, Hazards};
 use mirror::Mirror;
 
 /// Number of histories played by default, which takes most of a minute in a debug build.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 100;
 
 /// Number of polls during changes in each history.
 const POLLS: u64 = 20;

@@ -278,7 +278,7 @@ pub async fn what_is_unseen_is_listed_within_bounds_and_without_a_start(mirror: 
 
 pub async fn of_very_many_open_runs_all_are_loaded_in_turn(mirror: Mirror) {
     mirror.start(&[]).await;
-    let count = MAX_OPEN + 5_000;
+    let count = MAX_OPEN + MAX_OPEN / 4;
     let id = |n: usize| format!("r{:05}", (n * 7_919) % 100_000);
     let items: Vec<_> = (0..count)
         .map(|n| run(&id(n), n as i64, "RUNNING"))
@@ -302,8 +302,12 @@ pub async fn of_very_many_open_runs_all_are_loaded_in_turn(mirror: Mirror) {
             .filter(|id| after.as_ref().is_none_or(|after| *id > after))
             .collect();
         later.sort();
-        after = later.iter().take(8_000).next_back().map(|id| (*id).clone());
-        seen.extend(later.into_iter().take(8_000).cloned());
+        after = later
+            .iter()
+            .take(2 * MAX_OPEN / 5)
+            .next_back()
+            .map(|id| (*id).clone());
+        seen.extend(later.into_iter().take(2 * MAX_OPEN / 5).cloned());
     }
     assert_eq!(seen.len(), count);
 }

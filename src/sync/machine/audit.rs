@@ -11,9 +11,9 @@ use crate::sync::page::{Entry, Page};
 use crate::sync::protocol::{Command, FeedState, Outcome, Single, Stall};
 use crate::sync::walk::{Start, Step, Walk};
 
-/// The most runs that an audit has seen since it last decided something. There are only more if more than that have equal
+/// The most runs that an audit has seen since it last decided something; few in tests. There are only more if more than that have equal
 /// starts.
-const MAX_UNDECIDED: usize = 100_000;
+const MAX_UNDECIDED: usize = if cfg!(test) { 10_000 } else { 100_000 };
 
 /// The most pages of one audit. Only a list that grows as fast as it is read has more.
 const MAX_AUDIT_READS: u32 = 100_000;

@@ -605,5 +605,5 @@ fn an_audit_of_equal_starts_without_end_is_given_up() {
             break;
         }
     }
-    assert!((100..200).contains(&pages), "{pages}");
+    assert!((10..20).contains(&pages), "{pages}");
 }
