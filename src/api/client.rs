@@ -1,6 +1,5 @@
 //! The client: one method for each endpoint that the mirror uses.
 
-use std::collections::HashSet;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +15,7 @@ use super::error::{ApiError, ErrorClass};
 use super::held::{Held, Pages};
 use super::limits::{MAX_BODY, MAX_ERROR_BODY, MAX_HEADERS};
 use super::retry::RetryPolicy;
+use super::tasks::Tasks;
 use super::token::{Token, TokenDigest, TokenSource};
 use super::wire::{self, Unusable};
 use crate::model::{RunStatus, Task, Timestamp, is_path_part};
@@ -32,9 +32,6 @@ const TASKS_PER_PAGE: u64 = 1_000;
 /// reading. Apify allows an account some thousand tasks.
 const MAX_TASK_PAGES: usize = 1_000;
 const MAX_TASK_ENTRIES: usize = 20_000;
-
-/// The most tasks that cannot be read, and are told one by one.
-const MAX_TOLD: usize = 20;
 
 /// How long after an answer was given, by its `Date`, a run in it can have started: clocks of servers differ.
 const START_AFTER_DATE: Duration = Duration::from_secs(600);
@@ -404,7 +401,7 @@ impl Client {
             if !has_new || page.total.is_some_and(|total| end >= total) {
                 return Ok(found.finish());
             }
-            if found.entries > MAX_TASK_ENTRIES {
+            if found.entries() > MAX_TASK_ENTRIES {
                 break;
             }
             offset = end.saturating_sub(1);
@@ -566,47 +563,6 @@ async fn read_body(mut response: Response, most: usize) -> Result<Option<Vec<u8>
         body.extend_from_slice(&chunk);
     }
     Ok(Some(body))
-}
-
-/// The tasks of a list, page by page.
-#[derive(Default)]
-struct Tasks {
-    tasks: Vec<Task>,
-    ids: HashSet<String>,
-    /// How many entries were read, also those that are known or unreadable.
-    entries: usize,
-    unreadable: usize,
-}
-
-impl Tasks {
-    /// Adds a page that begins at the offset `begin`; returns whether it has a task that is not known.
-    fn add(&mut self, begin: u64, page: Vec<Result<Task, String>>) -> bool {
-        let known = self.tasks.len();
-        self.entries += page.len();
-        for (position, task) in (begin..).zip(page) {
-            match task {
-                Ok(task) if self.ids.insert(task.id.clone()) => self.tasks.push(task),
-                Ok(_) => {}
-                Err(reason) => {
-                    self.unreadable += 1;
-                    if self.unreadable <= MAX_TOLD {
-                        tracing::warn!(
-                            position,
-                            "a task in the list of tasks cannot be read: {reason}"
-                        );
-                    }
-                }
-            }
-        }
-        self.tasks.len() > known
-    }
-
-    fn finish(self) -> Vec<Task> {
-        if let Some(more @ 1..) = self.unreadable.checked_sub(MAX_TOLD) {
-            tracing::warn!("{more} more tasks in the list of tasks cannot be read");
-        }
-        self.tasks
-    }
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -15,6 +15,7 @@ mod held;
 mod limits;
 mod retry;
 mod split;
+mod tasks;
 mod token;
 pub mod wire;
 

@@ -243,17 +243,24 @@ impl<'a> Reading<'a> {
             given_up,
             ..
         } = self.untold;
-        if read + put_off + given_up == 0 {
+        let later = put_off + given_up;
+        if read + later == 0 {
             return;
         }
-        match self.error.take() {
-            None => tracing::debug!(read, "read details of runs"),
-            Some(example) => tracing::warn!(
+        let example = self.error.take();
+        if later == 0 {
+            tracing::debug!(read, "read details of runs");
+        } else {
+            let why = example.map_or_else(
+                || "no answer in time, or another state than is stored".to_owned(),
+                |example| example.to_string(),
+            );
+            tracing::warn!(
                 read,
                 put_off,
                 given_up,
-                "details of runs could not be read, such as {example}"
-            ),
+                "details of runs could not be read, such as: {why}"
+            );
         }
         self.untold = DetailsSaved::default();
         self.told_at = Instant::now();

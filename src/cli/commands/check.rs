@@ -115,6 +115,7 @@ fn describe(settings: &Settings, file: Option<&Path>, token: &str) -> String {
         ("poll interval", format!("{:?}", sync.poll_interval)),
         ("watch interval", format!("{:?}", sync.watch_interval)),
         ("audit interval", audit_interval),
+        ("details", sync.details.name().to_owned()),
         ("sinks", sinks),
         ("http", settings.http.describe()),
     ];
@@ -223,6 +224,7 @@ mod tests {
           poll interval  5s
           watch interval 60s
           audit interval 7200s
+          details        none
           sinks          log (file), out (stdout)
           http           off
         ");
@@ -237,6 +239,7 @@ mod tests {
           poll interval  15s
           watch interval 60s
           audit interval 21600s
+          details        none
           sinks          none
           http           off
         ");

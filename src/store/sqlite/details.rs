@@ -8,7 +8,7 @@ use super::connection::Db;
 use super::held::release_run;
 use super::rows;
 use crate::model::{
-    Details, MAX_DETAILS_ATTEMPTS, RunDetails, RunStatus, Timestamp, details_retry,
+    DETAILS_WAIT, Details, MAX_DETAILS_ATTEMPTS, RunDetails, RunStatus, Timestamp, details_retry,
 };
 use crate::store::details::{DetailsAnswer, DetailsDue, DetailsSaved};
 use crate::store::error::StoreError;
@@ -55,8 +55,8 @@ impl Db {
             .connection
             .prepare_cached("SELECT min(due_at) FROM details_due WHERE due_at > ?1")?
             .query_row([now.to_string()], |row| row.get(0))?;
-        // A time that somebody else wrote counts as past: then the run is read, and its row written anew.
-        let later = later.map(|at| Timestamp::parse(&at).unwrap_or(now));
+        // A time that somebody else wrote comes at some time, and is no reason to look again at once.
+        let later = later.map(|at| Timestamp::parse(&at).unwrap_or(now.plus(DETAILS_WAIT)));
         due.next = [due.next, later].into_iter().flatten().min();
         Ok(due)
     }

@@ -53,8 +53,8 @@ impl Db {
                 "SELECT min(held_until) FROM events INDEXED BY events_held WHERE held_until IS NOT NULL",
             )?
             .query_row([], |row| row.get(0))?;
-        // One that somebody else wrote waits no longer.
-        let next = next.map(|at| Timestamp::parse(&at).unwrap_or(now));
+        // A time that somebody else wrote is no reason to look again at once.
+        let next = next.map(|at| Timestamp::parse(&at).unwrap_or(beyond));
         Ok((released, next))
     }
 

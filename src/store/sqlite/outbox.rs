@@ -190,6 +190,20 @@ pub fn add(
     Ok(())
 }
 
+/// The statement that makes the oldest event of a run that the sink `?1` is owed due at `?3`, unless it already is, or is held.
+/// The run is given as an expression.
+macro_rules! promotion {
+    ($run:literal) => {
+        concat!(
+            "UPDATE deliveries SET due_at = ?3 WHERE sink = ?1 AND due_at IS NULL AND seq = (
+                 SELECT min(d.seq) FROM deliveries d INDEXED BY deliveries_by_run
+                 WHERE d.sink = ?1 AND d.dead_at IS NULL AND d.run_id = ",
+            $run,
+            ") AND NOT EXISTS (SELECT 1 FROM events e WHERE e.seq = deliveries.seq AND e.held_until IS NOT NULL)"
+        )
+    };
+}
+
 /// Makes the oldest event of `run_id` that `sink` is owed due, unless it already is, or is held.
 pub fn promote(
     connection: &Connection,
@@ -198,31 +212,19 @@ pub fn promote(
     now: &str,
 ) -> Result<(), StoreError> {
     connection
-        .prepare_cached(
-            "UPDATE deliveries SET due_at = ?3 WHERE sink = ?1 AND due_at IS NULL AND seq = (
-                 SELECT min(seq) FROM deliveries INDEXED BY deliveries_by_run
-                 WHERE sink = ?1 AND run_id = ?2 AND dead_at IS NULL)
-                 AND NOT EXISTS (SELECT 1 FROM events e WHERE e.seq = deliveries.seq AND e.held_until IS NOT NULL)",
-        )?
+        .prepare_cached(promotion!("?2"))?
         .execute((sink, run_id, now))?;
     Ok(())
 }
 
-/// Makes the oldest event that `sink` is owed of the run of the event `seq` due, as [`promote`] does.
+/// The same for the run of the event `seq`, whatever its id looks like.
 pub fn promote_run_of(
     connection: &Connection,
     sink: &str,
     seq: i64,
     now: &str,
 ) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "UPDATE deliveries SET due_at = ?3 WHERE sink = ?1 AND due_at IS NULL AND seq = (
-                 SELECT min(d.seq) FROM deliveries d INDEXED BY deliveries_by_run
-                 WHERE d.sink = ?1 AND d.dead_at IS NULL
-                     AND d.run_id = (SELECT run_id FROM deliveries WHERE sink = ?1 AND seq = ?2))
-                 AND NOT EXISTS (SELECT 1 FROM events e WHERE e.seq = deliveries.seq AND e.held_until IS NOT NULL)",
-        )?
-        .execute((sink, seq, now))?;
+    let run = promotion!("(SELECT run_id FROM deliveries WHERE sink = ?1 AND seq = ?2)");
+    connection.prepare_cached(run)?.execute((sink, seq, now))?;
     Ok(())
 }

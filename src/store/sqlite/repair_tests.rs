@@ -286,6 +286,24 @@ fn rows_about_details_that_somebody_else_wrote_stop_nothing() {
     assert_eq!(owed, [1, 3, 5], "the first of each run");
 }
 
+/// Such a time between now and the latest that any may have is no reason to look again without a pause.
+#[test]
+fn times_that_cannot_be_read_make_nobody_look_again_at_once() {
+    let mut db = db();
+    see(&mut db, 10, &[("a", "READY")]);
+    db.by_hand(
+        "INSERT INTO details_due (run_id, due_at) VALUES ('a', '1970-01-01T00:00:30zzz');
+         UPDATE events SET held_until = '1970-01-01T00:00:21zzz'",
+    )
+    .unwrap();
+    // Looks through the older runs.
+    db.due_details(Details::All, (1, 1), at(20)).unwrap();
+    let due = db.due_details(Details::All, (1, 1), at(20)).unwrap();
+    assert_eq!((due.others, due.next), (Vec::new(), Some(at(30))));
+    assert_eq!(db.release_overdue(at(20)).unwrap(), (0, Some(at(30))));
+    assert_eq!(db.release_overdue(at(30)).unwrap().0, 1);
+}
+
 /// Events that wait are let go some at a time, however many of them are of one run.
 #[test]
 fn very_many_events_that_wait_are_let_go_in_parts() {

@@ -11,6 +11,8 @@ mod audit_tests;
 mod base;
 mod baseline;
 mod behind;
+#[cfg(test)]
+mod behind_tests;
 mod forward;
 #[cfg(test)]
 mod poll_tests;
