@@ -16,7 +16,8 @@ use crate::delivery::STORE_RETRY;
 use crate::model::{DETAILS_WAIT, Details, Timestamp};
 use crate::store::{DetailsAnswer, DetailsSaved, StoreError};
 
-/// The most runs that are read at once; at most half of the attempts that may be in flight, as feeds need the others.
+/// The most runs that are read at once; at most half of the attempts that may be in flight, as feeds need the others. Where there
+/// is only one, feeds and details take turns.
 const AT_ONCE: usize = 8;
 
 /// How long a read may take, its turn included: nobody waits for longer.

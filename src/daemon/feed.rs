@@ -262,6 +262,9 @@ impl Feed {
             Stall::NothingBeyond => {
                 format!("the API reports {total} runs, but lists none beyond offset {offset}")
             }
+            Stall::Undecided => "a great many runs of the list have equal starts or are out of order; the audit was given up, and \
+                 does not find which of them are gone"
+                .to_owned(),
             Stall::NoProgress => {
                 format!("many pages of runs up to offset {offset} have shown nothing new")
             }

@@ -160,7 +160,7 @@ impl User {
 
     fn check_owner(self, path: &Path, found: &Metadata, service: u32) -> Result<(), Untrusted> {
         let trusted = [0, self.id, service];
-        let server = server_of(found.dev());
+        let server = server_of(path, found.dev());
         let mut answerable = [Some(found.uid()), server].into_iter().flatten();
         let Some(owner) = answerable.find(|user| !trusted.contains(user)) else {
             return Ok(());

@@ -126,6 +126,8 @@ pub enum Stall {
     NothingBeyond,
     /// A great many reads have shown nothing new.
     NoProgress,
+    /// Of a great many runs in a row, an audit can decide nothing: they have equal starts, or are out of order.
+    Undecided,
 }
 
 /// Why a read failed, as far as it decides when to retry.

@@ -11,8 +11,8 @@ use crate::sync::page::{Entry, Page};
 use crate::sync::protocol::{Command, FeedState, Outcome, Single, Stall};
 use crate::sync::walk::{Start, Step, Walk};
 
-/// The most runs that an audit has seen since it last decided something; few in tests. There are only more if more than that have equal
-/// starts.
+/// The most runs that an audit has seen since it last decided something; few in tests. There are only more if more than that
+/// have equal starts, or the list is out of order.
 const MAX_UNDECIDED: usize = if cfg!(test) { 10_000 } else { 100_000 };
 
 /// The most pages of one audit. Only a list that grows as fast as it is read has more.
@@ -25,6 +25,7 @@ impl Machine {
             self.audit_reads = 0;
             self.audit_walk = None;
             self.audit_disordered = false;
+            self.audited_last.clear();
         }
         let audit = self.feed.audit.get_or_insert_with(|| Audit::begin(now));
         let start = Start {
@@ -60,7 +61,7 @@ impl Machine {
         self.audit_disordered |= page.as_ref().is_some_and(|page| !is_sorted(page));
         let gaps = audit.gaps(self.proof(page.as_ref()), ends);
         if self.audited_last.len() > MAX_UNDECIDED {
-            return self.abandon_audit(Stall::NoProgress, now);
+            return self.abandon_audit(Stall::Undecided, now);
         }
         let shown = page
             .as_ref()
