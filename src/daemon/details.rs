@@ -192,16 +192,21 @@ impl<'a> Reading<'a> {
         if self.told_at.elapsed() >= TELL_EVERY {
             self.tell();
         }
-        if none_came {
-            self.from = Instant::now() + AFTER_FAILURE;
-            return Ok(Next::Later(Some(AFTER_FAILURE)));
+        match (none_came, is_urgent) {
+            (true, true) => {
+                self.from = Instant::now() + AFTER_FAILURE;
+                return Ok(Next::Later(Some(AFTER_FAILURE)));
+            }
+            // Those that events wait for are others, and may come.
+            (true, false) => self.others_from = Instant::now() + AFTER_FAILURE,
+            (false, _) => {}
         }
         Ok(Next::Due {
             after: Duration::ZERO,
         })
     }
 
-    /// Reads the runs `ids` at once; none of the answers count if the token is refused.
+    /// Reads the runs `ids` at once; there are no answers if the token is refused for all of them.
     async fn read(&mut self, ids: Vec<String>) -> Vec<(String, DetailsAnswer)> {
         let mut reads = JoinSet::new();
         for id in ids {
@@ -212,6 +217,7 @@ impl<'a> Reading<'a> {
             });
         }
         let mut answers = Vec::with_capacity(reads.len());
+        let mut refused = 0;
         while let Some(ended) = reads.join_next().await {
             let (id, answer) = match ended {
                 Ok(read) => read,
@@ -225,13 +231,19 @@ impl<'a> Reading<'a> {
                     let class = error.class();
                     self.error = Some(error);
                     match class {
-                        ErrorClass::TokenRefused => return Vec::new(),
+                        ErrorClass::TokenRefused => {
+                            refused += 1;
+                            DetailsAnswer::Unavailable
+                        }
                         ErrorClass::Temporary | ErrorClass::Throttled => DetailsAnswer::Unavailable,
                         _ => DetailsAnswer::Unreadable,
                     }
                 }
             };
             answers.push((id, answer));
+        }
+        if refused == answers.len() {
+            answers.clear();
         }
         answers
     }

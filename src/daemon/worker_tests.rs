@@ -154,6 +154,7 @@ impl Setup {
             observed: observed.collect(),
             gone: Vec::new(),
             unreadable: Vec::new(),
+            readable: Default::default(),
             covered: None,
             feed: FeedState {
                 baseline: Some(Baseline::Nothing),

@@ -1,5 +1,6 @@
 //! What a machine and its driver exchange: settings, commands, inputs, and the state of a feed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::audit::{Audit, Covered, Gap};
@@ -88,6 +89,8 @@ pub struct Commit {
     pub gone: Vec<String>,
     /// Entries that cannot be stored as runs, with their offsets.
     pub unreadable: Vec<(u64, Unreadable)>,
+    /// Ids among `unreadable` that single reads have shown: they cannot be read in the list alone.
+    pub readable: BTreeSet<String>,
     /// Where `observed` is everything the list has: other runs there are no longer listed.
     pub covered: Option<Covered>,
     /// The feed's state after this commit.

@@ -126,6 +126,28 @@ fn an_event_does_not_wait_for_an_answer_that_never_comes() {
     assert_eq!(end["resource"]["exitCode"], Value::Null);
 }
 
+/// That nobody waits for some of them is no reason to pause before those for which events wait.
+#[test]
+fn older_runs_that_cannot_be_read_take_no_details_from_events() {
+    let setup = Setup::with_runs(1);
+    let old = setup.listed().remove(0);
+    let api = "[api]\nconcurrency = 2\n";
+    setup.configure(&format!("{LOG}{api}{QUICK}details = \"all\"\n"));
+    let fault = Faults::matching(&format!("/actor-runs/{old}"), Fault::Status(500));
+    setup.server.set_faults(fault);
+    let _daemon = Daemon::start_synced(&setup, setup.command(&["run"]));
+    wait_until("it is put off", || {
+        let tried = "SELECT run_id FROM details_due WHERE attempts = 1";
+        setup.column(tried) == [old.as_str()]
+    });
+    let now = Timestamp::now();
+    let id = setup.server.world().create(&setup.task, now);
+    setup.server.world().finish(&id, RunStatus::Failed, now);
+    wait_until("its end is delivered", || delivered(&setup, &id).len() == 2);
+    let end = &delivered(&setup, &id)[1]["resource"];
+    assert_eq!(end["statusMessage"], "The run is FAILED");
+}
+
 #[test]
 fn details_of_older_runs_are_read_at_a_low_rate() {
     let setup = Setup::with_runs(60);

@@ -54,6 +54,8 @@ pub struct Feed {
     command: Option<Command>,
     /// How its last poll, or part of an audit, ended.
     pub outcome: Option<Outcome>,
+    /// Runs that single reads have shown since then.
+    found: BTreeSet<String>,
 }
 
 /// The result of a call to an in-memory store, which is ready at once.
@@ -425,7 +427,12 @@ impl Mirror {
                         };
                         (id, run)
                     };
-                    Input::Runs(ids.into_iter().map(&mut read).collect())
+                    let runs: Vec<(String, Single)> = ids.into_iter().map(&mut read).collect();
+                    let found = runs
+                        .iter()
+                        .filter(|(_, run)| matches!(run, Single::Found(_)));
+                    self.feeds[n].found.extend(found.map(|(id, _)| id.clone()));
+                    Input::Runs(runs)
                 }
             }
             Some(Command::Commit(commit)) => self.commit(n, &commit, account)?,
@@ -441,6 +448,19 @@ impl Mirror {
                 assert!(wait <= Duration::from_secs(330), "a wait without bound");
                 self.audits += u64::from(outcome == Outcome::Audited);
                 feed.outcome = Some(outcome);
+                let found = std::mem::take(&mut feed.found);
+                let unreadable =
+                    "SELECT coalesce(group_concat(item, ' '), '') FROM unreadable_items";
+                let unreadable = ready(self.store.ask_by_hand(unreadable)).unwrap();
+                let unreadable = unreadable
+                    .split(' ')
+                    .filter_map(|item| item.strip_prefix("id:"));
+                for id in unreadable {
+                    assert!(
+                        !found.contains(id),
+                        "{id} was read singly, and counts as unreadable"
+                    );
+                }
             }
             command => {
                 // A poll steps back when it reads again at a lower offset without a commit in between. Audits do so too,
@@ -629,6 +649,7 @@ impl Feed {
             machine,
             command: None,
             outcome: None,
+            found: BTreeSet::new(),
         }
     }
 }

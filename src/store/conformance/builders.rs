@@ -57,6 +57,7 @@ pub fn commit(now: i64, offset: u64, items: &[Value]) -> Commit {
         observed: observed.collect(),
         gone: Vec::new(),
         unreadable: Vec::new(),
+        readable: Default::default(),
         covered: None,
         feed: FeedState {
             cursor: Cursor {

@@ -73,6 +73,12 @@ pub async fn an_item_that_can_be_read_again_is_forgotten(mirror: Mirror) {
     };
     assert_eq!(mirror.commit_all(&both).await.unreadable, 0);
     assert_eq!(count(&mirror).await, 1, "read beside it");
+    let page = Commit {
+        readable: ["a".to_owned()].into(),
+        ..odd(17, &items)
+    };
+    assert_eq!(mirror.commit_all(&page).await.unreadable, 0);
+    assert_eq!(count(&mirror).await, 1, "read singly before it");
 }
 
 pub async fn what_cannot_be_read_is_not_absent(mirror: Mirror) {

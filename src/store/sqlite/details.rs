@@ -55,8 +55,11 @@ impl Db {
             .connection
             .prepare_cached("SELECT min(due_at) FROM details_due WHERE due_at > ?1")?
             .query_row([now.to_string()], |row| row.get(0))?;
-        // A time that somebody else wrote comes at some time, and is no reason to look again at once.
-        let later = later.map(|at| Timestamp::parse(&at).unwrap_or(now.plus(DETAILS_WAIT)));
+        // A time that somebody else wrote comes at some time, and is no reason to look again at once, also if only its text is later.
+        let later = later.map(|at| {
+            let at = Timestamp::parse(&at).filter(|at| *at > now);
+            at.unwrap_or(now.plus(DETAILS_WAIT))
+        });
         due.next = [due.next, later].into_iter().flatten().min();
         Ok(due)
     }
@@ -204,7 +207,18 @@ impl Db {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         for (id, answer) in answers {
-            let stored = rows::load(&transaction, id)?.map(|row| row.stored);
+            let stored = match rows::load(&transaction, id) {
+                Ok(row) => row.map(|row| row.stored),
+                // Somebody else wrote that row. It stops no other.
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    tracing::warn!(run = id, "the details of a run are not stored: {error}");
+                    saved.given_up += 1;
+                    forget(&transaction, id)?;
+                    saved.released += release_run(&transaction, id, None, now)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             match (answer, stored) {
                 (DetailsAnswer::Found(seen), Some(stored)) if shows_same_end(&stored, seen) => {
                     saved.read += 1;
@@ -275,7 +289,9 @@ pub fn save(
             ":timeout": timeout, ":stats": text(&details.stats), ":options": text(&details.options),
             ":now": now.to_string(),
         })?;
-    match stored.settles_at.filter(|until| *until > now) {
+    // Later than any figures may change: somebody else wrote that, and it comes for ever.
+    let may_change = |until: &Timestamp| *until > now && *until <= now.plus(MAX_SETTLE);
+    match stored.settles_at.filter(may_change) {
         Some(until) => ask(connection, id, &until.to_string())?,
         None => forget(connection, id)?,
     }

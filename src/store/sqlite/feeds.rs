@@ -154,7 +154,9 @@ fn read_feed(row: &Row<'_>) -> Result<(FeedState, Health), StoreError> {
     };
     let health = Health {
         last_success_at: timestamp("feeds.last_success_at", row.get("last_success_at")?)?,
-        interval_ms: row.get("success_interval_ms")?,
+        interval_ms: row
+            .get::<_, Option<i64>>("success_interval_ms")?
+            .and_then(|ms| ms.try_into().ok()),
         failing: row.get::<_, Option<String>>("last_error")?.is_some(),
     };
     Ok((feed, health))

@@ -54,7 +54,8 @@ impl Db {
             )?
             .query_row([], |row| row.get(0))?;
         // A time that somebody else wrote is no reason to look again at once.
-        let next = next.map(|at| Timestamp::parse(&at).unwrap_or(beyond));
+        let is_usable = |at: &Timestamp| released > 0 || *at > now;
+        let next = next.map(|at| Timestamp::parse(&at).filter(is_usable).unwrap_or(beyond));
         Ok((released, next))
     }
 

@@ -85,6 +85,7 @@ fn the_commits_of_a_first_sync_let_the_log_grow() {
             observed: Vec::new(),
             gone: Vec::new(),
             unreadable: Vec::new(),
+            readable: Default::default(),
             covered: None,
             feed: FeedState {
                 complete,

@@ -302,6 +302,42 @@ fn times_that_cannot_be_read_make_nobody_look_again_at_once() {
     assert_eq!((due.others, due.next), (Vec::new(), Some(at(30))));
     assert_eq!(db.release_overdue(at(20)).unwrap(), (0, Some(at(30))));
     assert_eq!(db.release_overdue(at(30)).unwrap().0, 1);
+    // Later as a text, earlier as a time.
+    db.by_hand("UPDATE details_due SET due_at = '1970-01-01T20:00:00.000+23:00'")
+        .unwrap();
+    let due = db.due_details(Details::All, (1, 1), at(20)).unwrap();
+    assert_eq!((due.others, due.next), (Vec::new(), Some(at(30))));
+    db.by_hand("UPDATE events SET held_until = '1970-01-01T00:00:25.000+00:01'")
+        .unwrap();
+    assert_eq!(db.release_overdue(at(20)).unwrap(), (0, Some(at(30))));
+}
+
+/// A run whose figures are to be final in years is not read again and again until then; one whose row cannot be read takes
+/// no other's details.
+#[test]
+fn odd_rows_of_runs_make_nobody_ask_without_end() {
+    let mut db = db();
+    let step = |id: &str| {
+        let mut step = commit_of(10, &[(id, "FAILED")]);
+        step.judgement.details = Details::All;
+        step
+    };
+    for id in ["a", "b"] {
+        db.commit(FEED, &step(id)).unwrap();
+    }
+    db.by_hand(
+        "UPDATE runs SET settles_at = '2030-01-01T00:00:00.000Z' WHERE id = 'a';
+         UPDATE runs SET extra = 'nope' WHERE id = 'b'",
+    )
+    .unwrap();
+    let found = |id: &str| {
+        let seen = step(id).observed.remove(0).seen;
+        (id.to_owned(), DetailsAnswer::Found(Box::new(seen)))
+    };
+    let saved = db.save_details(&[found("b"), found("a")], at(20)).unwrap();
+    assert_eq!((saved.read, saved.given_up), (1, 1));
+    let due = db.due_details(Details::All, (9, 9), at(30)).unwrap();
+    assert_eq!((due.urgent, due.others), (Vec::new(), Vec::new()));
 }
 
 /// Events that wait are let go some at a time, however many of them are of one run.

@@ -58,7 +58,7 @@ impl<'a> UnreadableItems<'a> {
         Ok(())
     }
 
-    /// Records the items of `commit`, except those that it also has as runs; returns those that were not known.
+    /// Records the items of `commit`, except those that it also has as runs, or that single reads have shown; returns those that were not known.
     pub fn record<'c>(&self, commit: &'c Commit) -> Result<NewItems<'c>, StoreError> {
         let now = commit.judgement.now;
         let mut items: BTreeMap<String, (u64, &'c Unreadable)> = BTreeMap::new();
@@ -66,8 +66,9 @@ impl<'a> UnreadableItems<'a> {
             items.entry(key(item)).or_insert((*position, item));
         }
         if !items.is_empty() {
-            for observed in &commit.observed {
-                items.remove(&key_of_id(&observed.seen.run.id));
+            let observed = commit.observed.iter().map(|seen| &seen.seen.run.id);
+            for id in observed.chain(&commit.readable) {
+                items.remove(&key_of_id(id));
             }
         }
         let mut new = NewItems {

@@ -72,6 +72,7 @@ impl Machine {
                 .flat_map(|placed| unreadable(&placed.page))
                 .map(str::to_owned)
                 .collect(),
+            found: BTreeSet::new(),
             page,
             ends,
         };
@@ -97,11 +98,15 @@ impl Machine {
     /// unreadable, so that the page does not prove it absent.
     pub(super) fn audit_runs(
         &mut self,
-        audited: AuditedPage,
+        mut audited: AuditedPage,
         runs: Vec<(String, Single)>,
         now: Timestamp,
     ) -> Command {
         let mut commit = self.empty_commit(self.feed.clone(), now);
+        let shown = runs
+            .iter()
+            .filter(|(_, run)| matches!(run, Single::Found(_)));
+        audited.found.extend(shown.map(|(id, _)| id.clone()));
         commit.add_singles(runs);
         self.commit(commit, NextStep::AuditSingles(Box::new(audited)))
     }
@@ -114,7 +119,9 @@ impl Machine {
     /// Commits a page, once everything that it leaves undecided is committed, so that an interrupted audit leaves nothing
     /// undecided behind its cursor.
     fn audit_commit(&mut self, audited: AuditedPage, now: Timestamp) -> Command {
-        let AuditedPage { page, ends, .. } = audited;
+        let AuditedPage {
+            page, ends, found, ..
+        } = audited;
         let (Some(walk), Some(audit)) = (&self.audit_walk, &self.feed.audit) else {
             return self.fail_audit(now);
         };
@@ -150,6 +157,7 @@ impl Machine {
         if let Some(page) = page {
             commit.add(page);
         }
+        commit.readable = found;
         self.commit(commit, NextStep::EndAuditPage(outcome))
     }
 

@@ -559,6 +559,11 @@ fn what_single_reads_show_is_committed_in_batches_before_their_page() {
                 let audit = commit.feed.audit.as_ref();
                 let moves = audit.is_some_and(|audit| audit.cursor.offset > 0);
                 commits.push((commit.observed.len(), moves, machine.keeps_page()));
+                let singly = if moves { 20 } else { 0 };
+                assert_eq!(
+                    (commit.unreadable.len(), commit.readable.len()),
+                    (singly, singly)
+                );
                 stored(Command::Commit(commit))
             }
             other => stored(other),

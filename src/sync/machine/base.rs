@@ -179,6 +179,7 @@ impl Machine {
             observed: Vec::new(),
             gone: Vec::new(),
             unreadable: Vec::new(),
+            readable: BTreeSet::new(),
             covered: None,
             feed,
             judgement,

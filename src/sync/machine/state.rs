@@ -1,5 +1,7 @@
 //! Which answer a machine is waiting for, and what it does after a commit.
 
+use std::collections::BTreeSet;
+
 use crate::model::Timestamp;
 use crate::sync::cursor::Placed;
 use crate::sync::page::Window;
@@ -76,6 +78,8 @@ pub(super) struct AuditedPage {
     pub ends: bool,
     /// Runs still to request.
     pub remaining: Vec<String>,
+    /// Runs that single reads have shown.
+    pub found: BTreeSet<String>,
 }
 
 /// What follows a commit.
