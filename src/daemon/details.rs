@@ -29,8 +29,12 @@ const SHARE: u32 = 4;
 /// The longest wait before looking for something to do, in case that the clock was set.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// The wait after reads none of which succeeded.
-const AFTER_FAILURE: Duration = Duration::from_secs(30);
+/// The pause after a read of which none came; doubled for each in a row, up to [`LONGEST_PAUSE`]. Events wait for longer.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// After so many in a row, a pass reads no more.
+const MANY_FAILURES: u32 = 3;
 
 /// How often it is told what was read, while there is more.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -126,6 +130,9 @@ struct Reading<'a> {
     /// From when on any may be read, and from when on those that nobody waits for.
     from: Instant,
     others_from: Instant,
+    /// How many reads in a row gave none: of those that events wait for, and of others.
+    failed: u32,
+    others_failed: u32,
     /// What was read, and what of it was not told yet.
     all: DetailsSaved,
     untold: DetailsSaved,
@@ -139,6 +146,8 @@ impl<'a> Reading<'a> {
             context,
             from: Instant::now(),
             others_from: Instant::now(),
+            failed: 0,
+            others_failed: 0,
             all: DetailsSaved::default(),
             untold: DetailsSaved::default(),
             error: None,
@@ -153,7 +162,7 @@ impl<'a> Reading<'a> {
         let left = |from: Instant| from.saturating_duration_since(Instant::now());
         let (rest, pause) = (left(self.from), left(self.others_from));
         if !rest.is_zero() {
-            return Ok(Next::Later(Some(rest)));
+            return Ok(Next::Due { after: rest });
         }
         let at_once = (self.context.client.concurrency() / 2).clamp(1, AT_ONCE);
         let others = if pause.is_zero() { at_once } else { 0 };
@@ -174,11 +183,6 @@ impl<'a> Reading<'a> {
             });
         }
         let answers = self.read(ids).await;
-        if answers.is_empty() {
-            // The token is refused: nothing is known of the runs.
-            self.from = Instant::now() + LOOK_AGAIN;
-            return Ok(Next::Later(Some(LOOK_AGAIN)));
-        }
         if !is_urgent {
             let requests = u32::try_from(answers.len()).unwrap_or(u32::MAX);
             let pace = Duration::from_secs(1) * SHARE * requests;
@@ -192,21 +196,37 @@ impl<'a> Reading<'a> {
         if self.told_at.elapsed() >= TELL_EVERY {
             self.tell();
         }
-        match (none_came, is_urgent) {
-            (true, true) => {
-                self.from = Instant::now() + AFTER_FAILURE;
-                return Ok(Next::Later(Some(AFTER_FAILURE)));
-            }
-            // Those that events wait for are others, and may come.
-            (true, false) => self.others_from = Instant::now() + AFTER_FAILURE,
-            (false, _) => {}
-        }
-        Ok(Next::Due {
-            after: Duration::ZERO,
-        })
+        Ok(self.pause(none_came, is_urgent))
     }
 
-    /// Reads the runs `ids` at once; there are no answers if the token is refused for all of them.
+    /// Pauses after a read of which none came. One run that cannot be read is put off by itself: only where many in a row cannot,
+    /// the server is in trouble.
+    fn pause(&mut self, none_came: bool, is_urgent: bool) -> Next {
+        let (failed, from) = if is_urgent {
+            (&mut self.failed, &mut self.from)
+        } else {
+            // Those that events wait for are others, and may come.
+            (&mut self.others_failed, &mut self.others_from)
+        };
+        *failed = if none_came { *failed + 1 } else { 0 };
+        let Some(doubled) = failed.checked_sub(1) else {
+            return Next::Due {
+                after: Duration::ZERO,
+            };
+        };
+        let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doubled));
+        let pause = pause.min(LONGEST_PAUSE);
+        *from = (*from).max(Instant::now() + pause);
+        match (*failed >= MANY_FAILURES, is_urgent) {
+            (true, _) => Next::Later(Some(pause)),
+            (false, true) => Next::Due { after: pause },
+            (false, false) => Next::Due {
+                after: Duration::ZERO,
+            },
+        }
+    }
+
+    /// Reads the runs `ids` at once.
     async fn read(&mut self, ids: Vec<String>) -> Vec<(String, DetailsAnswer)> {
         let mut reads = JoinSet::new();
         for id in ids {
@@ -217,7 +237,6 @@ impl<'a> Reading<'a> {
             });
         }
         let mut answers = Vec::with_capacity(reads.len());
-        let mut refused = 0;
         while let Some(ended) = reads.join_next().await {
             let (id, answer) = match ended {
                 Ok(read) => read,
@@ -231,19 +250,15 @@ impl<'a> Reading<'a> {
                     let class = error.class();
                     self.error = Some(error);
                     match class {
-                        ErrorClass::TokenRefused => {
-                            refused += 1;
-                            DetailsAnswer::Unavailable
-                        }
-                        ErrorClass::Temporary | ErrorClass::Throttled => DetailsAnswer::Unavailable,
+                        // Where another token is needed, there may be one soon.
+                        ErrorClass::Temporary
+                        | ErrorClass::Throttled
+                        | ErrorClass::TokenRefused => DetailsAnswer::Unavailable,
                         _ => DetailsAnswer::Unreadable,
                     }
                 }
             };
             answers.push((id, answer));
-        }
-        if refused == answers.len() {
-            answers.clear();
         }
         answers
     }

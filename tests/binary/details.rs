@@ -126,26 +126,42 @@ fn an_event_does_not_wait_for_an_answer_that_never_comes() {
     assert_eq!(end["resource"]["exitCode"], Value::Null);
 }
 
-/// That nobody waits for some of them is no reason to pause before those for which events wait.
+/// Runs that cannot be read take the details only from their own events, be they old or among those that failed last.
 #[test]
-fn older_runs_that_cannot_be_read_take_no_details_from_events() {
-    let setup = Setup::with_runs(1);
-    let old = setup.listed().remove(0);
-    let api = "[api]\nconcurrency = 2\n";
-    setup.configure(&format!("{LOG}{api}{QUICK}details = \"all\"\n"));
-    let fault = Faults::matching(&format!("/actor-runs/{old}"), Fault::Status(500));
-    setup.server.set_faults(fault);
-    let _daemon = Daemon::start_synced(&setup, setup.command(&["run"]));
-    wait_until("it is put off", || {
-        let tried = "SELECT run_id FROM details_due WHERE attempts = 1";
-        setup.column(tried) == [old.as_str()]
-    });
-    let now = Timestamp::now();
-    let id = setup.server.world().create(&setup.task, now);
-    setup.server.world().finish(&id, RunStatus::Failed, now);
-    wait_until("its end is delivered", || delivered(&setup, &id).len() == 2);
-    let end = &delivered(&setup, &id)[1]["resource"];
-    assert_eq!(end["statusMessage"], "The run is FAILED");
+fn runs_that_cannot_be_read_take_no_details_from_events_of_others() {
+    for status in [500, 401] {
+        let setup = Setup::with_runs(1);
+        let old = setup.listed().remove(0);
+        let api = "[api]\nconcurrency = 2\n";
+        setup.configure(&format!("{LOG}{api}{QUICK}details = \"all\"\n"));
+        let cannot = |id: &str| {
+            let fault = Faults::matching(&format!("/actor-runs/{id}"), Fault::Status(status));
+            setup.server.set_faults(fault);
+        };
+        let put_off = |id: &str| {
+            let tried = "SELECT run_id FROM details_due WHERE attempts = 1";
+            wait_until("it is put off", || {
+                setup.column(tried).contains(&id.to_owned())
+            });
+        };
+        let fail = |id: &str| {
+            let now = Timestamp::now();
+            setup.server.world().finish(id, RunStatus::Failed, now);
+            wait_until("its end is delivered", || delivered(&setup, id).len() == 2);
+            let end = &delivered(&setup, id)[1]["resource"];
+            end["statusMessage"].clone()
+        };
+        let create = || setup.server.world().create(&setup.task, Timestamp::now());
+        cannot(&old);
+        let _daemon = Daemon::start_synced(&setup, setup.command(&["run"]));
+        put_off(&old);
+        assert_eq!(fail(&create()), "The run is FAILED", "{status}");
+        let bad = create();
+        cannot(&bad);
+        assert_eq!(fail(&bad), Value::Null, "{status}");
+        put_off(&bad);
+        assert_eq!(fail(&create()), "The run is FAILED", "{status}");
+    }
 }
 
 #[test]

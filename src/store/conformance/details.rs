@@ -167,6 +167,10 @@ pub async fn details_of_a_later_end_are_not_those_of_an_earlier_one(mirror: Mirr
     let messages = messages(&mirror).await;
     assert_eq!(messages[1], (2, None), "the first end");
     assert_eq!(messages[3], (4, Some("second".to_owned())));
+    // Nor is another end with the same status.
+    let third = read("a", "FAILED", Some(15), "third");
+    let saved = save(&mirror, 16, &[("a", found(&third))]).await;
+    assert_eq!((saved.put_off, saved.read), (1, 0));
 }
 
 pub async fn figures_that_are_not_final_are_read_again(mirror: Mirror) {

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 
 use super::connection::Db;
 use super::held::release_run;
 use super::rows;
+use super::texts::{Text, text, text_or_null};
 use crate::model::{
     DETAILS_WAIT, Details, MAX_DETAILS_ATTEMPTS, RunDetails, RunStatus, Timestamp, details_retry,
 };
@@ -16,15 +17,6 @@ use crate::sync::{MAX_SETTLE, Seen, Stored};
 
 /// How many rows of runs are looked through at once for details to be read.
 const SCAN_CHUNK: i64 = 1_000;
-
-/// A text, or its bytes where somebody else wrote what is none.
-type Text = Result<String, Vec<u8>>;
-
-/// Reads a column of text.
-fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Text> {
-    let bytes = row.get_ref(column)?.as_bytes()?.to_vec();
-    Ok(String::from_utf8(bytes).map_err(|error| error.into_bytes()))
-}
 
 impl Db {
     /// Runs whose details are to be read at `now`: at most so many that events wait for, and so many others. Looks through a part
@@ -51,14 +43,14 @@ impl Db {
         }
         let urgent: HashSet<&String> = due.urgent.iter().collect();
         due.others.retain(|id| !urgent.contains(id));
-        let later: Option<String> = self
+        let later = self
             .connection
             .prepare_cached("SELECT min(due_at) FROM details_due WHERE due_at > ?1")?
-            .query_row([now.to_string()], |row| row.get(0))?;
+            .query_row([now.to_string()], |row| text_or_null(row, 0))?;
         // A time that somebody else wrote comes at some time, and is no reason to look again at once, also if only its text is later.
         let later = later.map(|at| {
-            let at = Timestamp::parse(&at).filter(|at| *at > now);
-            at.unwrap_or(now.plus(DETAILS_WAIT))
+            let at = at.ok().and_then(|at| Timestamp::parse(&at));
+            at.filter(|at| *at > now).unwrap_or(now.plus(DETAILS_WAIT))
         });
         due.next = [due.next, later].into_iter().flatten().min();
         Ok(due)

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::connection::Db;
 use super::events::with_details;
 use super::outbox::promote_run_of;
+use super::texts::text_or_null;
 use crate::model::{DETAILS_WAIT, Run, RunDetails, Timestamp};
 use crate::store::error::StoreError;
 
@@ -47,15 +48,18 @@ impl Db {
         // Longer than any may wait: written before the clock was set back.
         let beyond = now.plus(DETAILS_WAIT);
         let released = self.release_chunk(Some((now, beyond)), now)?;
-        let next: Option<String> = self
+        let next = self
             .connection
             .prepare_cached(
                 "SELECT min(held_until) FROM events INDEXED BY events_held WHERE held_until IS NOT NULL",
             )?
-            .query_row([], |row| row.get(0))?;
+            .query_row([], |row| text_or_null(row, 0))?;
         // A time that somebody else wrote is no reason to look again at once.
         let is_usable = |at: &Timestamp| released > 0 || *at > now;
-        let next = next.map(|at| Timestamp::parse(&at).filter(is_usable).unwrap_or(beyond));
+        let next = next.map(|at| {
+            let at = at.ok().and_then(|at| Timestamp::parse(&at));
+            at.filter(is_usable).unwrap_or(beyond)
+        });
         Ok((released, next))
     }
 

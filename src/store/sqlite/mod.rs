@@ -55,6 +55,7 @@ mod schema;
 mod snapshot;
 mod space;
 mod tasks;
+mod texts;
 #[cfg(test)]
 mod transaction_tests;
 mod unreadable;

@@ -310,6 +310,14 @@ fn times_that_cannot_be_read_make_nobody_look_again_at_once() {
     db.by_hand("UPDATE events SET held_until = '1970-01-01T00:00:25.000+00:01'")
         .unwrap();
     assert_eq!(db.release_overdue(at(20)).unwrap(), (0, Some(at(30))));
+    db.by_hand(
+        "UPDATE details_due SET due_at = CAST(x'313937302d30312d30315430303a30303a3330ff' AS TEXT);
+         UPDATE events SET held_until = CAST(x'313937302d30312d30315430303a30303a3330ff' AS TEXT)",
+    )
+    .unwrap();
+    let due = db.due_details(Details::All, (1, 1), at(20)).unwrap();
+    assert_eq!(due.next, Some(at(30)));
+    db.release_overdue(at(20)).unwrap();
 }
 
 /// A run whose figures are to be final in years is not read again and again until then; one whose row cannot be read takes

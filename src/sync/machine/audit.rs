@@ -107,7 +107,9 @@ impl Machine {
             .iter()
             .filter(|(_, run)| matches!(run, Single::Found(_)));
         audited.found.extend(shown.map(|(id, _)| id.clone()));
-        commit.add_singles(runs);
+        let page = audited.page.iter();
+        let listed: BTreeSet<&str> = page.flat_map(|placed| unreadable(&placed.page)).collect();
+        self.add_singles(&mut commit, runs, |id| listed.contains(id));
         self.commit(commit, NextStep::AuditSingles(Box::new(audited)))
     }
 
@@ -184,7 +186,8 @@ impl Machine {
         now: Timestamp,
     ) -> Command {
         let mut commit = self.empty_commit(self.feed.clone(), now);
-        commit.add_singles(runs);
+        // They are on the page that was committed.
+        self.add_singles(&mut commit, runs, |_| false);
         self.commit(commit, NextStep::AuditConfirm { remaining, outcome })
     }
 

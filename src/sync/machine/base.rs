@@ -39,6 +39,10 @@ pub struct Machine {
     pub(super) last_single: Option<String>,
     /// How often each entry that a list showed unreadable was read singly.
     pub(super) unreadable: BTreeMap<String, u32>,
+    /// Those of them that this poll has shown.
+    pub(super) listed: BTreeSet<String>,
+    /// Those of them that the last such read has shown.
+    pub(super) readable: BTreeSet<String>,
     /// Single reads that failed in this poll.
     pub(super) failed_singles: usize,
     /// How the forward phase of this poll ended.
@@ -92,6 +96,8 @@ impl Machine {
             unseen: BTreeMap::new(),
             last_single: None,
             unreadable: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            readable: BTreeSet::new(),
             failed_singles: 0,
             outcome: Outcome::CaughtUp,
             reads: 0,
@@ -150,6 +156,10 @@ impl Machine {
         for id in unreadable(page) {
             if self.unreadable.len() >= MAX_UNREADABLE {
                 self.unreadable.clear();
+                self.readable.clear();
+            }
+            if self.listed.len() < MAX_OPEN {
+                self.listed.insert(id.to_owned());
             }
             let reads = self.unreadable.entry(id.to_owned()).or_default();
             if *reads < MAX_UNREADABLE_READS && self.unseen.len() < MAX_OPEN {
@@ -187,7 +197,43 @@ impl Machine {
         }
     }
 
-    pub(super) fn commit(&mut self, commit: Commit, next: NextStep) -> Command {
+    /// Adds the answers to single reads to `commit`; returns how many runs could not be read. One that a list shows unreadable is not
+    /// gone, whatever a single read says: `is_listed` tells which are.
+    pub(super) fn add_singles(
+        &mut self,
+        commit: &mut Commit,
+        runs: Vec<(String, Single)>,
+        is_listed: impl Fn(&str) -> bool,
+    ) -> usize {
+        let mut failed = 0;
+        for (id, run) in runs {
+            match run {
+                Single::Found(seen) => {
+                    if self.unreadable.contains_key(&id) {
+                        self.readable.insert(id);
+                    }
+                    commit.observed.push(Observed {
+                        seen: *seen,
+                        source: Source::Detail,
+                    });
+                }
+                Single::Gone if !is_listed(&id) => commit.gone.push(id),
+                Single::Gone | Single::Failed => {
+                    self.readable.remove(&id);
+                    failed += 1;
+                }
+            }
+        }
+        failed
+    }
+
+    pub(super) fn commit(&mut self, mut commit: Commit, next: NextStep) -> Command {
+        let ids = commit
+            .unreadable
+            .iter()
+            .filter_map(|(_, item)| item.id.as_ref());
+        let readable = ids.filter(|id| self.readable.contains(*id));
+        commit.readable.extend(readable.cloned());
         self.state = State::Committing {
             feed: commit.feed.clone(),
             next,
@@ -222,21 +268,5 @@ impl Commit {
                 Entry::Unreadable(item) => self.unreadable.push((place, item)),
             }
         }
-    }
-
-    /// Adds the answers to single reads; returns the ids of the runs that could not be read.
-    pub(super) fn add_singles(&mut self, runs: Vec<(String, Single)>) -> Vec<String> {
-        let mut failed = Vec::new();
-        for (id, run) in runs {
-            match run {
-                Single::Found(seen) => self.observed.push(Observed {
-                    seen: *seen,
-                    source: Source::Detail,
-                }),
-                Single::Gone => self.gone.push(id),
-                Single::Failed => failed.push(id),
-            }
-        }
-        failed
     }
 }

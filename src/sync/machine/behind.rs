@@ -98,7 +98,9 @@ impl Machine {
             self.unseen.remove(id);
         }
         let mut commit = self.empty_commit(self.feed.clone(), now);
-        self.failed_singles += commit.add_singles(runs).len();
+        let listed = std::mem::take(&mut self.listed);
+        self.failed_singles += self.add_singles(&mut commit, runs, |id| listed.contains(id));
+        self.listed = listed;
         self.commit(commit, NextStep::Singles { remaining })
     }
 }

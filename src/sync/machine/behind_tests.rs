@@ -227,10 +227,11 @@ fn what_a_list_does_not_prove_is_read_singly_in_the_same_poll() {
     assert_eq!(outcome, Outcome::CaughtUp);
 }
 
-#[test]
-fn an_entry_that_a_list_shows_unreadable_is_read_singly_three_times_at_most() {
+/// What becomes of an entry that the list shows unreadable, and single reads answer with `single`, in five polls: how often it
+/// was read singly, how many of the commits that have it say that it can be read, and whether it was ever taken for gone.
+fn polls_of_an_unreadable_entry(single: impl Fn() -> Single) -> (usize, Vec<bool>, bool) {
     let mut machine = Machine::new(settings(), caught_up(500, 499));
-    let mut singles = 0;
+    let (mut singles, mut readable, mut gone) = (0, Vec::new(), false);
     for _ in 0..5 {
         drive(
             &mut machine,
@@ -247,11 +248,30 @@ fn an_entry_that_a_list_shows_unreadable_is_read_singly_three_times_at_most() {
                 }
                 Command::ReadRuns(ids) => {
                     singles += ids.len();
-                    Input::Runs(ids.into_iter().map(|id| (id, Single::Failed)).collect())
+                    Input::Runs(ids.into_iter().map(|id| (id, single())).collect())
+                }
+                Command::Commit(commit) => {
+                    gone |= !commit.gone.is_empty();
+                    if !commit.unreadable.is_empty() {
+                        readable.push(commit.readable.contains("odd"));
+                    }
+                    stored(Command::Commit(commit))
                 }
                 other => stored(other),
             },
         );
     }
-    assert_eq!(singles, 3);
+    (singles, readable, gone)
+}
+
+#[test]
+fn an_entry_that_a_list_shows_unreadable_is_read_singly_three_times_at_most() {
+    let failed = polls_of_an_unreadable_entry(|| Single::Failed);
+    assert_eq!(failed, (3, vec![false; 5], false));
+    let shown = || Single::Found(Box::new(item("odd", 3, "SUCCEEDED")));
+    let readable = vec![false, true, true, true, true];
+    assert_eq!(polls_of_an_unreadable_entry(shown), (3, readable, false));
+    // The list shows it.
+    let gone = polls_of_an_unreadable_entry(|| Single::Gone);
+    assert_eq!(gone, (3, vec![false; 5], false));
 }

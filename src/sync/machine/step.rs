@@ -67,6 +67,7 @@ impl Machine {
         self.polls += 1;
         self.reads = 0;
         self.failed_singles = 0;
+        self.listed.clear();
         self.walk = None;
         self.outcome = Outcome::CaughtUp;
         self.state = State::LoadingOpen;
