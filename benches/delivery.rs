@@ -7,13 +7,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apify_mirror::api::{Client, ClientOptions, Token};
 use apify_mirror::daemon::{self, Context, Feed, Plan, Progress, SinkPlan, Subscriptions};
-use apify_mirror::model::{Details, Retention, RunStatus, Seed, Task, Timestamp};
+use apify_mirror::model::{Details, InFlight, Retention, RunStatus, Seed, Task, Timestamp};
 use apify_mirror::simulator::{Receiver, Server, TOKEN, World};
 use apify_mirror::sinks::{
     Address, SecretSource, SigningKeys, SinkSettings, Start, WebhookOptions,
@@ -102,7 +102,7 @@ impl Bench {
             base_url: server.url().parse().unwrap(),
             timeout: Duration::from_secs(10),
             requests_per_second: NonZeroU32::new(1_000).unwrap(),
-            concurrency: NonZeroUsize::new(4).unwrap(),
+            concurrency: InFlight::Fixed(4),
         };
         let client = Client::new(options, &Token::new(TOKEN).unwrap()).unwrap();
         // The database's thread ends with the process.

@@ -1,46 +1,31 @@
-//! The client: one method for each endpoint that the mirror uses.
+//! The client: its connections, limits and token, which all clones share.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Response, Url, redirect};
-use tokio::sync::{Semaphore, watch};
+use reqwest::header::HeaderValue;
+use reqwest::{Url, redirect};
+use tokio::sync::watch;
 
-use super::counts::{Endpoint, RequestCounts};
+use super::concurrency::Concurrency;
+use super::counts::RequestCounts;
 use super::error::{ApiError, ErrorClass};
-use super::held::{Held, Pages};
-use super::limits::{MAX_BODY, MAX_ERROR_BODY, MAX_HEADERS};
+use super::limits::MAX_HEADERS;
+use super::memory::Memory;
+use super::rate::Rates;
 use super::retry::RetryPolicy;
-use super::tasks::Tasks;
 use super::token::{Token, TokenDigest, TokenSource};
-use super::wire::{self, Unusable};
-use crate::model::{RunStatus, Task, Timestamp, is_path_part};
-use crate::sync::{Listing, Page, Seen, Window};
-use crate::web::{is_loopback, parse_http_date, parse_retry_after};
+use crate::model::{InFlight, Timestamp};
+use crate::web::is_loopback;
 
 /// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tasks to request in a page: the API's maximum.
-const TASKS_PER_PAGE: u64 = 1_000;
-
-/// The most pages of tasks read, and the most entries on them, so that a server that repeats itself cannot keep the client
-/// reading. Apify allows an account some thousand tasks.
-const MAX_TASK_PAGES: usize = 1_000;
-const MAX_TASK_ENTRIES: usize = 20_000;
-
-/// How long after an answer was given, by its `Date`, a run in it can have started: clocks of servers differ.
-const START_AFTER_DATE: Duration = Duration::from_secs(600);
-
-/// The same by the local clock, where an answer has no `Date`: the local clock may be wrong by more.
-const START_AFTER_NOW: Duration = Duration::from_secs(24 * 3_600);
-
 /// The `Date` of no answer.
-const NO_DATE: i64 = i64::MIN;
+pub(super) const NO_DATE: i64 = i64::MIN;
 
 /// How to reach the API.
 #[derive(Clone, Debug)]
@@ -49,47 +34,50 @@ pub struct ClientOptions {
     pub base_url: Url,
     /// The time limit of one attempt, from connecting to the last byte.
     pub timeout: Duration,
-    /// The most attempts started per second. Apify allows 60 for each resource.
+    /// The most attempts started per second, all together.
     pub requests_per_second: NonZeroU32,
     /// The most attempts in flight.
-    pub concurrency: NonZeroUsize,
+    pub concurrency: InFlight,
 }
 
 /// A client of the API. Clones share the connections and the limits.
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    http: reqwest::Client,
+pub(super) struct Inner {
+    pub(super) http: reqwest::Client,
     /// The `Authorization` header.
-    authorization: watch::Sender<HeaderValue>,
+    pub(super) authorization: watch::Sender<HeaderValue>,
     /// Where the token is read again; `None` if it cannot change.
-    source: Mutex<Option<TokenSource>>,
+    pub(super) source: Mutex<Option<TokenSource>>,
     /// Whether any answer was one that only an accepted token gets: success, or Apify's own 403 or 404.
-    accepted: AtomicBool,
-    base_url: Url,
-    rate: DefaultDirectRateLimiter,
+    pub(super) accepted: AtomicBool,
+    pub(super) base_url: Url,
+    /// For all requests together.
+    pub(super) rate: DefaultDirectRateLimiter,
+    /// For the list of each task.
+    pub(super) lists: Rates,
     /// The most attempts that `rate` lets begin in a second.
-    per_second: NonZeroU32,
+    pub(super) per_second: NonZeroU32,
     /// The most attempts in flight.
-    at_once: NonZeroUsize,
-    in_flight: Semaphore,
-    /// Who holds a page may wait for `in_flight`, never the other way round.
-    pages: Pages,
-    retry: RetryPolicy,
+    pub(super) most_in_flight: InFlight,
+    /// Who holds a right to memory may wait for this, never the other way round.
+    pub(super) in_flight: Concurrency,
+    pub(super) memory: Arc<Memory>,
+    pub(super) retry: RetryPolicy,
     /// The longest one attempt may take.
-    timeout: Duration,
+    pub(super) timeout: Duration,
     /// The longest time from one attempt's beginning to the next one's, while any waits.
-    turn: Duration,
-    requests: AtomicU64,
-    counts: RequestCounts,
+    pub(super) turn: Duration,
+    pub(super) requests: AtomicU64,
+    pub(super) counts: RequestCounts,
     /// The error of the last attempt, if it failed in a way that may pass.
-    trouble: Mutex<Option<String>>,
+    pub(super) trouble: Mutex<Option<String>>,
     /// The `Date` of the last answer that had one, in milliseconds, or [`NO_DATE`].
-    server_time: AtomicI64,
+    pub(super) server_time: AtomicI64,
 }
 
 impl Client {
@@ -129,11 +117,10 @@ impl Client {
         }
         let http = builder.build().map_err(|error| unusable(&error))?;
         // A small burst, so that the limit holds in every second and not only on average.
-        let burst = NonZeroU32::try_from(concurrency)
-            .unwrap_or(NonZeroU32::MAX)
-            .min(requests_per_second);
+        let burst = u32::try_from(concurrency.first()).unwrap_or(u32::MAX);
+        let burst =
+            NonZeroU32::new(burst).map_or(NonZeroU32::MIN, |burst| burst.min(requests_per_second));
         let rate = RateLimiter::direct(Quota::per_second(requests_per_second).allow_burst(burst));
-        let in_flight = Semaphore::new(concurrency.get());
         let inner = Inner {
             http,
             authorization: watch::Sender::new(header),
@@ -141,10 +128,11 @@ impl Client {
             accepted: AtomicBool::new(false),
             base_url,
             rate,
+            lists: Rates::default(),
             per_second: requests_per_second,
-            at_once: concurrency,
-            in_flight,
-            pages: Pages::new(concurrency.get()),
+            most_in_flight: concurrency,
+            in_flight: Concurrency::new(concurrency),
+            memory: Arc::default(),
             retry,
             timeout,
             turn: (timeout / burst.get()).max(Duration::from_secs(1) / requests_per_second.get()),
@@ -158,9 +146,9 @@ impl Client {
         })
     }
 
-    /// The rights to hold pages.
-    pub fn pages(&self) -> &Pages {
-        &self.inner.pages
+    /// The rights to hold bodies and pages.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.inner.memory
     }
 
     /// How long `requests` may take that are made at once, with all their attempts. Each waits for its turn again, and no
@@ -181,9 +169,9 @@ impl Client {
         self.inner.per_second.get()
     }
 
-    /// The most attempts in flight, at least 1.
+    /// How many attempts may be in flight at least, while the server is well; at least 1.
     pub fn concurrency(&self) -> usize {
-        self.inner.at_once.get()
+        self.inner.most_in_flight.first()
     }
 
     /// How many attempts this client and its clones have made.
@@ -260,7 +248,7 @@ impl Client {
 
     /// Whether there is another token than `refused` to try: one that was put in its place meanwhile, or one that its
     /// source has now.
-    fn has_another_token(&self, refused: &HeaderValue) -> bool {
+    pub(super) fn has_another_token(&self, refused: &HeaderValue) -> bool {
         if *self.inner.authorization.borrow() != *refused {
             return true;
         }
@@ -279,293 +267,4 @@ impl Client {
             }
         }
     }
-
-    /// One attempt at a page of the runs of the task `task_id` (`GET /v2/actor-tasks/:id/runs`), with the right to hold it: `held`
-    /// or, if that is `None`, one that it waits for. Items that cannot be read are among the entries of the page.
-    ///
-    /// # Errors
-    /// When it fails; [`Client::runs_again`] makes further attempts.
-    pub async fn runs(
-        &self,
-        task_id: &str,
-        window: &Window,
-        held: Option<Held>,
-    ) -> Result<(Page, Held), ApiError> {
-        let held = match held {
-            Some(held) => held,
-            None => self.inner.pages.hold().await,
-        };
-        let url = self.runs_url(task_id, window)?;
-        let page = self
-            .with_current_token(Endpoint::Runs, &url, wire::run_page)
-            .await?;
-        Ok((page, held))
-    }
-
-    /// Further attempts at a page after one that `failed`, as far as a retry makes sense. The waits before them hold nothing.
-    ///
-    /// # Errors
-    /// When no attempt succeeds.
-    pub async fn runs_again(
-        &self,
-        task_id: &str,
-        window: &Window,
-        failed: ApiError,
-    ) -> Result<(Page, Held), ApiError> {
-        let attempt = || self.runs(task_id, window, None);
-        self.inner.retry.run_after(Some(failed), attempt).await
-    }
-
-    fn runs_url(&self, task_id: &str, window: &Window) -> Result<Url, ApiError> {
-        let mut query = vec![
-            ("offset", window.offset.to_string()),
-            ("limit", window.limit.to_string()),
-        ];
-        match window.listing {
-            Listing::All => {}
-            // The documentation also allows `1`, but the OpenAPI description says boolean, and validators reject `1`.
-            Listing::Newest => query.push(("desc", "true".to_owned())),
-            Listing::Active => query.push((
-                "status",
-                RunStatus::ACTIVE
-                    .each_ref()
-                    .map(RunStatus::as_str)
-                    .join(","),
-            )),
-        }
-        let mut url = self.url(&["v2", "actor-tasks", task_id, "runs"])?;
-        url.query_pairs_mut().extend_pairs(query);
-        Ok(url)
-    }
-
-    /// The run `run_id` (`GET /v2/actor-runs/:id`); `None` if Apify answers `record-not-found`. The mirror then marks
-    /// the row as removed, so any other 404, e.g. a proxy's, is an error. Makes fewer attempts than other requests: many
-    /// runs are read at once, and read again by the next poll.
-    ///
-    /// # Errors
-    /// When no attempt succeeds, or the answer cannot be read or is about another run; at once, where the id cannot be part
-    /// of an address.
-    pub async fn run(&self, run_id: &str) -> Result<Option<Seen>, ApiError> {
-        let url = self.url(&["v2", "actor-runs", run_id])?;
-        let decode = |body: &[u8], latest| {
-            let seen = wire::run(body, latest)?;
-            if seen.run.id == run_id {
-                Ok(seen)
-            } else {
-                let problem = format!("asked for the run {run_id}, got {}", seen.run.id);
-                Err(Unusable::Malformed(problem))
-            }
-        };
-        let retry = self.inner.retry.briefly();
-        match self.get(Endpoint::Run, retry, url, decode).await {
-            Ok(seen) => Ok(Some(seen)),
-            Err(error) if error.is_record_not_found() => Ok(None),
-            Err(error) if error.class() == ErrorClass::NotFound => Err(error.into_other()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The task called `reference`: an id, `username~name` or `~name` (`GET /v2/actor-tasks/:id`).
-    ///
-    /// # Errors
-    /// When no attempt succeeds; at once, where the reference cannot be part of an address.
-    pub async fn task(&self, reference: &str) -> Result<Task, ApiError> {
-        let url = self.url(&["v2", "actor-tasks", reference])?;
-        let decode = |body: &[u8], _| wire::task(body);
-        self.get(Endpoint::Task, self.inner.retry, url, decode)
-            .await
-    }
-
-    /// Every task of the account (`GET /v2/actor-tasks`). One that cannot be read is left out, with a warning. A task
-    /// deleted during the read shifts later ones to lower offsets, so pages overlap by one entry. If several are deleted, a
-    /// task may be missing from this answer.
-    ///
-    /// # Errors
-    /// When no attempt at one of the pages succeeds, or there are too many pages or tasks.
-    pub async fn tasks(&self) -> Result<Vec<Task>, ApiError> {
-        let list = self.url(&["v2", "actor-tasks"])?;
-        let mut found = Tasks::default();
-        let mut offset = 0;
-        for _ in 0..MAX_TASK_PAGES {
-            let mut url = list.clone();
-            url.query_pairs_mut()
-                .append_pair("offset", &offset.to_string())
-                .append_pair("limit", &TASKS_PER_PAGE.to_string());
-            let decode = |body: &[u8], _| wire::task_page(body);
-            let page = self.get(Endpoint::Tasks, self.inner.retry, url, decode);
-            let page = page.await?;
-            let begin = page.offset.unwrap_or(offset);
-            let end = begin.saturating_add(page.tasks.len() as u64);
-            let has_new = found.add(begin, page.tasks);
-            // A page without a new task is the end, or the server ignores the offset.
-            if !has_new || page.total.is_some_and(|total| end >= total) {
-                return Ok(found.finish());
-            }
-            if found.entries() > MAX_TASK_ENTRIES {
-                break;
-            }
-            offset = end.saturating_sub(1);
-        }
-        let detail = format!(
-            "the list does not end within {MAX_TASK_PAGES} pages and {MAX_TASK_ENTRIES} tasks; name the tasks to mirror, \
-             without `discover_tasks`"
-        );
-        Err(ApiError::new(ErrorClass::TooLarge, &list, detail))
-    }
-
-    /// The URL of an endpoint.
-    ///
-    /// # Errors
-    /// When one of the parts could lead to another endpoint.
-    fn url(&self, parts: &[&str]) -> Result<Url, ApiError> {
-        let mut url = self.inner.base_url.clone();
-        if let Some(part) = parts.iter().find(|part| !is_path_part(part)) {
-            let detail = format!(
-                "{part:?} is no id or name that an address can be made of; it was not asked for"
-            );
-            return Err(ApiError::new(ErrorClass::Other, &url, detail));
-        }
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(parts);
-        }
-        Ok(url)
-    }
-
-    async fn get<T>(
-        &self,
-        endpoint: Endpoint,
-        retry: RetryPolicy,
-        url: Url,
-        decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
-    ) -> Result<T, ApiError> {
-        let attempt = || self.with_current_token(endpoint, &url, &decode);
-        retry.run_after(None, attempt).await
-    }
-
-    /// An attempt and, where the token is refused and there is another by now, one more with that.
-    async fn with_current_token<T>(
-        &self,
-        endpoint: Endpoint,
-        url: &Url,
-        decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
-    ) -> Result<T, ApiError> {
-        let token = self.inner.authorization.borrow().clone();
-        match self.limited(endpoint, url, &token, &decode).await {
-            Err(error)
-                if error.class() == ErrorClass::TokenRefused && self.has_another_token(&token) =>
-            {
-                let token = self.inner.authorization.borrow().clone();
-                self.limited(endpoint, url, &token, &decode).await
-            }
-            result => result,
-        }
-    }
-
-    /// One attempt, within the limits. It holds its permit only while in flight, not during the wait before a retry.
-    async fn limited<T>(
-        &self,
-        endpoint: Endpoint,
-        url: &Url,
-        token: &HeaderValue,
-        decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
-    ) -> Result<T, ApiError> {
-        let _permit = self.inner.in_flight.acquire().await;
-        self.inner.rate.until_ready().await;
-        self.inner.requests.fetch_add(1, Ordering::Relaxed);
-        let began = Instant::now();
-        let result = self.attempt(url, token, decode).await;
-        self.inner.counts.add(endpoint, &result, began.elapsed());
-        let result = result.map_err(|error| error.without_token(token));
-        self.note_trouble(result.as_ref().err());
-        let class = result.as_ref().err().map(ApiError::class);
-        if matches!(
-            class,
-            None | Some(ErrorClass::Forbidden | ErrorClass::NotFound)
-        ) {
-            self.inner.accepted.store(true, Ordering::Relaxed);
-        }
-        result
-    }
-
-    /// Notes how an attempt failed, if it did and is to be repeated.
-    fn note_trouble(&self, error: Option<&ApiError>) {
-        let error = error.filter(|error| error.is_retryable());
-        let trouble = self.inner.trouble.lock();
-        *trouble.unwrap_or_else(PoisonError::into_inner) = error.map(ToString::to_string);
-    }
-
-    async fn attempt<T>(
-        &self,
-        url: &Url,
-        token: &HeaderValue,
-        decode: impl Fn(&[u8], Timestamp) -> Result<T, Unusable>,
-    ) -> Result<T, ApiError> {
-        let transport = |error: reqwest::Error| ApiError::from_transport(url, &error);
-        let response = self
-            .inner
-            .http
-            .get(url.clone())
-            .header(AUTHORIZATION, token)
-            .send()
-            .await
-            .map_err(transport)?;
-        let status = response.status();
-        let retry_after = retry_after(response.headers());
-        let latest = self.latest_start(response.headers());
-        let most = if status.is_success() {
-            MAX_BODY
-        } else {
-            MAX_ERROR_BODY
-        };
-        let body = read_body(response, most).await.map_err(transport)?;
-        if !status.is_success() {
-            // A longer one is not Apify's.
-            let body = body.unwrap_or_default();
-            return Err(ApiError::from_status(url, status, &body, retry_after));
-        }
-        let decoded = match body {
-            Some(body) => decode(&body, latest),
-            None => Err(Unusable::TooLarge(format!(
-                "it is larger than {} MiB",
-                MAX_BODY >> 20
-            ))),
-        };
-        decoded.map_err(|problem| {
-            let class = match problem {
-                Unusable::Malformed(_) => ErrorClass::Malformed,
-                Unusable::TooLarge(_) => ErrorClass::TooLarge,
-            };
-            let detail = format!("{} with an unusable body: {problem}", status.as_u16());
-            ApiError::new(class, url, detail)
-        })
-    }
-
-    /// The latest start that is believed of a run in an answer with these headers, whose `Date` it notes.
-    fn latest_start(&self, headers: &HeaderMap) -> Timestamp {
-        let date = headers.get(DATE).and_then(|value| value.to_str().ok());
-        let Some(date) = date.and_then(parse_http_date) else {
-            return Timestamp::now().plus(START_AFTER_NOW);
-        };
-        let millis = date.as_millisecond();
-        self.inner.server_time.store(millis, Ordering::Relaxed);
-        Timestamp::from_millis(millis).plus(START_AFTER_DATE)
-    }
-}
-
-/// The body of an answer, after decompression; `None` if it has more than `most` bytes. Never holds more than those.
-async fn read_body(mut response: Response, most: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
-    let said = response.content_length().unwrap_or_default();
-    let mut body = Vec::with_capacity(usize::try_from(said).unwrap_or(most).min(most));
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > most {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Some(body))
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    parse_retry_after(value, jiff::Timestamp::now())
 }

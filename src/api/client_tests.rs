@@ -1,18 +1,19 @@
 //! The client against servers that answer and fail in many ways.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, ClientOptions};
 use super::error::{ApiError, ErrorClass};
 use super::retry::RetryPolicy;
 use super::token::{Token, TokenSource};
-use crate::model::Timestamp;
+use crate::model::{InFlight, Timestamp};
 use crate::simulator::{Fault, Faults, Server, TOKEN, World};
 use crate::sync::{Listing, Page, Window};
 
@@ -21,6 +22,9 @@ const ALL: Window = Window {
     offset: 0,
     limit: 10,
 };
+
+/// What bodies are expected to have, in bytes.
+const EXPECTED: usize = 1 << 20;
 
 /// A client with short waits between attempts.
 fn client(url: &str) -> Client {
@@ -50,18 +54,19 @@ fn client_as(token: &str, url: &str, timeout: Duration, retry: RetryPolicy) -> C
         base_url: url.parse().unwrap(),
         timeout,
         requests_per_second: NonZeroU32::new(1_000).unwrap(),
-        concurrency: NonZeroUsize::new(4).unwrap(),
+        concurrency: InFlight::Fixed(8),
     };
     Client::with_retry(options, &Token::new(token).unwrap(), retry).unwrap()
 }
 
 /// A page, after as many attempts as it takes.
 async fn runs(client: &Client, task: &str, window: &Window) -> Result<Page, ApiError> {
-    let (page, _) = match client.runs(task, window, None).await {
-        Err(failed) => client.runs_again(task, window, failed).await?,
+    let right = client.memory().body(EXPECTED).await;
+    let read = match client.runs(task, window, right).await {
+        Err(failed) => client.runs_again(task, window, EXPECTED, failed).await?,
         read => read?,
     };
-    Ok(page)
+    Ok(read.page)
 }
 
 async fn server() -> (Server, String) {
@@ -418,25 +423,36 @@ async fn apifys_own_403_and_404_show_that_the_token_is_accepted() {
     }
 }
 
-/// Pages stay in memory until they are stored.
+/// A page that was read ahead becomes one only when it is its turn, and few are at once.
 #[tokio::test]
-async fn a_page_waits_for_the_right_to_hold_it() {
+async fn a_page_waits_for_its_turn_and_for_the_right_to_hold_it() {
     let (server, task) = server().await;
     let client = client(&server.url());
-    let mut held = client.pages().try_hold(1_000);
-    let left = client.runs(&task, &ALL, None).await.unwrap();
-    assert!(client.pages().try_hold(1).is_empty());
-    let read = {
+    let mut turns = Vec::new();
+    let mut reads = Vec::new();
+    for _ in 0..6 {
+        let turn = CancellationToken::new();
+        turns.push(turn.clone());
+        let right = client.memory().body_ahead(EXPECTED, turn).unwrap();
         let (client, task) = (client.clone(), task.clone());
-        async move { client.runs(&task, &ALL, None).await }
-    };
-    let mut read = tokio::spawn(read);
-    let early = tokio::time::timeout(Duration::from_millis(100), &mut read).await;
-    assert!(early.is_err() && client.requests() == 1);
-    drop(left);
-    read.await.unwrap().unwrap();
-    assert_eq!(client.requests(), 2);
-    // One that is there is used.
-    let right = held.pop();
-    client.runs(&task, &ALL, right).await.unwrap();
+        let read = async move { client.runs(&task, &ALL, right).await };
+        reads.push(tokio::spawn(read));
+    }
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut reads[0]).await;
+    assert!(early.is_err(), "it is not its turn");
+    turns.iter().for_each(CancellationToken::cancel);
+    let mut held = Vec::new();
+    while held.len() < 4 {
+        let n = reads.iter().position(tokio::task::JoinHandle::is_finished);
+        match n {
+            Some(n) => held.push(reads.remove(n).await.unwrap().unwrap()),
+            None => tokio::task::yield_now().await,
+        }
+    }
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut reads[0]).await;
+    assert!(early.is_err() && !reads[1].is_finished(), "four are held");
+    held.clear();
+    for read in reads {
+        read.await.unwrap().unwrap();
+    }
 }

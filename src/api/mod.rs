@@ -9,10 +9,14 @@
 mod client;
 #[cfg(test)]
 mod client_tests;
+mod concurrency;
 mod counts;
+mod endpoints;
 mod error;
-mod held;
+mod fetch;
 mod limits;
+mod memory;
+mod rate;
 mod retry;
 mod split;
 mod tasks;
@@ -21,6 +25,7 @@ pub mod wire;
 
 pub use client::{Client, ClientOptions};
 pub use counts::{Endpoint, RequestCounts};
+pub use endpoints::Read;
 pub use error::{ApiError, ErrorClass};
-pub use held::{Held, Pages};
+pub use memory::{BodyRight, Held, Memory};
 pub use token::{InvalidToken, Token, TokenDigest, TokenSource};

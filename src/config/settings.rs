@@ -1,6 +1,6 @@
 //! The validated settings, and their ranges.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use reqwest::Url;
 use super::http::{self, HttpSettings};
 use super::network::check_variables;
 use crate::files::{Readers, Untrusted};
-use crate::model::{Details, Retention, Seed};
+use crate::model::{Details, InFlight, MOST_IN_FLIGHT, Retention, Seed};
 use crate::options::{
     DAY, Environment, HOUR, LOOKS_LIKE_A_TOKEN, Problem, Problems, Reader, SECOND, looks_like_token,
 };
@@ -18,8 +18,8 @@ use crate::sinks::{self, SinkSettings};
 use crate::sync::MAX_SETTLE;
 use crate::web::is_loopback;
 
-/// Apify's own rate limit for each resource.
-const MOST_REQUESTS_PER_SECOND: u32 = 60;
+/// Apify's own rate limit for each user is 250,000 a minute; that for each resource is kept whatever is configured.
+const MOST_REQUESTS_PER_SECOND: u32 = 4_000;
 
 /// Everything that can be configured, validated.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +62,7 @@ pub struct ApiSettings {
     /// The most requests in a second, all feeds together.
     pub requests_per_second: NonZeroU32,
     /// The most requests in flight, all feeds together.
-    pub concurrency: NonZeroUsize,
+    pub concurrency: InFlight,
 }
 
 /// The level of the log.
@@ -133,7 +133,7 @@ impl Settings {
         let Some(api) = api.filter(|_| problems.is_empty()) else {
             return Err(Problems(problems));
         };
-        sync.read_ahead = api.concurrency.get();
+        sync.read_ahead = api.concurrency.most();
         let log_format = overrides.log_format.unwrap_or(log_format);
         Ok(Self {
             tasks,
@@ -272,14 +272,14 @@ fn api(section: &mut Reader<'_>) -> Option<ApiSettings> {
         .filter(|path| !path.is_empty())
         .map(PathBuf::from);
     let timeout = section.duration("timeout", SECOND..=HOUR, Duration::from_secs(30));
-    let rate = section.number("requests_per_second", 1..=MOST_REQUESTS_PER_SECOND, 30);
-    let concurrency = section.number("concurrency", 1..=64, 4);
+    let rate = section.number("requests_per_second", 1..=MOST_REQUESTS_PER_SECOND, 60);
+    let concurrency = section.number_or_auto("concurrency", 1..=MOST_IN_FLIGHT as u32);
     Some(ApiSettings {
         base_url: base_url.ok()?,
         token_file,
         timeout,
         requests_per_second: NonZeroU32::new(rate)?,
-        concurrency: NonZeroUsize::new(concurrency as usize)?,
+        concurrency: concurrency.map_or(InFlight::Auto, |number| InFlight::Fixed(number as usize)),
     })
 }
 

@@ -99,7 +99,7 @@ fn later_layers_override_earlier_ones() {
     );
     assert!(settings.sync.history_events);
     assert_eq!(
-        (settings.api.concurrency.get(), settings.sync.read_ahead),
+        (settings.api.concurrency.most(), settings.sync.read_ahead),
         (8, 8)
     );
 
@@ -174,8 +174,8 @@ fn every_problem_is_reported_by_its_path_with_a_remedy() {
             "sync.history_events: is yes; it must be true or false",
         ),
         (
-            "[api]\nrequests_per_second = 61",
-            "api.requests_per_second: is 61; it must be a whole number from 1 to 60",
+            "[api]\nrequests_per_second = 4001",
+            "api.requests_per_second: is 4001; it must be a whole number from 1 to 4000",
         ),
         (
             "[api]\nbase_url = \"http://api.apify.com\"",

@@ -291,12 +291,12 @@ impl fmt::Debug for Context {
 
 #[cfg(test)]
 mod tests {
-    use std::num::{NonZeroU32, NonZeroUsize};
+    use std::num::NonZeroU32;
     use std::pin::pin;
 
     use super::*;
     use crate::api::{ClientOptions, Token};
-    use crate::model::Seed;
+    use crate::model::{InFlight, Seed};
     use crate::options::Environment;
     use crate::store::SqliteStore;
 
@@ -327,7 +327,7 @@ mod tests {
             base_url: "http://127.0.0.1:1".parse().unwrap(),
             timeout: Duration::from_secs(1),
             requests_per_second: NonZeroU32::MIN,
-            concurrency: NonZeroUsize::MIN,
+            concurrency: InFlight::Fixed(1),
         };
         let client = Client::new(options, &Token::new("token").unwrap()).unwrap();
         let (store, reader) = SqliteStore::in_memory().unwrap();

@@ -7,10 +7,11 @@ use tokio::task::JoinSet;
 
 use super::context::Context;
 use super::liveness::Pulse;
+use super::read_ahead::ReadAhead;
 use crate::api::{ApiError, ErrorClass, Held};
 use crate::model::{Task, Timestamp};
 use crate::store::{Condition, MAX_UNSEEN, StoreError, Written};
-use crate::sync::{Command, Input, Machine, Outcome, Page, ReadFailure, Single, Stall, Window};
+use crate::sync::{Command, Input, Machine, Outcome, ReadFailure, Single, Stall};
 
 /// Mirrors the runs of one task.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Feed {
     context: Arc<Context>,
     task: Task,
     machine: Machine,
+    pages: ReadAhead,
     /// The changes of the audit in progress, made by this process.
     repaired: Written,
     pulse: Pulse,
@@ -64,10 +66,12 @@ impl Feed {
             .enter(format!("the feed of {}", task.label()));
         let state = context.store.open_feed(&task, now).await?;
         let machine = Machine::new(context.plan().settings_for(&task.id), state);
+        let pages = ReadAhead::new(context.client.clone(), task.id.clone());
         Ok(Self {
             context,
             task,
             machine,
+            pages,
             repaired: Written::default(),
             pulse,
         })
@@ -135,7 +139,7 @@ impl Feed {
     /// How long a command may wait for the server, and for the requests and commits of other feeds before it.
     fn longest(&self, command: &Command) -> Duration {
         let requests = match command {
-            Command::Read(windows) => windows.len(),
+            Command::Read { windows, .. } => windows.len(),
             Command::ReadRuns(ids) => ids.len(),
             _ => 0,
         };
@@ -159,7 +163,10 @@ impl Feed {
     }
 
     /// Executes one command and returns the input that answers it. Adds to `tally` what came of it.
-    async fn execute(&self, command: Command, tally: &mut Tally) -> Result<Input, StoreError> {
+    async fn execute(&mut self, command: Command, tally: &mut Tally) -> Result<Input, StoreError> {
+        if !matches!(command, Command::Read { .. } | Command::Commit(_)) {
+            self.pages.clear();
+        }
         let (store, id) = (&self.context.store, self.task.id.as_str());
         let cursor = &self.machine.feed().cursor;
         Ok(match command {
@@ -175,10 +182,16 @@ impl Feed {
                 tally.undecided |= unseen.len() >= MAX_UNSEEN;
                 Input::Unseen(unseen)
             }
-            Command::Read(windows) => match self.read(windows, &mut tally.held).await {
-                Ok(pages) => Input::Pages(pages),
-                Err(failed) => failed_read(&mut tally.error, failed),
-            },
+            Command::Read { windows, begun } => {
+                tally.held.clear();
+                match self.pages.next(&windows, begun).await {
+                    Ok((page, held)) => {
+                        tally.held.push(held);
+                        Input::Pages(vec![page])
+                    }
+                    Err(failed) => failed_read(&mut tally.error, failed),
+                }
+            }
             // An audit reads runs before it stores its page. Where too many do, it goes on after the next poll.
             Command::ReadRuns(_) if !self.may_read_runs(&mut tally.held).await => {
                 Input::Failed(ReadFailure::Temporary)
@@ -295,44 +308,17 @@ impl Feed {
         );
     }
 
-    /// Reads the first of `windows` and as many more at once as may be held in memory; returns the pages in order, up to the
-    /// first failure. Leaves the rights to hold them in `held`. Only the first is tried again, and then alone: pages that were
-    /// read ahead would be held for as long as that takes.
-    async fn read(
-        &self,
-        windows: Vec<Window>,
-        held: &mut Vec<Held>,
-    ) -> Result<Vec<Page>, ApiError> {
-        held.clear();
-        let client = &self.context.client;
-        let first = windows.first().cloned();
-        let more = client.pages().try_hold(windows.len().saturating_sub(1));
-        let rights = std::iter::once(None).chain(more.into_iter().map(Some));
-        let reads = windows.into_iter().zip(rights).map(|(window, right)| {
-            let (client, id) = (client.clone(), self.task.id.clone());
-            async move { client.runs(&id, &window, right).await }
-        });
-        let (mut read, failed) = in_order(reads).await;
-        match (failed, first) {
-            (Some(failed), Some(first)) if read.is_empty() => {
-                read.push(client.runs_again(&self.task.id, &first, failed).await?);
-            }
-            (Some(failed), _) => {
-                tracing::debug!(task = self.task.label(), error = %failed, "discarded a page that was read ahead");
-            }
-            (None, _) => {}
-        }
-        let (pages, rights): (Vec<_>, Vec<_>) = read.into_iter().unzip();
-        held.extend(rights);
-        Ok(pages)
-    }
-
     /// Whether runs may be read singly while the pages for which there are rights stay in memory.
     async fn may_read_runs(&self, held: &mut Vec<Held>) -> bool {
         if held.is_empty() {
             return true;
         }
-        let kept = self.context.client.pages().keep(std::mem::take(held)).await;
+        let kept = self
+            .context
+            .client
+            .memory()
+            .keep(std::mem::take(held))
+            .await;
         if kept.is_none() {
             let task = self.task.label();
             tracing::warn!(

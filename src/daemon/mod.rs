@@ -14,6 +14,7 @@ mod freshness;
 mod liveness;
 mod pass;
 mod progress;
+mod read_ahead;
 mod reload;
 mod retention;
 mod run;

@@ -161,11 +161,12 @@ fn presented(headers: &HeaderMap) -> Option<TokenDigest> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::{NonZeroU32, NonZeroUsize};
+    use std::num::NonZeroU32;
     use std::sync::Arc;
 
     use super::*;
     use crate::api::ClientOptions;
+    use crate::model::InFlight;
     use hyper::Request;
 
     fn tokens(read_token: Option<ReadToken>, open: bool) -> Tokens {
@@ -173,7 +174,7 @@ mod tests {
             base_url: "http://127.0.0.1:1".parse().unwrap(),
             timeout: Duration::from_secs(1),
             requests_per_second: NonZeroU32::MIN,
-            concurrency: NonZeroUsize::MIN,
+            concurrency: InFlight::Fixed(1),
         };
         let client = Client::new(client, &Token::new("api_token").unwrap()).unwrap();
         Tokens::new(client, read_token, open)

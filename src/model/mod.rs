@@ -5,6 +5,7 @@
 mod details;
 mod event;
 mod id;
+mod in_flight;
 mod jitter;
 mod mark;
 mod outbox;
@@ -17,6 +18,7 @@ mod time;
 pub use details::{DETAILS_WAIT, Details, MAX_DETAILS_ATTEMPTS, RunDetails, details_retry};
 pub use event::EventType;
 pub use id::{MAX_ID, is_path_part, is_usable_id};
+pub use in_flight::{FIRST_IN_FLIGHT, InFlight, MOST_IN_FLIGHT};
 pub use jitter::Seed;
 pub(crate) use mark::Mark;
 pub use outbox::{

@@ -322,26 +322,44 @@ impl<'a> Reader<'a> {
 
     /// A whole number within `range`; `default` when absent or wrong.
     pub fn number(&mut self, key: &'static str, range: RangeInclusive<u32>, default: u32) -> u32 {
-        let Some(value) = self.take(key) else {
-            return default;
-        };
-        let number = match &value.kind {
+        match self.take(key) {
+            Some(value) => self.whole(key, &value.kind, "", range).unwrap_or(default),
+            None => default,
+        }
+    }
+
+    /// `"auto"`, which is `None` and the default, or a whole number within `range`.
+    pub fn number_or_auto(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        let value = self.take(key)?;
+        match &value.kind {
+            ValueKind::String(text) if text == "auto" => None,
+            kind => self.whole(key, kind, "\"auto\" or ", range),
+        }
+    }
+
+    /// A whole number within `range`; a problem if it is none, which names `otherwise` as well.
+    fn whole(
+        &mut self,
+        key: &str,
+        value: &ValueKind,
+        otherwise: &str,
+        range: RangeInclusive<u32>,
+    ) -> Option<u32> {
+        let number = match value {
             ValueKind::I64(number) => u32::try_from(*number).ok(),
             ValueKind::String(text) => text.parse().ok(),
             _ => None,
         };
-        if let Some(number) = number.filter(|number| range.contains(number)) {
-            return number;
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            let (least, most) = range.into_inner();
+            let message = format!(
+                "is {}; it must be {otherwise}a whole number from {least} to {most}",
+                shown(value)
+            );
+            self.problem(key, message);
         }
-        let (least, most) = range.into_inner();
-        self.problem(
-            key,
-            format!(
-                "is {}; it must be a whole number from {least} to {most}",
-                shown(&value.kind)
-            ),
-        );
-        default
+        number
     }
 
     /// A length of time such as `"15s"` within `range`; `default` when absent or wrong.

@@ -164,8 +164,14 @@ pub enum Command {
         /// Where there are more than [`MAX_OPEN`], those after this run come first, by id.
         after: Option<String>,
     },
-    /// Read these windows, at once if possible; answered by [`Input::Pages`].
-    Read(Vec<Window>),
+    /// Read windows, at once if possible; answered by [`Input::Pages`], for the first of them or more.
+    Read {
+        /// All of them, in order.
+        windows: Vec<Window>,
+        /// How many of them, the first, are those that the command before also had, and that were not answered: reads that
+        /// were begun for them may go on. All others are to be dropped.
+        begun: usize,
+    },
     /// Estimate how far behind the cursor these runs lie; answered by [`Input::Located`].
     Locate(Vec<String>),
     /// Read these runs singly; answered by [`Input::Runs`].
@@ -188,6 +194,13 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Reads windows that no command had before.
+    pub(crate) fn read(windows: Vec<Window>) -> Self {
+        Self::Read { windows, begun: 0 }
+    }
+}
+
 /// What the daemon answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -195,7 +208,7 @@ pub enum Input {
     Wake,
     /// The runs to read again.
     Open(OpenRuns),
-    /// The pages of the requested windows, in order, up to the first that failed; at least one page.
+    /// The pages of the first of the requested windows, in order, none of which failed; at least one page.
     Pages(Vec<Page>),
     /// The distances behind the cursor of the requested runs, in entries. Runs that are not in the mirror are left out.
     Located(Vec<u64>),

@@ -134,7 +134,7 @@ pub fn stored(command: Command) -> Input {
 /// What requests a command costs, as text.
 pub fn requests(command: &Command) -> Vec<String> {
     match command {
-        Command::Read(windows) => windows
+        Command::Read { windows, .. } => windows
             .iter()
             .map(|window| format!("{:?} {}", window.listing, window.offset))
             .collect(),

@@ -1,6 +1,6 @@
 //! The mirror of a history: real machines and the real store, with reads that fail and a process that dies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -11,7 +11,8 @@ use apify_mirror::store::{
     DetailsAnswer, EventFilter, PrunePosition, Pruned, Reader, SqliteReader, SqliteStore, Store,
 };
 use apify_mirror::sync::{
-    Command, Commit, Input, Listing, Machine, Outcome, ReadFailure, Seen, Settings, Single,
+    Command, Commit, Input, Listing, Machine, Outcome, Page, ReadFailure, Seen, Settings, Single,
+    Window,
 };
 use serde_json::Value;
 
@@ -56,7 +57,12 @@ pub struct Feed {
     pub outcome: Option<Outcome>,
     /// Runs that single reads have shown since then.
     found: BTreeSet<String>,
+    /// The answers to the windows that were requested and not answered: those that came already, and `None` for others.
+    ahead: VecDeque<Option<Answer>>,
 }
+
+/// The answer to a window; `None` for one that failed.
+type Answer = Option<Page>;
 
 /// The result of a call to an in-memory store, which is ready at once.
 pub fn ready<T>(call: impl Future<Output = T>) -> T {
@@ -377,6 +383,8 @@ impl Mirror {
             task,
             machine,
             command,
+            ahead,
+            found,
             ..
         } = &mut self.feeds[n];
         // Where this step read the list, to detect whether the next read steps back.
@@ -394,22 +402,41 @@ impl Mirror {
             Some(Command::LoadUnseen { gaps, except }) => {
                 Input::Unseen(ready(store.unseen(task, &gaps, &except)).unwrap())
             }
-            Some(Command::Read(windows)) => {
+            Some(Command::Read { windows, begun }) => {
                 read_from = windows.first().map(|window| window.offset);
-                let mut pages = Vec::new();
-                for window in &windows {
+                // Some answers come long before the one that is awaited, and what happens meanwhile is not on them.
+                let early: Vec<bool> = windows.iter().map(|_| account.below(2) == 0).collect();
+                let most = 1 + account.below(windows.len() as u64) as usize;
+                let mut read = |window: &Window| {
                     *requests += 1;
                     if account.misbehaves(Hazard::FailedReads, 4.0) {
-                        break;
+                        return None;
                     }
                     let page = account.answer(task, window);
                     account.note_page(window, &page);
-                    pages.push(page);
                     account.happen(reader);
+                    Some(page)
+                };
+                ahead.truncate(begun);
+                for n in ahead.len()..windows.len() {
+                    ahead.push_back(early[n].then(|| read(&windows[n])));
+                }
+                let mut pages = Vec::new();
+                for window in windows.iter().take(most) {
+                    let answer = ahead.pop_front().flatten();
+                    match answer.unwrap_or_else(|| read(window)) {
+                        Some(page) => pages.push(page),
+                        None => break,
+                    }
                 }
                 if pages.is_empty() {
                     Input::Failed(ReadFailure::Temporary)
                 } else {
+                    // One that failed is requested again.
+                    let left = windows.len() - pages.len();
+                    while ahead.len() < left {
+                        ahead.push_front(None);
+                    }
                     Input::Pages(pages)
                 }
             }
@@ -428,10 +455,10 @@ impl Mirror {
                         (id, run)
                     };
                     let runs: Vec<(String, Single)> = ids.into_iter().map(&mut read).collect();
-                    let found = runs
+                    let shown = runs
                         .iter()
                         .filter(|(_, run)| matches!(run, Single::Found(_)));
-                    self.feeds[n].found.extend(found.map(|(id, _)| id.clone()));
+                    found.extend(shown.map(|(id, _)| id.clone()));
                     Input::Runs(runs)
                 }
             }
@@ -465,7 +492,7 @@ impl Mirror {
             command => {
                 // A poll steps back when it reads again at a lower offset without a commit in between. Audits do so too,
                 // but do not count here.
-                if let Command::Read(windows) = &command
+                if let Command::Read { windows, .. } = &command
                     && feed.machine.feed().audit.is_none()
                 {
                     let next = windows.iter().find(|window| window.listing == Listing::All);
@@ -650,6 +677,7 @@ impl Feed {
             command: None,
             outcome: None,
             found: BTreeSet::new(),
+            ahead: VecDeque::new(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! `demo`: the real daemon on a simulated account, for people to watch.
 
 use std::io;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use crate::cli::output::print;
 use crate::cli::setup::{Setup, close, plan, seed};
 use crate::config::{LogLevel, Settings};
 use crate::daemon::{self, Progress, Scope, on_signals};
-use crate::model::Timestamp;
+use crate::model::{InFlight, Timestamp};
 use crate::options::Environment;
 use crate::simulator::{Activity, Faults, Server, TOKEN, World};
 use crate::sinks::for_people;
@@ -81,7 +80,7 @@ fn settings(globals: &Globals) -> Result<Settings, CliError> {
     settings.database = new_database(globals.database.as_deref())?;
     settings.log_level = LogLevel::Warn;
     settings.log_format = globals.log_format.unwrap_or(settings.log_format);
-    settings.api.concurrency = NonZeroUsize::MIN;
+    settings.api.concurrency = InFlight::Fixed(1);
     settings.sync.read_ahead = 1;
     settings.sync.page_size = 200;
     settings.sync.poll_interval = Duration::from_millis(700);

@@ -38,7 +38,7 @@ impl Machine {
             limit: self.settings.page_size,
         };
         self.state = State::Active(read);
-        Command::Read(vec![window])
+        Command::read(vec![window])
     }
 
     pub(super) fn active(

@@ -36,7 +36,7 @@ impl Machine {
             .audit_walk
             .get_or_insert_with(|| Walk::new(audit.cursor.clone(), start, self.before.clone()));
         self.state = State::Audit;
-        Command::Read(walk.windows(self.sizes, 1, None))
+        Command::read(walk.windows(self.sizes, 1, None, now).windows)
     }
 
     pub(super) fn audit_page(&mut self, pages: Vec<Page>, now: Timestamp) -> Command {

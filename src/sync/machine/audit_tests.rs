@@ -84,7 +84,7 @@ impl Bench {
                         .filter(|(id, at)| within(**at) && !except.contains(id));
                     Input::Unseen(unseen.map(|(id, _)| id.clone()).collect())
                 }
-                Command::Read(windows) => self.list.pages(&windows),
+                Command::Read { windows, .. } => self.list.pages(&windows),
                 Command::ReadRuns(ids) => self.list.runs(&ids),
                 Command::Commit(commit) => {
                     self.store(&commit);
@@ -392,7 +392,7 @@ fn after_a_failed_read_the_audit_waits_for_the_next_poll() {
     bench.wake(NOW);
     bench.wake(NOW);
     let before = bench.machine.feed().clone();
-    let Command::Read(_) = bench.machine.step(Input::Wake, at(NOW)) else {
+    let Command::Read { .. } = bench.machine.step(Input::Wake, at(NOW)) else {
         panic!()
     };
     let command = bench
@@ -469,7 +469,7 @@ fn a_page_of_an_audit_is_judged_by_when_it_was_requested() {
     bench.wake(NOW);
     bench.wake(NOW);
     // What lies after the last page is a gap, so the machine loads the runs that started there.
-    let Command::Read(windows) = bench.machine.step(Input::Wake, at(NOW + 10)) else {
+    let Command::Read { windows, .. } = bench.machine.step(Input::Wake, at(NOW + 10)) else {
         panic!()
     };
     let page = Input::Pages(vec![bench.list.answer(&windows[0])]);
@@ -491,7 +491,7 @@ fn failed_reads_do_not_count_against_an_audit() {
     let mut bench = Bench::new(List::of(0..35));
     for _ in 0..100_001 {
         bench.wake(NOW);
-        let Command::Read(_) = bench.machine.step(Input::Wake, at(NOW)) else {
+        let Command::Read { .. } = bench.machine.step(Input::Wake, at(NOW)) else {
             panic!()
         };
         bench
@@ -540,7 +540,7 @@ fn what_single_reads_show_is_committed_in_batches_before_their_page() {
     let mut machine = Machine::new(settings, mirrored(&list));
     machine.request_audit();
     let poll = |command| match command {
-        Command::Read(windows) => list.pages(&windows),
+        Command::Read { windows, .. } => list.pages(&windows),
         other => stored(other),
     };
     testing::drive(&mut machine, || NOW, poll);
@@ -548,7 +548,7 @@ fn what_single_reads_show_is_committed_in_batches_before_their_page() {
     let mut command = machine.step(Input::Wake, at(NOW));
     while !matches!(command, Command::Sleep { .. }) {
         let input = match command {
-            Command::Read(windows) => {
+            Command::Read { windows, .. } => {
                 let mut page = list.answer(&windows[0]);
                 page.entries = page.entries.into_iter().map(hidden).collect();
                 Input::Pages(vec![page])
@@ -584,14 +584,14 @@ fn an_audit_of_equal_starts_without_end_is_given_up() {
     let mut machine = Machine::new(settings(), mirrored(&List::of(0..1)));
     machine.request_audit();
     let poll = |command| match command {
-        Command::Read(windows) => List::of(0..1).pages(&windows),
+        Command::Read { windows, .. } => List::of(0..1).pages(&windows),
         other => stored(other),
     };
     testing::drive(&mut machine, || NOW, poll);
     let mut pages = 0;
     loop {
         let answer = |command| match command {
-            Command::Read(windows) => {
+            Command::Read { windows, .. } => {
                 pages += 1;
                 Input::Pages(vec![Page {
                     offset: Some(windows[0].offset),
@@ -618,7 +618,7 @@ fn an_audit_of_equal_starts_without_end_is_given_up() {
     loop {
         later += 2 * HOUR as i64;
         let answer = |command| match command {
-            Command::Read(windows) => list.pages(&windows),
+            Command::Read { windows, .. } => list.pages(&windows),
             Command::ReadRuns(ids) => list.runs(&ids),
             Command::LoadUnseen { except, .. } => {
                 assert!(except.len() <= 20, "{}", except.len());

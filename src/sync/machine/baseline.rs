@@ -1,6 +1,7 @@
 //! The baseline: what the first read of the first sync says about history, and whether it can be believed.
 
 use super::base::Machine;
+use crate::model::Timestamp;
 use crate::sync::cursor::Placed;
 use crate::sync::diff::Baseline;
 use crate::sync::page::{Entry, Listing, Page, Window};
@@ -14,7 +15,7 @@ const NEWEST: u32 = 10;
 impl Machine {
     pub(super) fn read_newest(&mut self) -> Command {
         self.state = State::Baseline;
-        Command::Read(vec![Window {
+        Command::read(vec![Window {
             listing: Listing::Newest,
             offset: 0,
             limit: NEWEST,
@@ -22,14 +23,14 @@ impl Machine {
     }
 
     /// Takes the answer to the read of the newest runs. It is stored with the first page.
-    pub(super) fn baseline(&mut self, pages: &[Page]) -> Command {
+    pub(super) fn baseline(&mut self, pages: &[Page], now: Timestamp) -> Command {
         let page = pages.first();
         self.feed.baseline = Some(page.map_or(Baseline::Everything, judge));
         self.newest = page
             .and_then(|page| page.entries.first())
             .and_then(Entry::id)
             .map(str::to_owned);
-        self.begin_forward(0)
+        self.begin_forward(0, now)
     }
 
     /// The baseline after these pages. If the list begins with the entry that was given as the newest, and may go on after

@@ -23,25 +23,30 @@ impl Machine {
             self.state = State::Locating;
             return Command::Locate(self.unseen.keys().cloned().collect());
         }
-        self.read_behind(Vec::new(), now)
+        self.read_behind(Vec::new(), 0, now)
     }
 
     pub(super) fn located(&mut self, distances: &[u64], now: Timestamp) -> Command {
         let page = self.sizes.expected();
         let windows = refresh::windows(distances, self.feed.cursor.offset, page);
-        self.read_behind(windows, now)
+        self.read_behind(windows, 0, now)
     }
 
-    pub(super) fn read_behind(&mut self, mut remaining: Vec<Window>, now: Timestamp) -> Command {
+    /// Reads `remaining`, of which the first `begun` were requested before.
+    pub(super) fn read_behind(
+        &mut self,
+        remaining: Vec<Window>,
+        begun: usize,
+        now: Timestamp,
+    ) -> Command {
         if remaining.is_empty() {
             return self.read_singles(self.singles_to_read(), now);
         }
-        let batch = self.next_batch(&mut remaining);
-        self.state = State::Behind {
-            asked: batch.clone(),
-            remaining,
-        };
-        Command::Read(batch)
+        let most = self.settings.read_ahead.max(1);
+        let windows: Vec<Window> = remaining.iter().copied().take(most).collect();
+        let asked = windows.len();
+        self.state = State::Behind { remaining, asked };
+        Command::Read { windows, begun }
     }
 
     /// The runs to read singly. Each poll goes on after the run read last, so that every run is read eventually.
@@ -59,11 +64,13 @@ impl Machine {
     pub(super) fn behind(
         &mut self,
         pages: Vec<Page>,
-        (asked, remaining): (Vec<Window>, Vec<Window>),
+        (mut remaining, asked): (Vec<Window>, usize),
         now: Timestamp,
     ) -> Command {
         let mut commit = self.empty_commit(self.feed.clone(), now);
-        for (window, page) in asked.iter().zip(pages) {
+        let begun = asked.saturating_sub(pages.len());
+        let read = pages.len().min(remaining.len());
+        for (window, page) in remaining.drain(..read).zip(pages) {
             self.mark_seen(&page);
             commit.add(Placed {
                 place: window.offset,
@@ -71,7 +78,7 @@ impl Machine {
                 page,
             });
         }
-        self.commit(commit, NextStep::Behind { remaining })
+        self.commit(commit, NextStep::Behind { remaining, begun })
     }
 
     pub(super) fn read_singles(&mut self, mut remaining: Vec<String>, now: Timestamp) -> Command {

@@ -40,7 +40,7 @@ fn pages_behind_the_cursor_lie_where_they_were_asked_for_whatever_they_say() {
     let answer = |command| match command {
         Command::LoadOpen { .. } => Input::Open(open.clone()),
         Command::Locate(_) => Input::Located(vec![4_899, 4_898, 4_897]),
-        Command::Read(windows)
+        Command::Read { windows, .. }
             if windows[0].offset < 1_000 && windows[0].listing == Listing::All =>
         {
             asked.push(windows[0].offset);
@@ -51,7 +51,7 @@ fn pages_behind_the_cursor_lie_where_they_were_asked_for_whatever_they_say() {
             };
             Input::Pages(vec![odd])
         }
-        Command::Read(windows) => list.pages(&windows),
+        Command::Read { windows, .. } => list.pages(&windows),
         Command::ReadRuns(ids) => list.runs(&ids),
         Command::Commit(commit) => {
             places.extend(commit.unreadable.iter().map(|(place, _)| *place));
@@ -105,7 +105,7 @@ fn successive_polls_read_different_runs_singly_when_there_are_too_many() {
             |command| match command {
                 Command::LoadOpen { .. } => Input::Open(open(false, &wanted, 0)),
                 Command::Locate(_) => Input::Located(distances.clone()),
-                Command::Read(windows) => {
+                Command::Read { windows, .. } => {
                     let shown = windows.iter().map(|window| {
                         let at = Window {
                             offset: window.offset - 199_990,
@@ -149,7 +149,7 @@ fn poll_with(
             requests.extend(testing::requests(&command));
             match command {
                 Command::LoadOpen { .. } => Input::Open(open.clone()),
-                Command::Read(windows) => list.pages(&windows),
+                Command::Read { windows, .. } => list.pages(&windows),
                 Command::ReadRuns(ids) => {
                     let read = |id: String| (id.clone(), answer(&id));
                     Input::Runs(ids.into_iter().map(read).collect())
@@ -198,7 +198,7 @@ fn single_reads_that_fail_are_bounded_and_the_next_poll_goes_on_after_them() {
                     match command {
                         Command::LoadOpen { .. } => Input::Open(open(false, &ids, 0)),
                         Command::Locate(_) => Input::Located(Vec::new()),
-                        Command::Read(windows) => list.pages(&windows),
+                        Command::Read { windows, .. } => list.pages(&windows),
                         Command::ReadRuns(ids) => {
                             let failed = |id| (id, Single::Failed);
                             Input::Runs(ids.into_iter().map(failed).collect())
@@ -237,7 +237,7 @@ fn polls_of_an_unreadable_entry(single: impl Fn() -> Single) -> (usize, Vec<bool
             &mut machine,
             || NOW,
             |command| match command {
-                Command::Read(windows) => {
+                Command::Read { windows, .. } => {
                     let mut page = List::of(0..500).answer(&windows[0]);
                     page.entries[3] = Entry::Unreadable(Unreadable {
                         id: Some("odd".to_owned()),

@@ -7,7 +7,7 @@ use crate::sync::cursor::Placed;
 use crate::sync::diff::Baseline;
 use crate::sync::page::Page;
 use crate::sync::protocol::{Command, FeedState, Outcome, Stall};
-use crate::sync::walk::{Start, Step, Walk};
+use crate::sync::walk::{Reads, Start, Step, Walk};
 
 /// The most list reads in the forward phase of one poll. The next poll continues at once.
 const MAX_FORWARD_READS: u32 = 1_000;
@@ -18,7 +18,7 @@ const MAX_BARREN_POLLS: u32 = 100;
 
 impl Machine {
     /// Begins the forward phase `overlap` entries before the cursor, or `reach` entries if that is farther.
-    pub(super) fn begin_forward(&mut self, reach: u64) -> Command {
+    pub(super) fn begin_forward(&mut self, reach: u64, now: Timestamp) -> Command {
         // Where pages are small, it would take several of them to read a larger overlap. And a first page as large as the
         // largest that was ever given would not show that the list ends with it.
         let short = self
@@ -38,36 +38,44 @@ impl Machine {
             start,
             self.before.clone(),
         ));
-        self.read_forward()
+        self.read_forward(now)
     }
 
-    pub(super) fn read_forward(&mut self) -> Command {
+    pub(super) fn read_forward(&mut self, now: Timestamp) -> Command {
         let Some(walk) = &mut self.walk else {
-            return self.begin_forward(0);
+            return self.begin_forward(0, now);
         };
         let offset = walk.cursor.offset;
         let left = self.feed.total.map(|total| total.saturating_sub(offset));
-        let windows = walk.windows(self.sizes, self.settings.read_ahead, left);
-        self.reads = self
-            .reads
-            .saturating_add(u32::try_from(windows.len()).unwrap_or(u32::MAX));
+        // At the limit, only what is read ahead already is waited for.
+        let more = MAX_FORWARD_READS.saturating_sub(self.reads).max(1) as usize;
+        let ahead = self.settings.read_ahead.min(more + walk.ahead());
+        let Reads { windows, begun } = walk.windows(self.sizes, ahead, left, now);
+        let new = u32::try_from(windows.len() - begun).unwrap_or(u32::MAX);
+        self.reads = self.reads.saturating_add(new);
         self.state = State::Forward;
-        Command::Read(windows)
+        Command::Read { windows, begun }
+    }
+
+    /// When the page that is awaited was requested first, where it was read ahead.
+    pub(super) fn forward_asked_at(&self) -> Option<Timestamp> {
+        let walk = self.walk.as_ref().filter(|_| self.state == State::Forward);
+        walk.and_then(Walk::asked_at)
     }
 
     pub(super) fn forward(&mut self, pages: Vec<Page>, now: Timestamp) -> Command {
         let Some(mut walk) = self.walk.take() else {
-            return self.begin_forward(0);
+            return self.begin_forward(0, now);
         };
         let mut accepted = Vec::new();
         let step = walk.take(pages, &mut self.sizes, &mut accepted);
         self.missed += walk.take_missed();
         self.corrections += walk.take_corrections();
         self.before.clone_from(walk.before());
-        let at_limit = self.reads >= MAX_FORWARD_READS;
+        let at_limit = self.reads >= MAX_FORWARD_READS && walk.ahead() == 0;
         if accepted.is_empty() && step == Step::ReadOn && !at_limit {
             self.walk = Some(walk);
-            return self.read_forward();
+            return self.read_forward(now);
         }
         let is_history = self.baseline_after(&accepted) == Some(Baseline::Everything);
         let feed = self.feed_after(&walk, &accepted, step == Step::End, now);

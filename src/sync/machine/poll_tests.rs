@@ -36,7 +36,7 @@ pub(super) fn poll(
         match command {
             Command::LoadOpen { .. } => Input::Open(open.clone()),
             Command::Locate(_) => Input::Located(distances.to_vec()),
-            Command::Read(windows) => list.pages(&windows),
+            Command::Read { windows, .. } => list.pages(&windows),
             Command::ReadRuns(ids) => list.runs(&ids),
             other => stored(other),
         }
@@ -162,12 +162,12 @@ fn an_emptied_list_keeps_the_watermark() {
 }
 
 #[test]
-fn a_long_catch_up_reads_ahead_and_repeats_only_the_watermark() {
+fn a_long_catch_up_reads_ahead_and_repeats_little() {
     let (requests, _, feed) = quiet_poll(caught_up(500, 499), &List::of(0..6_000));
     assert_eq!(
         requests,
         [
-            "All 479", "All 1477", "All 2475", "All 3473", "All 4471", "All 5469"
+            "All 479", "All 1477", "All 2467", "All 3457", "All 4447", "All 5445"
         ],
         "the second to the fifth are requested at once"
     );
@@ -206,6 +206,49 @@ fn a_server_that_ignores_offsets_ends_the_poll() {
     );
 }
 
+/// While a page is stored, those after it are on their way: each command has what the one before it left, and more.
+#[test]
+fn pages_that_are_on_their_way_are_waited_for() {
+    let list = List::of(0..6_000);
+    let feed = FeedState {
+        total: Some(6_000),
+        ..caught_up(100, 99)
+    };
+    let mut machine = Machine::new(settings(), feed);
+    let mut command = machine.step(Input::Wake, at(NOW));
+    let (mut reads, mut asked) = (Vec::new(), Vec::new());
+    let mut second = NOW;
+    while !matches!(command, Command::Sleep { .. }) {
+        let input = match command {
+            Command::Read { windows, begun } if windows[0].listing == Listing::All => {
+                let offsets: Vec<u64> = windows.iter().map(|window| window.offset).collect();
+                reads.push((offsets, begun));
+                Input::Pages(vec![list.answer(&windows[0])])
+            }
+            Command::Commit(commit) => {
+                asked.push(commit.judgement.asked_at);
+                COMMITTED
+            }
+            other => stored(other),
+        };
+        second += 1;
+        command = machine.step(input, at(second));
+    }
+    let expected: [(&[u64], usize); 7] = [
+        (&[79], 0),
+        (&[1_077, 2_067, 3_057, 4_047], 0),
+        (&[2_067, 3_057, 4_047, 5_037], 3),
+        (&[3_057, 4_047, 5_037], 3),
+        (&[4_047, 5_037], 2),
+        (&[5_037], 1),
+        (&[5_998], 0),
+    ];
+    let reads: Vec<(&[u64], usize)> = reads.iter().map(|(all, begun)| (&**all, *begun)).collect();
+    assert_eq!(reads[..6], expected[..6]);
+    // An answer is as old as its request.
+    assert!(asked[1..5].is_sorted() && asked[1] == asked[3], "{asked:?}");
+}
+
 #[test]
 fn pages_read_ahead_that_do_not_join_are_read_again_from_the_cursor() {
     let list = List::of(0..3_000);
@@ -219,14 +262,16 @@ fn pages_read_ahead_that_do_not_join_are_read_again_from_the_cursor() {
     let Command::LoadOpen { .. } = machine.step(Input::Wake, at(NOW)) else {
         panic!()
     };
-    let Command::Read(first) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else {
+    let Command::Read { windows: first, .. } =
+        machine.step(Input::Open(OpenRuns::default()), at(NOW))
+    else {
         panic!()
     };
     let Command::Commit(_) = machine.step(Input::Pages(vec![list.answer(&first[0])]), at(NOW))
     else {
         panic!()
     };
-    let Command::Read(ahead) = machine.step(COMMITTED, at(NOW)) else {
+    let Command::Read { windows: ahead, .. } = machine.step(COMMITTED, at(NOW)) else {
         panic!()
     };
     assert_eq!(ahead.len(), 2);
@@ -239,10 +284,11 @@ fn pages_read_ahead_that_do_not_join_are_read_again_from_the_cursor() {
         panic!()
     };
     assert_eq!(commit.observed.len(), 1_000, "the second page is dropped");
-    let Command::Read(again) = machine.step(COMMITTED, at(NOW)) else {
+    let Command::Read { windows: again, .. } = machine.step(COMMITTED, at(NOW)) else {
         panic!()
     };
-    assert_eq!(again[0].offset, commit.feed.cursor.offset - 2);
+    let offsets: Vec<u64> = again.iter().map(|window| window.offset).collect();
+    assert_eq!(offsets, [commit.feed.cursor.offset - 2], "one alone");
 }
 
 #[test]
@@ -321,11 +367,12 @@ fn the_watch_read_never_moves_the_cursor() {
             command = match command {
                 Command::LoadOpen { .. } => machine.step(Input::Open(OpenRuns::default()), at(NOW)),
                 // The new run is registered between the forward read and the watch read.
-                Command::Read(windows) if windows[0].listing == Listing::All => machine.step(
-                    Input::Pages(vec![List::of(0..500).answer(&windows[0])]),
-                    at(NOW),
-                ),
-                Command::Read(windows) => {
+                Command::Read { windows, .. } if windows[0].listing == Listing::All => machine
+                    .step(
+                        Input::Pages(vec![List::of(0..500).answer(&windows[0])]),
+                        at(NOW),
+                    ),
+                Command::Read { windows, .. } => {
                     machine.step(Input::Pages(vec![list.answer(&windows[0])]), at(NOW))
                 }
                 Command::Commit(commit)
@@ -356,7 +403,7 @@ fn a_server_that_ignores_the_filter_gets_one_filtered_read() {
         &mut machine,
         || NOW,
         |command| match command {
-            Command::Read(windows) => {
+            Command::Read { windows, .. } => {
                 active_reads += usize::from(windows[0].listing == Listing::Active);
                 list.pages(&[Window {
                     listing: Listing::All,
@@ -434,7 +481,7 @@ pub(super) fn commits(
                 commits.push(*commit);
                 COMMITTED
             }
-            Command::Read(windows) => list.pages(&windows),
+            Command::Read { windows, .. } => list.pages(&windows),
             Command::ReadRuns(ids) => list.runs(&ids),
             other => stored(other),
         }
@@ -542,7 +589,7 @@ fn active_runs_are_read_within_bounds() {
             &mut machine,
             || NOW,
             |command| match command {
-                Command::Read(windows) => {
+                Command::Read { windows, .. } => {
                     let active = windows[0].listing == Listing::Active;
                     reads += usize::from(active);
                     list.ignores_offset = active && stuck;
@@ -603,7 +650,8 @@ fn a_limit_of_zero_is_ignored() {
         let Command::LoadOpen { within: 750, .. } = machine.step(Input::Wake, at(NOW)) else {
             panic!()
         };
-        let Command::Read(windows) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else {
+        let Command::Read { windows, .. } = machine.step(Input::Open(OpenRuns::default()), at(NOW))
+        else {
             panic!()
         };
         let page = Page {
@@ -657,7 +705,8 @@ fn a_server_that_never_shows_the_beginning_ends_the_poll() {
         },
     );
     machine.step(Input::Wake, at(NOW));
-    let Command::Read(windows) = machine.step(Input::Open(OpenRuns::default()), at(NOW)) else {
+    let Command::Read { windows, .. } = machine.step(Input::Open(OpenRuns::default()), at(NOW))
+    else {
         panic!()
     };
     assert_eq!(windows[0].offset, 0);
@@ -687,10 +736,10 @@ fn baselines(newest: impl Fn(Page) -> Page) -> (Option<Baseline>, Option<Baselin
         &mut machine,
         || NOW,
         |command| match command {
-            Command::Read(windows) if windows[0].listing == Listing::Newest => {
+            Command::Read { windows, .. } if windows[0].listing == Listing::Newest => {
                 Input::Pages(vec![newest(List::of(0..30).answer(&windows[0]))])
             }
-            Command::Read(windows) => List::of(0..30).pages(&windows),
+            Command::Read { windows, .. } => List::of(0..30).pages(&windows),
             Command::Commit(commit) => {
                 first.get_or_insert(commit.judgement.history);
                 COMMITTED

@@ -24,10 +24,10 @@ pub(super) enum State {
     Locating,
     /// Waiting for pages behind the cursor.
     Behind {
-        /// The windows that were requested.
-        asked: Vec<Window>,
-        /// Windows still to request.
+        /// The windows that are not answered yet.
         remaining: Vec<Window>,
+        /// How many of them, the first, were requested.
+        asked: usize,
     },
     /// Waiting for single runs.
     Singles {
@@ -94,7 +94,11 @@ pub(super) enum NextStep {
     /// Read the open runs behind the cursor that are not known to be active.
     AfterActive,
     /// Read these windows behind the cursor.
-    Behind { remaining: Vec<Window> },
+    Behind {
+        remaining: Vec<Window>,
+        /// How many of them, the first, were requested and not answered.
+        begun: usize,
+    },
     /// Read these runs singly.
     Singles { remaining: Vec<String> },
     /// End the poll.

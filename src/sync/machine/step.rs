@@ -13,11 +13,12 @@ impl Machine {
     pub fn step(&mut self, input: Input, now: Timestamp) -> Command {
         let command = self.transition(input, now);
         // An audit judges a page together with the runs it reads singly afterwards: the page's own time counts.
-        if matches!(command, Command::Read(_) | Command::ReadRuns(_))
-            && !matches!(self.state, State::AuditSingles(_))
-        {
-            self.asked_at = now;
-        }
+        self.asked_at = match &command {
+            Command::Read { begun: 1.., .. } => self.forward_asked_at().unwrap_or(self.asked_at),
+            Command::Read { .. } => now,
+            Command::ReadRuns(_) if !matches!(self.state, State::AuditSingles(_)) => now,
+            _ => self.asked_at,
+        };
         command
     }
 
@@ -25,13 +26,13 @@ impl Machine {
         match (std::mem::replace(&mut self.state, State::Asleep), input) {
             (State::Asleep, Input::Wake) if self.until_poll.is_zero() => self.begin_poll(),
             (State::Asleep, Input::Wake) => self.continue_audit(now),
-            (State::LoadingOpen, Input::Open(open)) => self.opened(open),
-            (State::Baseline, Input::Pages(pages)) => self.baseline(&pages),
+            (State::LoadingOpen, Input::Open(open)) => self.opened(open, now),
+            (State::Baseline, Input::Pages(pages)) => self.baseline(&pages, now),
             (State::Forward, Input::Pages(pages)) => self.forward(pages, now),
             (State::Active(read), Input::Pages(pages)) => self.active(read, pages, now),
             (State::Locating, Input::Located(distances)) => self.located(&distances, now),
-            (State::Behind { asked, remaining }, Input::Pages(pages)) => {
-                self.behind(pages, (asked, remaining), now)
+            (State::Behind { remaining, asked }, Input::Pages(pages)) => {
+                self.behind(pages, (remaining, asked), now)
             }
             (State::Singles { remaining }, Input::Runs(runs)) => self.singles(runs, remaining, now),
             (State::Committing { feed, next }, Input::Committed { unconfirmed }) => {
@@ -78,7 +79,7 @@ impl Machine {
         }
     }
 
-    fn opened(&mut self, open: OpenRuns) -> Command {
+    fn opened(&mut self, open: OpenRuns, now: Timestamp) -> Command {
         self.unseen = open
             .runs
             .into_iter()
@@ -87,7 +88,7 @@ impl Machine {
         if self.feed.baseline.is_none() {
             return self.read_newest();
         }
-        self.begin_forward(open.reach)
+        self.begin_forward(open.reach, now)
     }
 
     pub(super) fn follow(
@@ -104,11 +105,11 @@ impl Machine {
         let unconfirmed = unconfirmed.into_iter().map(|id| (id, false));
         self.unseen.extend(unconfirmed.take(room));
         match next {
-            NextStep::Forward => self.read_forward(),
+            NextStep::Forward => self.read_forward(now),
             NextStep::AfterForward => self.after_forward(now),
             NextStep::Active(read) => self.read_active(read),
             NextStep::AfterActive => self.after_active(now),
-            NextStep::Behind { remaining } => self.read_behind(remaining, now),
+            NextStep::Behind { remaining, begun } => self.read_behind(remaining, begun, now),
             NextStep::Singles { remaining } => self.read_singles(remaining, now),
             NextStep::EndPoll(outcome) => self.end_poll(outcome, now),
             NextStep::AuditSingles(page) => self.audit_singles(*page, now),

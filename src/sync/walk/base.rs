@@ -3,14 +3,23 @@
 use std::collections::BTreeSet;
 
 use super::sizes::PageSizes;
-use super::state::{FAR_BEYOND, Group, Last, Reading, Start, Step, ids};
-use crate::model::Mark;
+use super::state::{Asked, FAR_BEYOND, Group, Last, Reading, Start, Step, ids};
+use crate::model::{Mark, Timestamp};
 use crate::sync::cursor::{Cursor, Placed};
 use crate::sync::page::{Listing, Page, Window};
 use crate::sync::protocol::Stall;
 
 /// How often a walk may go back behind what it has accepted without getting any further.
 const MAX_RETURNS: u32 = 10;
+
+/// Windows to read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Reads {
+    /// All of them, in order.
+    pub windows: Vec<Window>,
+    /// How many of them, the first, were requested before and are not answered yet.
+    pub begun: usize,
+}
 
 /// Reads a list forward.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +28,10 @@ pub(crate) struct Walk {
     pub cursor: Cursor,
     pub(super) reading: Reading,
     pub(super) start: Start,
+    /// Windows that were requested and not answered, in order; they follow the page accepted last.
+    ahead: Vec<Asked>,
+    /// The most windows to request ahead, as far as that is limited: pages that were read ahead did not join.
+    most_ahead: usize,
     /// The page accepted last.
     pub(super) last: Option<Last>,
     /// The ids of the list's first page, as this walk saw it.
@@ -47,6 +60,8 @@ impl Walk {
             cursor,
             reading: Reading::Idle,
             start,
+            ahead: Vec::new(),
+            most_ahead: usize::MAX,
             last: None,
             first_page: None,
             furthest: 0,
@@ -75,33 +90,26 @@ impl Walk {
         std::mem::take(&mut self.corrections)
     }
 
-    /// The windows to read now, at once if possible. `ahead` is the most of them, `left` how many entries are expected
-    /// after the cursor.
-    pub fn windows(&mut self, sizes: PageSizes, ahead: usize, left: Option<u64>) -> Vec<Window> {
+    /// What to read now, at once if possible. `ahead` is the most windows, `left` how many entries are expected after the
+    /// cursor.
+    pub fn windows(
+        &mut self,
+        sizes: PageSizes,
+        ahead: usize,
+        left: Option<u64>,
+        now: Timestamp,
+    ) -> Reads {
         let window = |offset| Window {
             listing: Listing::All,
             offset,
             limit: sizes.asked(),
         };
-        match &self.reading {
-            Reading::Idle => {
-                let (start, count) = match &self.last {
-                    None => (self.first_offset(), 1),
-                    Some(_) => (self.next_offset(), pages(sizes, ahead, left)),
-                };
-                // Two entries overlap, so that the second page begins strictly before the end of the first.
-                let step = u64::from(sizes.expected().saturating_sub(2).max(1));
-                let windows: Vec<Window> = (0..count)
-                    .map(|n| window(start.saturating_add(n.saturating_mul(step))))
-                    .collect();
-                let stride = self.start.back;
-                self.reading = Reading::Forward {
-                    windows: windows.clone(),
-                    stride,
-                };
-                windows
+        let windows = match &mut self.reading {
+            Reading::Idle => return self.read_forward(sizes, ahead, left, now),
+            Reading::Forward { windows, .. } => {
+                windows.iter_mut().for_each(|asked| asked.at = now);
+                windows.iter().map(|asked| asked.window).collect()
             }
-            Reading::Forward { windows, .. } => windows.clone(),
             Reading::FirstPage { .. } => vec![window(0)],
             Reading::PastEnd(window) => vec![*window],
             Reading::Group(group) => vec![window(group.next)],
@@ -109,7 +117,69 @@ impl Walk {
                 limit: 1,
                 ..window(FAR_BEYOND)
             }],
+        };
+        Reads { windows, begun: 0 }
+    }
+
+    /// The pages after the one accepted last: those that were requested ahead, where they lead on, and more after them.
+    fn read_forward(
+        &mut self,
+        sizes: PageSizes,
+        ahead: usize,
+        left: Option<u64>,
+        now: Timestamp,
+    ) -> Reads {
+        let (start, most) = match &self.last {
+            None => (self.first_offset(), 1),
+            Some(_) => (self.next_offset(), ahead.min(self.most_ahead)),
+        };
+        let count = left.map_or(1, |left| left.div_ceil(sizes.stride()));
+        let count = count.clamp(1, most.max(1) as u64);
+        let mut windows = std::mem::take(&mut self.ahead);
+        let leads_on = |first: &Asked| {
+            let end = first.window.offset.saturating_add(sizes.expected().into());
+            first.window.offset <= start && end > self.cursor.offset
+        };
+        if self.last.is_none() || !windows.first().is_some_and(leads_on) {
+            windows.clear();
         }
+        windows.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        let begun = windows.len();
+        let mut next = windows.last().map_or(start, |last| {
+            last.window.offset.saturating_add(sizes.stride())
+        });
+        while (windows.len() as u64) < count {
+            let window = Window {
+                listing: Listing::All,
+                offset: next,
+                limit: sizes.asked(),
+            };
+            windows.push(Asked {
+                ahead: !windows.is_empty(),
+                ..Asked::here(window, now)
+            });
+            next = next.saturating_add(sizes.stride());
+        }
+        let reads = Reads {
+            windows: windows.iter().map(|asked| asked.window).collect(),
+            begun,
+        };
+        let stride = self.start.back;
+        self.reading = Reading::Forward { windows, stride };
+        reads
+    }
+
+    /// When the first of the windows to read was requested first, where that was for a page that must join.
+    pub fn asked_at(&self) -> Option<Timestamp> {
+        match &self.reading {
+            Reading::Forward { windows, .. } => windows.first().map(|asked| asked.at),
+            _ => None,
+        }
+    }
+
+    /// How many windows were requested, are not answered yet, and may lead on.
+    pub fn ahead(&self) -> usize {
+        self.ahead.len()
     }
 
     fn first_offset(&self) -> u64 {
@@ -130,7 +200,7 @@ impl Walk {
         }
     }
 
-    /// Takes the answer to [`Walk::windows`]: pages in order, at least one. Accepted ones are added to `accepted`.
+    /// Takes the answer to [`Walk::windows`]: the pages of the first of them, in order, at least one. Accepted ones are added to `accepted`.
     pub fn take(
         &mut self,
         pages: Vec<Page>,
@@ -155,13 +225,15 @@ impl Walk {
 
     fn take_forward(
         &mut self,
-        windows: Vec<Window>,
+        windows: Vec<Asked>,
         stride: u64,
         pages: Vec<Page>,
         sizes: &mut PageSizes,
         accepted: &mut Vec<Placed>,
     ) -> Step {
-        for (n, (window, page)) in windows.iter().zip(pages).enumerate() {
+        let answered = pages.len();
+        for (n, (asked, page)) in windows.iter().zip(pages).enumerate() {
+            let window = &asked.window;
             if self.must_know_first_page(window, &page) {
                 let windows = windows[n..].to_vec();
                 self.reading = Reading::FirstPage { windows, stride };
@@ -174,8 +246,10 @@ impl Walk {
                 if self.is_past_end(window, &placed.page) {
                     return Step::End;
                 }
-                if n > 0 {
-                    break;
+                if asked.ahead {
+                    // The page before it ended elsewhere. What follows that is read alone, to begin with.
+                    self.most_ahead = 1;
+                    return Step::ReadOn;
                 }
                 return self.step_back(window, &placed, stride);
             }
@@ -191,7 +265,9 @@ impl Walk {
             if step != Step::ReadOn || self.reading != Reading::Idle {
                 return step;
             }
+            self.most_ahead = self.most_ahead.saturating_mul(2);
         }
+        self.ahead = windows.into_iter().skip(answered).collect();
         Step::ReadOn
     }
 
@@ -218,14 +294,17 @@ impl Walk {
         self.last = None;
         self.furthest = 0;
         self.reading = Reading::Forward {
-            windows: vec![Window { offset, ..*window }],
+            windows: vec![Asked::here(
+                Window { offset, ..*window },
+                Timestamp::default(),
+            )],
             stride: stride.saturating_mul(2).max(1),
         };
         Step::ReadOn
     }
 
     /// Asks once more for pages of which the server gave another.
-    fn repeat(&mut self, windows: Vec<Window>, stride: u64) -> Step {
+    fn repeat(&mut self, windows: Vec<Asked>, stride: u64) -> Step {
         self.barren += 1;
         if self.barren > 1 {
             return Step::Stuck(Stall::OffsetIgnored);
@@ -250,11 +329,4 @@ impl Walk {
         self.last = None;
         Step::ReadOn
     }
-}
-
-/// How many pages to read at once when `left` entries are expected.
-fn pages(sizes: PageSizes, ahead: usize, left: Option<u64>) -> u64 {
-    let step = u64::from(sizes.expected().saturating_sub(2).max(1));
-    left.map_or(1, |left| left.div_ceil(step))
-        .clamp(1, ahead.max(1) as u64)
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use super::base::Walk;
 use super::sizes::PageSizes;
-use super::state::{Group, Reading, Step, count};
+use super::state::{Asked, Group, Reading, Step, count};
 use crate::model::{Mark, Timestamp};
 use crate::sync::cursor::{Cursor, Placed};
 use crate::sync::page::{Listing, Page, Window};
@@ -186,12 +186,13 @@ impl Walk {
         group.places = Some(places);
         self.cursor.offset = group.anchored;
         self.cursor.tail = 0;
+        let window = Window {
+            listing: Listing::All,
+            offset: group.anchored.saturating_sub(1),
+            limit,
+        };
         self.reading = Reading::Forward {
-            windows: vec![Window {
-                listing: Listing::All,
-                offset: group.anchored.saturating_sub(1),
-                limit,
-            }],
+            windows: vec![Asked::here(window, Timestamp::default())],
             stride: 1,
         };
         self.group = Some(group);

@@ -29,6 +29,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use base::Walk;
+pub(crate) use base::{Reads, Walk};
 pub(crate) use sizes::PageSizes;
 pub(crate) use state::{Start, Step};

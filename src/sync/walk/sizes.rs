@@ -55,6 +55,13 @@ impl PageSizes {
         self.largest.unwrap_or(0)
     }
 
+    /// How far apart pages that are read ahead begin, at least 1: each overlaps the one before it by a hundredth, at least two
+    /// entries, since it must begin strictly before that one's end, and some starts are equal.
+    pub fn stride(self) -> u64 {
+        let expected = u64::from(self.expected());
+        expected.saturating_sub((expected / 100).max(2)).max(1)
+    }
+
     /// How many entries a page is expected to show.
     pub fn expected(self) -> u32 {
         self.full

@@ -28,15 +28,33 @@ pub(super) enum Reading {
     /// Nothing is requested yet.
     Idle,
     /// Pages that must join.
-    Forward { windows: Vec<Window>, stride: u64 },
+    Forward { windows: Vec<Asked>, stride: u64 },
     /// The first page of the list, to know whether the server gives it whatever is asked for.
-    FirstPage { windows: Vec<Window>, stride: u64 },
+    FirstPage { windows: Vec<Asked>, stride: u64 },
     /// What lies past a page that seems to be the last.
     PastEnd(Window),
     /// The rest of a group.
     Group(Group),
     /// What lies far beyond a group of which nothing can be recognised.
     FarBeyond(Group),
+}
+
+/// A window that was requested.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Asked {
+    pub window: Window,
+    /// When it was requested first.
+    pub at: Timestamp,
+    /// Whether that was before the page before it was accepted: it lies where that page was expected to end.
+    pub ahead: bool,
+}
+
+impl Asked {
+    /// A window that lies where the pages before it have ended.
+    pub fn here(window: Window, at: Timestamp) -> Self {
+        let ahead = false;
+        Self { window, at, ahead }
+    }
 }
 
 /// The page accepted last.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::super::testing::{at, entry, undated};
 use super::state::MAX_GROUP;
 use super::{PageSizes, Start, Step, Walk};
+use crate::model::Timestamp;
 use crate::sync::cursor::{Cursor, Placed, Watermark};
 use crate::sync::page::{Entry, Page, Unreadable, Window};
 use crate::sync::protocol::Stall;
@@ -104,7 +105,7 @@ fn begin(cursor: Cursor) -> Walk {
 fn walk(list: &mut List, mut walk: Walk, mut sizes: PageSizes) -> Walked {
     let (mut accepted, mut requests) = (Vec::new(), 0);
     loop {
-        let windows = walk.windows(sizes, 1, None);
+        let windows = walk.windows(sizes, 1, None, Timestamp::default()).windows;
         requests += windows.len() as u32;
         let pages = windows.iter().map(|window| list.answer(window)).collect();
         let step = walk.take(pages, &mut sizes, &mut accepted);
@@ -361,14 +362,14 @@ fn an_empty_page_whose_total_says_otherwise_is_read_again() {
     let mut list = List::at(&(0..30).collect::<Vec<i64>>());
     let mut walk = begin(Cursor::default());
     let (mut sizes, mut accepted) = (PageSizes::new(100), Vec::new());
-    let windows = walk.windows(sizes, 1, None);
+    let windows = walk.windows(sizes, 1, None, Timestamp::default()).windows;
     let empty = Page {
         entries: Vec::new(),
         ..list.answer(&windows[0])
     };
     let step = walk.take(vec![empty], &mut sizes, &mut accepted);
     assert_eq!(step, Step::ReadOn);
-    let windows = walk.windows(sizes, 1, None);
+    let windows = walk.windows(sizes, 1, None, Timestamp::default()).windows;
     let page = list.answer(&windows[0]);
     let step = walk.take(vec![page], &mut sizes, &mut accepted);
     assert_eq!(
@@ -478,7 +479,7 @@ fn the_last_group_is_read_again_unless_one_page_showed_it_all() {
     let (mut sizes, mut accepted) = (PageSizes::new(2), Vec::new());
     let mut answers = lists.into_iter().chain(std::iter::repeat(lists[3]));
     for _ in 0..20 {
-        let windows = walk.windows(sizes, 1, None);
+        let windows = walk.windows(sizes, 1, None, Timestamp::default()).windows;
         let runs = answers.next().unwrap();
         let mut list = List::of(runs.iter().map(|(id, at)| entry(id, *at)).collect());
         (list.total, list.limit) = (|_, end| Some(end), Some(2));
@@ -530,7 +531,7 @@ fn null_items_among_equal_starts_stop_no_walk() {
         let (mut sizes, mut accepted) = (PageSizes::new(page), Vec::new());
         let mut log = Vec::new();
         loop {
-            let window = walk.windows(sizes, 1, None)[0];
+            let window = walk.windows(sizes, 1, None, Timestamp::default()).windows[0];
             let mut order: Vec<(i64, u64, usize)> = (0..items.len())
                 .map(|n| (items[n].0, below(1 << 20), n))
                 .collect();

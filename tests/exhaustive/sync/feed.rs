@@ -36,6 +36,8 @@ pub struct Feed {
     /// Where the settings end in its text.
     settings_end: usize,
     pub wait: Wait,
+    /// Pages that were read ahead of the one that the machine got last, in order.
+    ahead: Vec<Page>,
     /// How the API answers.
     manner: Manner,
     /// Whether it went past entries that it could not read.
@@ -54,6 +56,7 @@ impl Feed {
             machine,
             settings_end,
             wait: Wait::Asleep(Outcome::Failed),
+            ahead: Vec::new(),
             manner,
             went_past: false,
         }
@@ -92,20 +95,33 @@ impl Feed {
             }
             Wait::Pages(windows, pages) => {
                 pages.push(page(&windows[pages.len()], account, order, self.manner));
-                if pages.len() < windows.len() {
-                    return None;
-                }
-                Input::Pages(std::mem::take(pages))
+                self.first_page()?
             }
         };
         self.input(input, mirror)
+    }
+
+    /// The first page, once all others were read ahead of it, which so are as old as they can be.
+    fn first_page(&mut self) -> Option<Input> {
+        match &mut self.wait {
+            Wait::Pages(windows, pages) if pages.len() == windows.len() => {
+                let first = pages.remove(0);
+                self.ahead = std::mem::take(pages);
+                Some(Input::Pages(vec![first]))
+            }
+            _ => None,
+        }
     }
 
     /// The next read fails, and so do its retries. Pages that were read before it still count, and single reads that fail
     /// delay nothing else.
     pub fn fail(&mut self, mirror: &mut Mirror) -> Option<Outcome> {
         let input = match &mut self.wait {
-            Wait::Pages(_, pages) if !pages.is_empty() => Input::Pages(std::mem::take(pages)),
+            Wait::Pages(_, pages) if !pages.is_empty() => {
+                let first = pages.remove(0);
+                self.ahead = std::mem::take(pages);
+                Input::Pages(vec![first])
+            }
             Wait::Runs(ids) => Input::Runs(ids.drain(..).map(|id| (id, Single::Failed)).collect()),
             _ => Input::Failed(ReadFailure::Temporary),
         };
@@ -129,9 +145,11 @@ impl Feed {
                 Command::Commit(commit) => Input::Committed {
                     unconfirmed: mirror.commit(&commit),
                 },
-                Command::Read(windows) => {
-                    self.wait = Wait::Pages(windows, Vec::new());
-                    return None;
+                Command::Read { windows, begun } => {
+                    self.ahead.truncate(begun);
+                    let pages = std::mem::take(&mut self.ahead);
+                    self.wait = Wait::Pages(windows, pages);
+                    self.first_page()?
                 }
                 Command::ReadRuns(ids) => {
                     self.wait = Wait::Runs(ids);
