@@ -23,6 +23,10 @@ const PER_SECOND: usize = 60;
 /// The runs of a page.
 const PAGE: u64 = 1_000;
 
+/// How many tasks have the runs where any number of requests is answered: the mirror asks for none of their lists more often
+/// than Apify allows.
+const TASKS: u64 = 40;
+
 /// The least share of the speed that the limit of requests allows.
 const LEAST_OF_ALLOWED: f64 = 0.9;
 
@@ -45,9 +49,10 @@ fn account(runs: u64, latency: u64) -> Account {
 }
 
 /// Mirrors the account into a new database in `dir` with the settings in `toml` and, for the rest, defaults.
-fn sync(server: &Server, dir: &Path, toml: &str) -> Cost {
+fn sync(server: &Server, tasks: u64, dir: &Path, toml: &str) -> Cost {
+    let tasks: Vec<String> = (0..tasks).map(|task| format!("t{task}")).collect();
     let configuration = format!(
-        "tasks = [\"t0\"]\n[api]\nbase_url = \"{}\"\n{toml}\n",
+        "tasks = {tasks:?}\n[api]\nbase_url = \"{}\"\n{toml}\n",
         server.url()
     );
     std::fs::write(dir.join("apify-mirror.toml"), configuration).unwrap();
@@ -69,7 +74,7 @@ async fn allowed(runs: u64, latency: u64) -> bool {
     let server = Server::start(account(runs, latency)).await;
     let dir = tempfile::tempdir().unwrap();
     let (served, path) = (server.clone(), dir.path().to_owned());
-    let cost = tokio::task::spawn_blocking(move || sync(&served, &path, ""))
+    let cost = tokio::task::spawn_blocking(move || sync(&served, 1, &path, ""))
         .await
         .unwrap();
     let (_, refused) = server.counts();
@@ -99,17 +104,23 @@ fn hold_memory(cost: Cost) -> bool {
 /// A first sync where the server allows any number of requests.
 async fn unlimited(runs: u64) -> bool {
     let server = Server::start(Account {
+        tasks: TASKS,
+        runs: runs / TASKS,
         per_second: None,
         ..account(runs, 0)
     })
     .await;
     let dir = tempfile::tempdir().unwrap();
     let (served, path) = (server.clone(), dir.path().to_owned());
-    let toml = "requests_per_second = 60";
-    let cost = tokio::task::spawn_blocking(move || sync(&served, &path, toml))
+    let toml = "requests_per_second = 4000";
+    let cost = tokio::task::spawn_blocking(move || sync(&served, TASKS, &path, toml))
         .await
         .unwrap();
-    show(&format!("{runs} runs, no limit"), runs, cost);
+    show(
+        &format!("{runs} runs of {TASKS} tasks, no limit"),
+        runs,
+        cost,
+    );
     let bare = insert_only(
         &dir.path().join("apify-mirror.db"),
         &dir.path().join("bare.db"),

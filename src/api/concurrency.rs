@@ -12,6 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::model::{FIRST_IN_FLIGHT as FIRST, InFlight, MOST_IN_FLIGHT as MOST};
 
+/// Refusals halve the limit down to this.
+const LEAST_AFTER_REFUSALS: usize = 4;
+
 /// How much longer answers may take than before, when more are in flight.
 const SLOWER: u32 = 2;
 
@@ -108,7 +111,11 @@ impl Concurrency {
                 && sent.saturating_duration_since(permit.granted) < RATE_WAIT,
         };
         let mut tuning = tuning.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = tuning.auto.limit;
         let limit = tuning.auto.ended(ended, Instant::now());
+        if limit != before {
+            tracing::debug!(before, limit, "changed how many requests may be in flight");
+        }
         if limit > tuning.permits {
             self.permits.add_permits(limit - tuning.permits);
             tuning.permits = limit;
@@ -158,7 +165,10 @@ impl Auto {
             return self.limit;
         }
         if ended.refused {
-            self.halve(now);
+            // That one list is asked for too often must not stop others: its own rate falls as well.
+            if self.limit > LEAST_AFTER_REFUSALS {
+                self.halve(now);
+            }
             return self.limit;
         }
         self.ended += 1;
@@ -180,7 +190,7 @@ impl Auto {
             return;
         }
         // Where hardly any wait, more would not begin sooner.
-        if self.awaited * 2 >= self.ended {
+        if self.awaited * 8 >= self.ended {
             let more = if self.doubling {
                 self.limit * 2
             } else {
@@ -270,7 +280,7 @@ mod tests {
             later.began = began + Duration::from_secs(n + 1);
             limits.push(auto.ended(later, later.began));
         }
-        assert_eq!(limits, [8, 4, 2, 1, 1, 1]);
+        assert_eq!(limits, [8, 4, 4, 4, 4, 4]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The client's methods: one for each endpoint that the mirror uses.
 
+use std::time::Instant;
+
 use reqwest::Url;
 
 use super::client::Client;
@@ -34,8 +36,8 @@ pub struct Read {
 
 impl Client {
     /// One attempt at a page of the runs of the task `task_id` (`GET /v2/actor-tasks/:id/runs`), which waits for its turn by
-    /// `right` before it becomes a page. Returns also the right to hold that, and the size of the body. Items that cannot be read
-    /// are among the entries of the page.
+    /// `right` before it becomes a page; `None` if there was no room for its body before that. Returns also the right to hold the
+    /// page, and the size of the body. Items that cannot be read are among the entries of the page.
     ///
     /// # Errors
     /// When it fails; [`Client::runs_again`] makes further attempts.
@@ -44,7 +46,7 @@ impl Client {
         task_id: &str,
         window: &Window,
         right: BodyRight,
-    ) -> Result<Read, ApiError> {
+    ) -> Result<Option<Read>, ApiError> {
         let url = self.runs_url(task_id, window)?;
         let request = Request {
             endpoint: Endpoint::Runs,
@@ -52,15 +54,18 @@ impl Client {
             list: Some(task_id),
         };
         let answer = self.fetch(&request, Some(right)).await?;
+        if answer.found_no_room() {
+            return Ok(None);
+        }
         let bytes = answer.len();
         answer.turn().await;
         let held = self.inner.memory.page().await;
         let page = self.decode_apart(answer, wire::run_page).await?;
-        Ok(Read { page, held, bytes })
+        Ok(Some(Read { page, held, bytes }))
     }
 
-    /// Further attempts at a page after one that `failed`, as far as a retry makes sense, with a body of `expected` bytes. The waits
-    /// before them hold nothing.
+    /// Attempts at a page whose turn it is, with a body of `expected` bytes: as far as a retry makes sense after one that `failed`, if
+    /// there was one, and when. The waits before them hold nothing.
     ///
     /// # Errors
     /// When no attempt succeeds.
@@ -69,13 +74,21 @@ impl Client {
         task_id: &str,
         window: &Window,
         expected: usize,
-        failed: ApiError,
+        failed: Option<(ApiError, Instant)>,
     ) -> Result<Read, ApiError> {
         let attempt = || async move {
             let right = self.inner.memory.body(expected).await;
-            self.runs(task_id, window, right).await
+            let read = self.runs(task_id, window, right).await?;
+            let no_room = || {
+                ApiError::new(
+                    ErrorClass::Other,
+                    &self.inner.base_url,
+                    "no room for its body",
+                )
+            };
+            read.ok_or_else(no_room)
         };
-        self.inner.retry.run_after(Some(failed), attempt).await
+        self.inner.retry.run_after(failed, attempt).await
     }
 
     fn runs_url(&self, task_id: &str, window: &Window) -> Result<Url, ApiError> {

@@ -31,14 +31,24 @@ pub(super) struct Request<'a> {
     pub list: Option<&'a str>,
 }
 
+/// What was read of a body.
+#[derive(Debug)]
+enum Body {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// Not all: it has more bytes than any may have.
+    TooLarge,
+    /// Not all: it was asked for ahead, and there was no room for so many bytes.
+    NoRoom,
+}
+
 /// A successful answer whose body is not decoded yet.
 #[derive(Debug)]
 pub(super) struct Answer {
     endpoint: Endpoint,
     url: Url,
     status: StatusCode,
-    /// `None` if it has more than [`MAX_BODY`] bytes.
-    body: Option<Vec<u8>>,
+    body: Body,
     right: Option<BodyRight>,
     /// The latest start that is believed of a run in it.
     latest: Timestamp,
@@ -49,7 +59,15 @@ pub(super) struct Answer {
 impl Answer {
     /// How many bytes its body has.
     pub fn len(&self) -> usize {
-        self.body.as_ref().map_or(0, Vec::len)
+        match &self.body {
+            Body::Whole(body) => body.len(),
+            Body::TooLarge | Body::NoRoom => 0,
+        }
+    }
+
+    /// Whether it was dropped because there was no room for it, and is to be asked for again when it is its turn.
+    pub fn found_no_room(&self) -> bool {
+        matches!(self.body, Body::NoRoom)
     }
 
     /// Waits until it may be decoded, where it was asked for ahead.
@@ -89,12 +107,16 @@ impl Client {
         right: &mut Option<BodyRight>,
     ) -> Result<Answer, ApiError> {
         let inner = &self.inner;
-        // Before it may hold up others.
-        if let Some(list) = request.list {
-            inner.lists.wait(list).await;
-        }
+        // Before it may hold up others, and until it is sent: what waits to be sent must not be sent all at once.
+        let turn = match request.list {
+            Some(list) => Some(inner.lists.turn(list).await),
+            None => None,
+        };
         let permit = inner.in_flight.begin().await;
         inner.rate.until_ready().await;
+        if let Some(turn) = turn {
+            turn.sent();
+        }
         inner.requests.fetch_add(1, Ordering::Relaxed);
         let sent = Instant::now();
         let result = self.attempt(request, token, right).await;
@@ -162,8 +184,11 @@ impl Client {
         let latest = self.latest_start(response.headers());
         if !status.is_success() {
             // A longer one is not Apify's.
-            let body = read_body(response, MAX_ERROR_BODY, None).await;
-            let body = body.map_err(transport)?.unwrap_or_default();
+            let body = match read_body(response, MAX_ERROR_BODY, None).await {
+                Ok(Body::Whole(body)) => body,
+                Ok(Body::TooLarge | Body::NoRoom) => Vec::new(),
+                Err(error) => return Err(transport(error)),
+            };
             return Err(ApiError::from_status(url, status, &body, retry_after));
         }
         let body = read_body(response, MAX_BODY, right.as_mut()).await;
@@ -186,8 +211,8 @@ impl Client {
         decode: impl FnOnce(&[u8], Timestamp) -> Result<T, Unusable>,
     ) -> Result<T, ApiError> {
         let decoded = match &answer.body {
-            Some(body) => decode(body, answer.latest),
-            None => Err(Unusable::TooLarge(format!(
+            Body::Whole(body) => decode(body, answer.latest),
+            Body::TooLarge | Body::NoRoom => Err(Unusable::TooLarge(format!(
                 "it is larger than {} MiB",
                 MAX_BODY >> 20
             ))),
@@ -230,30 +255,34 @@ impl Client {
     }
 }
 
-/// The body of an answer, after decompression; `None` if it has more than `most` bytes. Never holds more than those, nor more
-/// than there is a right to.
+/// The body of an answer, after decompression, if it has at most `most` bytes. Never holds more than those, nor more than there is
+/// a right to.
 async fn read_body(
     mut response: Response,
     most: usize,
     mut right: Option<&mut BodyRight>,
-) -> Result<Option<Vec<u8>>, reqwest::Error> {
+) -> Result<Body, reqwest::Error> {
     let said = response.content_length().unwrap_or_default();
     let said = usize::try_from(said).unwrap_or(most).min(most);
-    if let Some(right) = &mut right {
-        right.grow(said).await;
+    if let Some(right) = &mut right
+        && !right.grow(said).await
+    {
+        return Ok(Body::NoRoom);
     }
     let mut body = Vec::with_capacity(said);
     while let Some(chunk) = response.chunk().await? {
         let size = body.len() + chunk.len();
         if size > most {
-            return Ok(None);
+            return Ok(Body::TooLarge);
         }
-        if let Some(right) = &mut right {
-            right.grow(size).await;
+        if let Some(right) = &mut right
+            && !right.grow(size).await
+        {
+            return Ok(Body::NoRoom);
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Some(body))
+    Ok(Body::Whole(body))
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

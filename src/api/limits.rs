@@ -4,6 +4,8 @@
 //! memory. So an item is weighed before it is parsed. With these limits no answer makes the program take more memory than
 //! four times [`MAX_BODY`], all of its own included.
 
+use super::split::string_length;
+
 /// The largest body that is read, in bytes after decompression. A full page of runs takes a twentieth of that.
 pub const MAX_BODY: usize = 16 << 20;
 
@@ -49,45 +51,52 @@ const UNREAD: usize = ITEM + COPIES * (4 << 10);
 /// The memory that an item takes when it is read, in bytes: an upper estimate, from its text.
 pub fn weigh(json: &[u8]) -> usize {
     let mut weight = ITEM + COPIES * json.len();
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b',' | b':' | b'[' => weight += VALUE,
-            b'{' => weight += OBJECT,
-            _ => {}
-        }
-    }
+    structure(json, |part| {
+        weight += match part {
+            b"," | b":" | b"[" => VALUE,
+            b"{" => OBJECT,
+            _ => 0,
+        };
+        true
+    });
     weight
 }
 
 /// Why text must not be parsed, whatever it weighs; `None` for all other text.
 pub fn refuse(json: &[u8]) -> Option<&'static str> {
-    let (mut depth, mut escaped) = (0_usize, false);
-    let mut string: Option<usize> = None;
-    for (at, byte) in json.iter().enumerate() {
-        match (byte, string) {
-            _ if escaped => escaped = false,
-            (b'\\', Some(_)) => escaped = true,
-            (b'"', Some(begin)) => {
-                if is_reserved(&json[begin..=at]) {
-                    return Some("it has a key that is reserved");
-                }
-                string = None;
+    let (mut depth, mut problem) = (0_usize, None);
+    structure(json, |part| {
+        match part {
+            b"{" | b"[" => depth += 1,
+            b"}" | b"]" => depth = depth.saturating_sub(1),
+            string if string.len() > 1 && is_reserved(string) => {
+                problem = Some("it has a key that is reserved");
             }
-            (b'"', None) => string = Some(at),
-            (b'{' | b'[', None) => depth += 1,
-            (b'}' | b']', None) => depth = depth.saturating_sub(1),
             _ => {}
         }
         if depth > MAX_DEPTH {
-            return Some("it is nested more than 100 levels deep");
+            problem = Some("it is nested more than 100 levels deep");
         }
+        problem.is_none()
+    });
+    problem
+}
+
+/// Calls `part` with each bracket, comma and colon outside of strings, and with each string with its quotes, until that returns
+/// false.
+fn structure<'a>(json: &'a [u8], mut part: impl FnMut(&'a [u8]) -> bool) {
+    let mut at = 0;
+    while let Some(&byte) = json.get(at) {
+        let end = match byte {
+            b'"' => at + string_length(&json[at..]).unwrap_or(json.len() - at),
+            _ => at + 1,
+        };
+        let is_part = b"\"{}[],:".contains(&byte);
+        if is_part && !part(&json[at..end]) {
+            return;
+        }
+        at = end;
     }
-    None
 }
 
 /// Whether a string, as written with its quotes, is a key that is reserved.

@@ -142,31 +142,31 @@ impl Memory {
 }
 
 impl BodyRight {
-    /// Extends it to a body of `bytes`. Waits where there is no room: before its turn for that, or for its turn; then for other
-    /// bodies that are larger than expected.
-    pub(super) async fn grow(&mut self, bytes: usize) {
+    /// Extends it to a body of `bytes`; returns whether there is room. Before its turn it waits for none: what is on its way holds
+    /// up others. Later it waits for other bodies that are larger than expected.
+    pub(super) async fn grow(&mut self, bytes: usize) -> bool {
         if self.is_large || bytes <= self.bytes {
-            return;
+            return true;
         }
         // In steps, so that a body takes few permits however it arrives.
         let step = (bytes - self.bytes).max(self.bytes / 2).max(64 << 10);
         if !self.turn.is_cancelled() {
-            if let Some(room) = self.memory.room_ahead(step) {
-                self.permits.extend(room);
-                self.bytes += step;
-                return;
-            }
-            self.turn.cancelled().await;
+            let room = self.memory.room_ahead(step);
+            let is_room = room.is_some();
+            self.permits.extend(room.into_iter().flatten());
+            self.bytes += if is_room { step } else { 0 };
+            return is_room;
         }
         let bodies = Arc::clone(&self.memory.bodies);
         if let Ok(room) = bodies.try_acquire_many_owned(pieces(step)) {
             self.permits.push(room);
             self.bytes += step;
-            return;
+            return true;
         }
         let large = Arc::clone(&self.memory.large).acquire_owned().await;
         self.permits.extend(large);
         self.is_large = true;
+        true
     }
 
     /// Waits for its turn.
@@ -195,27 +195,26 @@ mod tests {
         assert_eq!(next.permits.len(), 1);
     }
 
-    /// A body that finds no room when it is larger than expected waits for its turn, and then for no more than one other.
+    /// A body that is larger than expected waits for no room before its turn, and then for no more than one other.
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_is_larger_than_expected_finds_room_in_the_end() {
+    async fn a_body_that_is_larger_than_expected_finds_room_when_it_is_its_turn() {
         let memory = Arc::new(Memory::default());
         let turn = CancellationToken::new();
         let mut first = memory.body_ahead(MIB, turn.clone()).unwrap();
+        assert!(first.grow(MIB + 1).await);
         let others = ahead(&memory);
-        let early = timeout(Duration::from_secs(9), first.grow(2 * MIB)).await;
-        assert!(early.is_err(), "it is not its turn");
+        assert!(!first.grow(2 * MIB).await, "it is not its turn");
         let mut next = Vec::new();
         while let Ok(body) = timeout(Duration::ZERO, memory.body(MIB)).await {
             next.push(body);
         }
         turn.cancel();
-        first.grow(2 * MIB).await;
-        assert!(first.is_large);
+        assert!(first.grow(2 * MIB).await && first.is_large);
         let mut second = next.pop().unwrap();
         let early = timeout(Duration::from_secs(9), second.grow(2 * MIB)).await;
         assert!(early.is_err(), "one at a time");
         drop(first);
-        second.grow(2 * MIB).await;
+        assert!(second.grow(2 * MIB).await);
         drop((others, next, second));
         assert_eq!(memory.bodies.available_permits(), BODIES / PIECE);
         assert_eq!(memory.ahead.available_permits(), AHEAD / PIECE);

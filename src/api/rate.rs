@@ -2,8 +2,10 @@
 //! that (docs.apify.com/api/v2, "Rate limiting").
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 /// The most requests a second for one list: a little less than is allowed, as they may arrive closer together than they were
 /// sent.
@@ -15,37 +17,76 @@ const FEWEST: f64 = 1.0;
 /// By how many requests a second the rate recovers in a second.
 const RECOVERY: f64 = 10.0;
 
+/// How much later than its turn a request may be sent, as timers and busy machines are late, without making the next one later.
+const MOST_LATE: Duration = Duration::from_millis(10);
+
 /// The most lists of which something is remembered; the rate of others begins anew.
 const MOST_LISTS: usize = 20_000;
 
 /// The rates of lists.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
-    lists: Mutex<HashMap<String, Rate>>,
+    lists: Mutex<HashMap<String, Arc<List>>>,
+}
+
+/// A list, and who may ask for it next.
+#[derive(Debug)]
+struct List {
+    /// Held by the request whose turn it is, until it is sent.
+    gate: Arc<AsyncMutex<()>>,
+    rate: Mutex<Rate>,
+}
+
+/// The turn of a request, until it is dropped. Nobody else has one for the same list.
+#[derive(Debug)]
+pub(super) struct Turn {
+    list: Arc<List>,
+    _gate: OwnedMutexGuard<()>,
 }
 
 impl Rates {
     /// Waits until the list of the task `task_id` may be asked for.
-    pub async fn wait(&self, task_id: &str) {
-        let wait = self.with(task_id, |rate, now| rate.take(now));
+    pub async fn turn(&self, task_id: &str) -> Turn {
+        let list = self.list(task_id);
+        let gate = Arc::clone(&list.gate).lock_owned().await;
+        let wait = list.rate().wait(Instant::now());
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
+        Turn { list, _gate: gate }
     }
 
     /// Takes notice that a request for the list was refused, which was sent at `sent`.
     pub fn refused(&self, task_id: &str, sent: Instant) {
-        self.with(task_id, |rate, now| rate.refused(sent, now));
+        self.list(task_id).rate().refused(sent, Instant::now());
     }
 
-    fn with<T>(&self, task_id: &str, act: impl FnOnce(&mut Rate, Instant) -> T) -> T {
+    fn list(&self, task_id: &str) -> Arc<List> {
         let now = Instant::now();
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         if lists.len() >= MOST_LISTS && !lists.contains_key(task_id) {
-            lists.retain(|_, rate| rate.matters(now));
+            lists.retain(|_, list| Arc::strong_count(list) > 1 || list.rate().matters(now));
         }
-        let rate = lists.entry(task_id.to_owned());
-        act(rate.or_insert_with(|| Rate::new(now)), now)
+        let list = lists.entry(task_id.to_owned()).or_insert_with(|| {
+            Arc::new(List {
+                gate: Arc::default(),
+                rate: Mutex::new(Rate::new(now)),
+            })
+        });
+        Arc::clone(list)
+    }
+}
+
+impl List {
+    fn rate(&self) -> MutexGuard<'_, Rate> {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// The request is sent now: the next turn comes later by the rate.
+    pub fn sent(self) {
+        self.list.rate().sent(Instant::now());
     }
 }
 
@@ -74,11 +115,16 @@ impl Rate {
         (self.after_fall + recovered).min(MOST)
     }
 
-    /// Takes the next turn; returns how long to wait for it. Turns come one by one, so that the rate holds in every second.
-    fn take(&mut self, now: Instant) -> Duration {
-        let turn = self.next.max(now);
-        self.next = turn + Duration::from_secs_f64(1.0 / self.at(now));
-        turn - now
+    /// How long to wait until a request may be sent.
+    fn wait(&self, now: Instant) -> Duration {
+        self.next.saturating_duration_since(now)
+    }
+
+    /// A request is sent. None follows at once, so that the rate holds in every second, however long it was not used; one that
+    /// was a little late makes the next no later.
+    fn sent(&mut self, now: Instant) {
+        let late = now.checked_sub(MOST_LATE).unwrap_or(now);
+        self.next = self.next.max(late) + Duration::from_secs_f64(1.0 / self.at(now));
     }
 
     /// Falls by a quarter, once for all requests that were sent before.
@@ -105,10 +151,11 @@ mod tests {
         let mut at = now;
         let mut count = 0;
         loop {
-            at += rate.take(at);
+            at += rate.wait(at);
             if at >= now + Duration::from_secs(1) {
                 return count;
             }
+            rate.sent(at);
             count += 1;
         }
     }

@@ -1,6 +1,6 @@
 //! Retries: which failures, how often, and the backoff between them. Only this file uses the `backoff` crate.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
@@ -51,10 +51,11 @@ impl RetryPolicy {
         }
     }
 
-    /// Makes `request` until it succeeds, fails permanently, or reaches a limit; `failed` is how a first attempt ended.
+    /// Makes `request` until it succeeds, fails permanently, or reaches a limit; `failed` is how a first attempt ended, and when: the
+    /// wait after it counts from then.
     pub async fn run_after<T, F>(
         &self,
-        mut failed: Option<ApiError>,
+        mut failed: Option<(ApiError, Instant)>,
         mut request: impl FnMut() -> F,
     ) -> Result<T, ApiError>
     where
@@ -63,18 +64,18 @@ impl RetryPolicy {
         let mut waits = self.waits();
         let mut attempt = 1;
         loop {
-            let error = match failed.take() {
-                Some(error) => error,
+            let (error, passed) = match failed.take() {
+                Some((error, at)) => (error, at.elapsed()),
                 None => match request().await {
                     Ok(answer) => return Ok(answer),
-                    Err(error) => error,
+                    Err(error) => (error, Duration::ZERO),
                 },
             };
             let Some(wait) = self.next(&mut waits, attempt, &error) else {
                 return Err(error);
             };
-            tracing::debug!(attempt, ?wait, "retrying: {error}");
-            tokio::time::sleep(wait).await;
+            tracing::debug!(attempt, ?wait, ?passed, "retrying: {error}");
+            tokio::time::sleep(wait.saturating_sub(passed)).await;
             attempt += 1;
         }
     }

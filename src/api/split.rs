@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 /// The longest text of a JSON string, or of a number in its place, that is read: longer keys are unknown ones, and longer
 /// ids and counts none. In bytes, as written.
 const MAX_TEXT: usize = 1_000;
@@ -116,19 +118,14 @@ impl<'a> Scanner<'a> {
 
     /// Passes over the string that comes next, and returns its text with the quotes.
     fn string(&mut self) -> Result<&'a [u8], String> {
-        let begin = self.at;
         self.expect(b'"', "a string")?;
-        while let Some(byte) = self.peek() {
-            self.at += 1;
-            match byte {
-                b'"' => return Ok(&self.text[begin..self.at]),
-                // Whatever is escaped, its first byte ends no string.
-                b'\\' => self.at += 1,
-                _ => {}
-            }
-        }
-        self.at = self.text.len();
-        Err("it is cut off".to_owned())
+        let begin = self.at - 1;
+        let Some(length) = string_length(&self.text[begin..]) else {
+            self.at = self.text.len();
+            return Err("it is cut off".to_owned());
+        };
+        self.at = begin + length;
+        Ok(&self.text[begin..self.at])
     }
 
     fn peek(&self) -> Option<u8> {
@@ -162,6 +159,19 @@ impl<'a> Scanner<'a> {
             None => "it is cut off".to_owned(),
             Some(_) => format!("expected {wanted} at byte {}", self.at),
         }
+    }
+}
+
+/// How many bytes the string has that `text` begins with, its quotes included; `None` if it does not end.
+pub fn string_length(text: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += memchr2(b'"', b'\\', text.get(at..)?)? + 1;
+        if text[at - 1] == b'"' {
+            return Some(at);
+        }
+        // Whatever is escaped, its first byte ends no string.
+        at += 1;
     }
 }
 

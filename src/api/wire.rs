@@ -236,6 +236,11 @@ fn too_large() -> String {
 
 /// An item of a run list, which takes `weight` when it is parsed.
 fn entry(item: &[u8], weight: usize, latest: Timestamp) -> Entry {
+    let plain = str::from_utf8(item).ok().filter(|_| weight <= MAX_ITEM);
+    let plain = plain.filter(|json| refuse(json.as_bytes()).is_none());
+    if let Some(seen) = plain.and_then(|json| Seen::from_text(json, latest)) {
+        return Entry::Run(seen);
+    }
     let json = match weight {
         ..=MAX_ITEM => read(item),
         _ => Err(too_large()),

@@ -31,7 +31,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// The pause after a read of which none came; doubled for each in a row, up to [`LONGEST_PAUSE`]. Events wait for longer.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+
+/// The longest pause before details that nobody waits for.
+const LONGEST_FOR_OTHERS: Duration = Duration::from_secs(30);
 
 /// After so many in a row, a pass reads no more.
 const MANY_FAILURES: u32 = 3;
@@ -202,11 +205,15 @@ impl<'a> Reading<'a> {
     /// Pauses after a read of which none came. One run that cannot be read is put off by itself: only where many in a row cannot,
     /// the server is in trouble.
     fn pause(&mut self, none_came: bool, is_urgent: bool) -> Next {
-        let (failed, from) = if is_urgent {
-            (&mut self.failed, &mut self.from)
+        let (failed, from, longest) = if is_urgent {
+            (&mut self.failed, &mut self.from, LONGEST_PAUSE)
         } else {
             // Those that events wait for are others, and may come.
-            (&mut self.others_failed, &mut self.others_from)
+            (
+                &mut self.others_failed,
+                &mut self.others_from,
+                LONGEST_FOR_OTHERS,
+            )
         };
         *failed = if none_came { *failed + 1 } else { 0 };
         let Some(doubled) = failed.checked_sub(1) else {
@@ -215,7 +222,7 @@ impl<'a> Reading<'a> {
             };
         };
         let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doubled));
-        let pause = pause.min(LONGEST_PAUSE);
+        let pause = pause.min(longest);
         *from = (*from).max(Instant::now() + pause);
         match (*failed >= MANY_FAILURES, is_urgent) {
             (true, _) => Next::Later(Some(pause)),

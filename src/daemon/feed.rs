@@ -110,11 +110,14 @@ impl Feed {
     /// When the database fails. [`Poll`] reports errors of the API.
     pub async fn poll(&mut self) -> Result<Poll, StoreError> {
         let mut tally = Tally::default();
+        self.pages.clear();
         let from = self.position();
         self.context.progress.begin();
         let mut command = self.machine.step(Input::Wake, Timestamp::now());
         loop {
             if let Command::Sleep { wait, outcome } = command {
+                // Nobody waits for what is still on its way, and it holds what others need.
+                self.pages.clear();
                 self.finish(outcome, &tally).await?;
                 self.pulse.back_after(wait);
                 if !self.has_more(outcome) {

@@ -10,6 +10,8 @@ mod counters;
 mod details;
 mod error;
 mod feed;
+#[cfg(test)]
+mod feed_tests;
 mod freshness;
 mod liveness;
 mod pass;

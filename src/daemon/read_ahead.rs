@@ -1,6 +1,7 @@
 //! The pages of a feed: those that its machine asks for, and those that it will ask for next, which are requested meanwhile.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -14,6 +15,9 @@ const ENTRY: usize = 1 << 10;
 /// What a body is expected to have at least, in bytes.
 const SMALLEST: usize = 16 << 10;
 
+/// What it is expected to have at most: a right to more could only be had while nobody reads ahead.
+const LARGEST: usize = 4 << 20;
+
 /// Reads of one list. Dropping it cancels them.
 #[derive(Debug)]
 pub struct ReadAhead {
@@ -24,10 +28,13 @@ pub struct ReadAhead {
     last: Option<usize>,
 }
 
+/// Why a read failed, and when.
+type Failed = (ApiError, Instant);
+
 /// A read that was begun.
 #[derive(Debug)]
 struct Reading {
-    read: AbortOnDropHandle<Result<Read, ApiError>>,
+    read: AbortOnDropHandle<Result<Option<Read>, Failed>>,
     /// Cancelled when it is the next to be stored, so that it may take the memory of a page.
     turn: CancellationToken,
 }
@@ -74,13 +81,16 @@ impl ReadAhead {
             self.begin(*window, right, turn);
         }
         let read = match (self.take().await, windows.first()) {
-            (Err(failed), Some(window)) => {
+            (Ok(Some(read)), _) => read,
+            // It was not begun, for want of a window or of room, or it failed.
+            (other, Some(window)) => {
                 let expected = self.expected(window);
-                self.client
-                    .runs_again(&self.task_id, window, expected, failed)
+                let client = &self.client;
+                client
+                    .runs_again(&self.task_id, window, expected, other.err())
                     .await?
             }
-            (read, _) => read?,
+            (_, None) => std::future::pending().await,
         };
         self.last = Some(read.bytes);
         Ok((read.page, read.held))
@@ -88,18 +98,20 @@ impl ReadAhead {
 
     fn begin(&mut self, window: Window, right: BodyRight, turn: CancellationToken) {
         let (client, task_id) = (self.client.clone(), self.task_id.clone());
-        let read = tokio::spawn(async move { client.runs(&task_id, &window, right).await });
+        let read = tokio::spawn(async move {
+            let read = client.runs(&task_id, &window, right).await;
+            read.map_err(|error| (error, Instant::now()))
+        });
         self.reads.push_back(Reading {
             read: AbortOnDropHandle::new(read),
             turn,
         });
     }
 
-    /// The first page. The one after it becomes a page while that is stored.
-    async fn take(&mut self) -> Result<Read, ApiError> {
+    /// The first page; `None` if it was not read. The one after it becomes a page while that is stored.
+    async fn take(&mut self) -> Result<Option<Read>, Failed> {
         let Some(first) = self.reads.front_mut() else {
-            // A command has one window at least.
-            return std::future::pending().await;
+            return Ok(None);
         };
         first.turn.cancel();
         let read = match (&mut first.read).await {
@@ -115,10 +127,11 @@ impl ReadAhead {
 
     /// How many bytes the body of a window is expected to have.
     fn expected(&self, window: &Window) -> usize {
-        match self.last {
-            Some(last) => last.saturating_add(last / 4).max(SMALLEST),
-            None => ENTRY.saturating_mul(window.limit as usize).max(SMALLEST),
-        }
+        let expected = match self.last {
+            Some(last) => last.saturating_add(last / 4),
+            None => ENTRY.saturating_mul(window.limit as usize),
+        };
+        expected.clamp(SMALLEST, LARGEST)
     }
 }
 

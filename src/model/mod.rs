@@ -8,6 +8,7 @@ mod id;
 mod in_flight;
 mod jitter;
 mod mark;
+mod members;
 mod outbox;
 mod retention;
 mod run;

@@ -31,7 +31,7 @@ pub struct Window {
 pub struct Seen {
     /// The run, field by field.
     pub run: Run,
-    /// The item, as the API returned it: compact JSON text, which takes a fraction of a tree's memory.
+    /// The item, as the API returned it: JSON text, which takes a fraction of a tree's memory.
     pub json: String,
     /// When it started, if that can be read and believed: not later than the answer can know of.
     pub started: Option<Timestamp>,
@@ -45,12 +45,18 @@ impl Seen {
     /// When the item is not an object or has no usable id.
     pub fn from_json(json: Value, latest: Timestamp) -> Result<Self, InvalidRun> {
         let run = Run::from_json(&json)?;
+        Ok(Self::of(run, json.to_string(), latest))
+    }
+
+    /// The same from text, as [`Run::from_text`] reads it.
+    pub fn from_text(json: &str, latest: Timestamp) -> Option<Self> {
+        let run = Run::from_text(json)?;
+        Some(Self::of(run, json.to_owned(), latest))
+    }
+
+    fn of(run: Run, json: String, latest: Timestamp) -> Self {
         let started = run.started().filter(|started| *started <= latest);
-        Ok(Self {
-            run,
-            json: json.to_string(),
-            started,
-        })
+        Self { run, json, started }
     }
 }
 

@@ -76,7 +76,9 @@ impl Runs<'_> {
     fn see(&mut self, observed: &Observed, items: &UnreadableItems<'_>) -> Result<(), StoreError> {
         let observed = &*with_task(observed, self.feed_id);
         let id = &observed.seen.run.id;
-        let row = match rows::load(self.connection, id)? {
+        let row = rows::load(self.connection, id)?;
+        let is_new = row.is_none();
+        let row = match row {
             None => self.pruned.load(id)?,
             row => row,
         };
@@ -100,7 +102,7 @@ impl Runs<'_> {
             stored: change.row,
             marks,
         };
-        rows::upsert(self.connection, &row, self.feed_id, self.now)?;
+        rows::write(self.connection, &row, self.feed_id, self.now, is_new)?;
         self.pruned.forget(id)?;
         for (id, transition) in &raised {
             let run = &row.stored.run;

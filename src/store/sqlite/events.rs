@@ -108,6 +108,9 @@ impl<'a> EventWriter<'a> {
         let task_id = run.task_id.as_deref().unwrap_or(self.feed_id);
         let previous = transition.previous.as_ref().map(RunStatus::as_str);
         let json = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+        // In one line, and each key once.
+        let resource: Value = serde_json::from_str(resource).map_err(json)?;
+        let resource = RawValue::from_string(resource.to_string()).map_err(json)?;
         let body = Body {
             id: id.into(),
             sequence: log.next_seq,
@@ -121,7 +124,7 @@ impl<'a> EventWriter<'a> {
             },
             status: run.status.as_str().into(),
             previous_status: previous.map(Cow::from),
-            resource: serde_json::from_str(resource).map_err(json)?,
+            resource: &resource,
         };
         let payload = serde_json::to_string(&body).map_err(json)?;
         let mut insert = self.connection.prepare_cached(

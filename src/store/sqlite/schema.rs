@@ -37,7 +37,7 @@ const PRAGMAS: [(&str, &str, &str); 6] = [
     ("foreign_keys", "ON", "1"),
     ("wal_autocheckpoint", "1000", "1000"),
     ("journal_size_limit", "67108864", "67108864"),
-    ("cache_size", "-65536", "-65536"),
+    ("cache_size", "-32768", "-32768"),
 ];
 
 /// `PRAGMA auto_vacuum` of a file whose free pages can be cut off.

@@ -206,6 +206,42 @@ fn a_server_that_ignores_offsets_ends_the_poll() {
     );
 }
 
+/// Where pages end among equal starts, those that were read ahead lead nowhere: not many are requested then.
+#[test]
+fn equal_starts_cost_few_requests() {
+    for at_once in [1, 4, 20] {
+        let items = (0..6_000).map(|n| item(&format!("r{n}"), n / at_once, "SUCCEEDED"));
+        let list = List {
+            items: items.collect(),
+            ..List::of(0..0)
+        };
+        let settings = Settings {
+            page_size: 100,
+            read_ahead: 64,
+            ..settings()
+        };
+        let mut machine = Machine::new(settings, FeedState::default());
+        let (mut requests, mut pages) = (0, 0);
+        loop {
+            let answer = |command| match command {
+                Command::Read { windows, begun } => {
+                    requests += windows.len() - begun;
+                    pages += 1;
+                    list.pages(&windows[..1])
+                }
+                other => stored(other),
+            };
+            if testing::drive(&mut machine, || NOW, answer).1 == Outcome::CaughtUp {
+                break;
+            }
+        }
+        // Once as many as may be, until it shows.
+        let most = 64 + pages * 8 / 5;
+        assert!(requests <= most, "{at_once}: {requests} for {pages} pages");
+        assert_eq!(machine.feed().cursor.offset, 6_000);
+    }
+}
+
 /// While a page is stored, those after it are on their way: each command has what the one before it left, and more.
 #[test]
 fn pages_that_are_on_their_way_are_waited_for() {

@@ -129,20 +129,28 @@ impl Walk {
         left: Option<u64>,
         now: Timestamp,
     ) -> Reads {
-        let (start, most) = match &self.last {
-            None => (self.first_offset(), 1),
-            Some(_) => (self.next_offset(), ahead.min(self.most_ahead)),
+        let start = match &self.last {
+            None => self.first_offset(),
+            Some(_) => self.next_offset(),
         };
-        let count = left.map_or(1, |left| left.div_ceil(sizes.stride()));
-        let count = count.clamp(1, most.max(1) as u64);
         let mut windows = std::mem::take(&mut self.ahead);
         let leads_on = |first: &Asked| {
             let end = first.window.offset.saturating_add(sizes.expected().into());
             first.window.offset <= start && end > self.cursor.offset
         };
         if self.last.is_none() || !windows.first().is_some_and(leads_on) {
+            if !windows.is_empty() {
+                // The page before them ended elsewhere than was expected, as those with equal starts do.
+                self.most_ahead = 1;
+            }
             windows.clear();
         }
+        let most = match &self.last {
+            None => 1,
+            Some(_) => ahead.min(self.most_ahead),
+        };
+        let count = left.map_or(1, |left| left.div_ceil(sizes.stride()));
+        let count = count.clamp(1, most.max(1) as u64);
         windows.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         let begun = windows.len();
         let mut next = windows.last().map_or(start, |last| {
