@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::api::{ApiError, BodyRight, Client, Held, Read};
+use crate::api::{ApiError, BodyRight, Client, ErrorClass, Held, Read};
 use crate::sync::{Page, Window};
 
 /// What a body is expected to have for each entry that is asked for, before one was read, in bytes.
@@ -57,7 +57,7 @@ impl ReadAhead {
 
     /// The page of the first of `windows`, and the right to hold it. Requests the others as well, as far as there is room, of
     /// which the first `begun` may have been requested before. Only the first is tried again where it fails; the others wait
-    /// for that.
+    /// for that, or are dropped where too many were requested.
     ///
     /// # Errors
     /// When no attempt at the first succeeds.
@@ -84,6 +84,11 @@ impl ReadAhead {
             (Ok(Some(read)), _) => read,
             // It was not begun, for want of a window or of room, or it failed.
             (other, Some(window)) => {
+                let throttled = |(error, _): &Failed| error.class() == ErrorClass::Throttled;
+                if other.as_ref().is_err_and(throttled) {
+                    // The next attempt would have to wait for the turns of all others.
+                    self.reads.clear();
+                }
                 let expected = self.expected(window);
                 let client = &self.client;
                 client
@@ -204,8 +209,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_is_tried_again_and_others_wait_for_it() {
+        for fault in [Fault::Status(500), Fault::Throttle(None)] {
+            others_wait_for_the_first(fault).await;
+        }
+    }
+
+    async fn others_wait_for_the_first(fault: Fault) {
         let (server, mut reads) = list().await;
-        server.set_faults(Faults::matching("offset=10&", Fault::Status(500)));
+        server.set_faults(Faults::matching("offset=10&", fault));
         let first = reads.next(&windows(&[0, 10, 20]), 0).await.unwrap().0;
         assert_eq!(first.offset, Some(0));
         let asked = windows(&[10, 20]);
