@@ -52,7 +52,7 @@ pub(super) struct Inner {
     /// The `Authorization` header.
     pub(super) authorization: watch::Sender<HeaderValue>,
     /// Where the token is read again; `None` if it cannot change.
-    pub(super) source: Mutex<Option<TokenSource>>,
+    source: Mutex<Option<TokenSource>>,
     /// Whether any answer was one that only an accepted token gets: success, or Apify's own 403 or 404.
     pub(super) accepted: AtomicBool,
     pub(super) base_url: Url,
@@ -61,17 +61,17 @@ pub(super) struct Inner {
     /// For the list of each task.
     pub(super) lists: Rates,
     /// The most attempts that `rate` lets begin in a second.
-    pub(super) per_second: NonZeroU32,
+    per_second: NonZeroU32,
     /// The most attempts in flight.
-    pub(super) most_in_flight: InFlight,
+    most_in_flight: InFlight,
     /// Who holds a right to memory may wait for this, never the other way round.
     pub(super) in_flight: Concurrency,
     pub(super) memory: Arc<Memory>,
     pub(super) retry: RetryPolicy,
     /// The longest one attempt may take.
-    pub(super) timeout: Duration,
+    timeout: Duration,
     /// The longest time from one attempt's beginning to the next one's, while any waits.
-    pub(super) turn: Duration,
+    turn: Duration,
     pub(super) requests: AtomicU64,
     pub(super) counts: RequestCounts,
     /// The error of the last attempt, if it failed in a way that may pass.

@@ -18,6 +18,9 @@ const LEAST_AFTER_REFUSALS: usize = 4;
 /// How much longer answers may take than before, when more are in flight.
 const SLOWER: u32 = 2;
 
+/// A request that waited longer for its turn by the rate was held up by that.
+const RATE_WAIT: Duration = Duration::from_millis(2);
+
 /// Lets requests begin.
 #[derive(Debug)]
 pub(super) struct Concurrency {
@@ -126,9 +129,6 @@ impl Concurrency {
         }
     }
 }
-
-/// A request that waited longer for its turn by the rate was held up by that.
-const RATE_WAIT: Duration = Duration::from_millis(2);
 
 /// Finds how many requests to have in flight.
 #[derive(Clone, Debug)]

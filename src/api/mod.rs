@@ -20,6 +20,8 @@ mod rate;
 mod retry;
 mod split;
 mod tasks;
+#[cfg(test)]
+pub(crate) mod testing;
 mod token;
 pub mod wire;
 

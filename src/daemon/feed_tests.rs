@@ -1,6 +1,5 @@
 //! A feed against a server that fails in the middle of a long catch-up.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Context, Plan, Subscriptions};
 use super::feed::Feed;
 use super::progress::Progress;
-use crate::api::{Client, ClientOptions, Token};
-use crate::model::{Details, InFlight, Retention, Seed, Task, Timestamp};
-use crate::simulator::{Fault, Faults, Server, TOKEN, World};
+use crate::api::Client;
+use crate::api::testing::client;
+use crate::model::{Details, Retention, Seed, Task, Timestamp};
+use crate::simulator::{Fault, Faults, Server, World};
 use crate::store::SqliteStore;
 use crate::sync::{Outcome, Settings};
 
@@ -34,13 +34,7 @@ async fn a_feed_that_sleeps_holds_nothing_that_others_need() {
     }
     let server = Server::start(world).await.unwrap();
     server.set_faults(Faults::matching("offset=80&", Fault::Status(403)));
-    let options = ClientOptions {
-        base_url: server.url().parse().unwrap(),
-        timeout: Duration::from_secs(10),
-        requests_per_second: NonZeroU32::new(1_000).unwrap(),
-        concurrency: InFlight::Auto,
-    };
-    let client = Client::new(options, &Token::new(TOKEN).unwrap()).unwrap();
+    let client = client(&server);
     let plan = Plan {
         tasks: Vec::new(),
         discover_tasks: false,

@@ -142,13 +142,12 @@ impl ReadAhead {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
     use std::time::Duration;
 
     use super::*;
-    use crate::api::{ClientOptions, Token};
-    use crate::model::{InFlight, Timestamp};
-    use crate::simulator::{Fault, Faults, Server, TOKEN, World};
+    use crate::api::testing::client;
+    use crate::model::Timestamp;
+    use crate::simulator::{Fault, Faults, Server, World};
     use crate::sync::Listing;
 
     fn windows(offsets: &[u64]) -> Vec<Window> {
@@ -168,14 +167,8 @@ mod tests {
             world.create(&task, Timestamp::from_millis(second * 1_000));
         }
         let server = Server::start(world).await.unwrap();
-        let options = ClientOptions {
-            base_url: server.url().parse().unwrap(),
-            timeout: Duration::from_secs(10),
-            requests_per_second: NonZeroU32::new(1_000).unwrap(),
-            concurrency: InFlight::Auto,
-        };
-        let client = Client::new(options, &Token::new(TOKEN).unwrap()).unwrap();
-        (server, ReadAhead::new(client, task))
+        let reads = ReadAhead::new(client(&server), task);
+        (server, reads)
     }
 
     /// The offsets of the pages that are given, as their answers say.

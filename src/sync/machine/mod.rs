@@ -5,6 +5,8 @@
 //! the fields and what every phase needs.
 
 mod active;
+#[cfg(test)]
+mod ahead_tests;
 mod audit;
 #[cfg(test)]
 mod audit_tests;

@@ -99,11 +99,7 @@ impl Walk {
         left: Option<u64>,
         now: Timestamp,
     ) -> Reads {
-        let window = |offset| Window {
-            listing: Listing::All,
-            offset,
-            limit: sizes.asked(),
-        };
+        let window = |offset| window(sizes, offset);
         let windows = match &mut self.reading {
             Reading::Idle => return self.read_forward(sizes, ahead, left, now),
             Reading::Forward { windows, .. } => {
@@ -157,14 +153,9 @@ impl Walk {
             last.window.offset.saturating_add(sizes.stride())
         });
         while (windows.len() as u64) < count {
-            let window = Window {
-                listing: Listing::All,
-                offset: next,
-                limit: sizes.asked(),
-            };
             windows.push(Asked {
                 ahead: !windows.is_empty(),
-                ..Asked::here(window, now)
+                ..Asked::here(window(sizes, next), now)
             });
             next = next.saturating_add(sizes.stride());
         }
@@ -336,5 +327,14 @@ impl Walk {
         self.stepped = true;
         self.last = None;
         Step::ReadOn
+    }
+}
+
+/// A page of the list at `offset`.
+fn window(sizes: PageSizes, offset: u64) -> Window {
+    Window {
+        listing: Listing::All,
+        offset,
+        limit: sizes.asked(),
     }
 }
